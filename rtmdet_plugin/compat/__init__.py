@@ -1,0 +1,18 @@
+"""Gaps between OpenMMLab's last releases and today's stack: one file for each, nothing where the gap isn't there.
+
+`import rtmdet_plugin` closes those that concern everybody. The others are context managers, scoped to the call
+that needs them: `onnx_export.legacy_onnx_export()` and `mmyolo.importable_mmyolo()`.
+"""
+
+from .torch_load import allow_mmengine_checkpoints
+
+
+def apply_compat() -> None:
+    """Close the gaps that concern everybody who imports `rtmdet_plugin`; calling it again changes nothing."""
+    import rtmdet_plugin_startup
+
+    rtmdet_plugin_startup.install()
+    allow_mmengine_checkpoints()
+
+
+__all__ = ['apply_compat']
