@@ -1,0 +1,15 @@
+"""Post-processing for use rather than for mAP. In a config of your own:
+
+    _base_ = ['../rtmdet_s.py', 'deploy_preset.py']
+    model = dict(test_cfg=_base_.deploy_test_cfg)
+
+It is a variable and not `model.test_cfg` itself because two bases must not define the same key.
+"""
+
+deploy_test_cfg = dict(
+    nms_pre=1000,
+    min_bbox_size=0,
+    score_thr=0.25,
+    nms=dict(type='nms', iou_threshold=0.65),
+    max_per_img=100,
+)

@@ -1,0 +1,32 @@
+"""RTMDet-tiny, 640 px, COCO.
+
+    mim train mmdet configs/rtmdet_tiny.py --launcher pytorch --gpus 8
+
+Reported for this recipe (mmdet, 8 GPUs x 32 images): box AP 41.1 on val2017; 4.8 M parameters, 8.1 GFLOPs
+(multiply-adds); 0.98 ms (TensorRT FP16, batch 1, RTX 3090, without NMS).
+
+Starts from OpenMMLab's ImageNet backbone, which is downloaded once. Without it:
+`--cfg-options model.backbone.init_cfg=None`.
+"""
+
+_base_ = 'rtmdet_s.py'
+
+model = dict(
+    backbone=dict(
+        deepen_factor=0.167,
+        widen_factor=0.375,
+        init_cfg=dict(
+            checkpoint='https://download.openmmlab.com/mmdetection/v3.0/rtmdet/cspnext_rsb_pretrain/'
+            'cspnext-tiny_imagenet_600e.pth',
+        ),
+    ),
+    neck=dict(in_channels=[96, 192, 384], out_channels=96),
+    bbox_head=dict(in_channels=96, feat_channels=96),
+)
+
+# Milder mixing: half-size caches that drop their oldest sample, and MixUp on every other image.
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].update(max_cached_images=20, random_pop=False)  # RTMCachedMosaic
+train_pipeline[8].update(max_cached_images=10, random_pop=False, prob=0.5)  # RTMCachedMixUp
+
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
