@@ -1,0 +1,101 @@
+"""CSPNeXtPAFPN, the neck of RTMDet: a feature pyramid top-down, then bottom-up, from the backbone's blocks.
+
+Source: RTMDet, arXiv 2212.07784, section 3.2. State-dict keys are mmdet's.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn as nn
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from .csp_layer import KAIMING_INIT, CSPLayer
+
+
+@MODELS.register_module()
+class RTMCSPNeXtPAFPN(BaseModule):
+    """Path aggregation network of CSPNeXt blocks.
+
+    Args:
+        in_channels: channels of the backbone's outputs, finest level first.
+        out_channels: channels of each output.
+        num_csp_blocks: blocks in each CSP layer.
+        use_depthwise: depthwise separable convolutions (nano).
+        expand_ratio: channels in a CSP layer's halves as a share of its output.
+        kernel_size: kernel of the large depthwise convolutions; odd.
+        norm_cfg: config of the norm layers.
+        act_cfg: config of the activations.
+        init_cfg: mmengine's initialisation.
+
+    Raises:
+        ValueError: at construction where ``kernel_size`` is even; at the first pass where the backbone's channels
+            are others than ``in_channels``.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        *,
+        num_csp_blocks: int = 3,
+        use_depthwise: bool = False,
+        expand_ratio: float = 0.5,
+        kernel_size: int = 5,
+        norm_cfg: dict = dict(type='BN', momentum=0.1, eps=1e-5),  # noqa: B006
+        act_cfg: dict = dict(type='SiLU', inplace=True),  # noqa: B006
+        init_cfg: dict | None = KAIMING_INIT,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.in_channels = tuple(in_channels)
+        self.out_channels = out_channels
+        layer_cfg = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+
+        def csp_layer(in_channels: int, out_channels: int) -> CSPLayer:
+            return CSPLayer(
+                in_channels,
+                out_channels,
+                num_blocks=num_csp_blocks,
+                expand_ratio=expand_ratio,
+                add_identity=False,
+                use_depthwise=use_depthwise,
+                channel_attention=False,
+                kernel_size=kernel_size,
+                **layer_cfg,
+            )
+
+        self.upsample = nn.Upsample(scale_factor=2, mode='nearest')
+        steps = list(zip(self.in_channels[:-1], self.in_channels[1:], strict=True))  # (finer, coarser)
+        self.reduce_layers = nn.ModuleList(ConvModule(coarse, fine, 1, **layer_cfg) for fine, coarse in steps[::-1])
+        self.top_down_blocks = nn.ModuleList(csp_layer(2 * fine, fine) for fine, _ in steps[::-1])
+        self.downsamples = nn.ModuleList(conv(fine, fine, 3, stride=2, padding=1, **layer_cfg) for fine, _ in steps)
+        self.bottom_up_blocks = nn.ModuleList(csp_layer(2 * fine, coarse) for fine, coarse in steps)
+        self.out_convs = nn.ModuleList(
+            conv(channels, out_channels, 3, padding=1, **layer_cfg) for channels in self.in_channels
+        )
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Feature maps (B, in_channels[i], H_i, W_i), finest first -> (B, out_channels, H_i, W_i) each.
+
+        Raises:
+            ValueError: where the number of maps or their channels aren't those of ``in_channels``.
+        """
+        channels = tuple(x.size(1) for x in inputs)
+        if channels != self.in_channels:
+            raise ValueError(
+                f'the neck was built for in_channels={self.in_channels}, but the backbone gives {channels}; set '
+                f"neck.in_channels to those, or change the backbone's widen_factor"
+            )
+
+        lateral = [inputs[-1]]  # coarsest; what the bottom-up path joins, finest last
+        for fine, reduce, block in zip(inputs[-2::-1], self.reduce_layers, self.top_down_blocks, strict=True):
+            lateral[-1] = reduce(lateral[-1])
+            lateral.append(block(torch.cat((self.upsample(lateral[-1]), fine), dim=1)))
+
+        outs = [lateral.pop()]
+        for downsample, block in zip(self.downsamples, self.bottom_up_blocks, strict=True):
+            outs.append(block(torch.cat((downsample(outs[-1]), lateral.pop()), dim=1)))
+        return tuple(conv(out) for conv, out in zip(self.out_convs, outs, strict=True))

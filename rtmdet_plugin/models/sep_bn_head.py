@@ -1,0 +1,270 @@
+"""RTMSepBNHead, the detection head of RTMDet: convolutions shared over the levels, batch norms of each level's own.
+
+Source: RTMDet, arXiv 2212.07784, sections 3.2-3.3. State-dict keys are mmdet's (``RTMDetSepBNHead``).
+
+Differences from mmdet:
+- One class over ``BaseDenseHead``. Post-processing is inherited, assignment and loss are here, over all levels at once.
+- A batch without a single valid prior, or an image without one, gives a loss of zero that can be back-propagated;
+  mmdet fails on unpacking its targets.
+- Distances and losses are computed in float32 under autocast: bfloat16 has 8 bits, a pixel at 640 needs 10.
+"""
+
+import torch
+import torch.nn as nn
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, is_norm
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures.bbox import get_box_tensor
+from mmdet.utils import reduce_mean
+from mmengine.model import bias_init_with_prob, constant_init, normal_init
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+@MODELS.register_module()
+class RTMSepBNHead(BaseDenseHead):
+    """Classification and box branch for each level.
+
+    The paper compares three ways to share, and so do ``share_conv`` and ``share_norm``: separated (False, False), SepBN
+    (True, False; the default), fully shared (True, True).
+
+    Args:
+        num_classes: classes without background.
+        in_channels: channels of each feature map.
+        feat_channels: channels within the branches.
+        stacked_convs: convolutions in each branch before the prediction.
+        share_conv: one set of convolution weights for all levels.
+        share_norm: one set of norms for all levels as well.
+        use_depthwise: depthwise separable convolutions (nano).
+        exp_on_reg: predict the logarithm of the distances (m, l, x) instead of the distances (nano, tiny, s).
+        pred_kernel_size: kernel of the prediction layers; odd.
+        with_objectness: only False, which mmdet's configs state.
+        anchor_generator: config of the prior generator; its strides set the number of levels.
+        bbox_coder: config of the coder from distances to boxes.
+        loss_cls: config of the classification loss; takes (logits, (labels, IoU)).
+        loss_bbox: config of the box loss.
+        norm_cfg: config of the norm layers.
+        act_cfg: config of the activations.
+        train_cfg: holds ``assigner``; ``None`` where the head never trains.
+        test_cfg: ``score_thr``, ``nms_pre``, ``nms``, ``max_per_img``, ``min_bbox_size``.
+        init_cfg: mmengine's initialisation.
+
+    Raises:
+        ValueError: at construction for settings that don't go together; at the first pass where the feature maps have
+            another number or other channels.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        *,
+        feat_channels: int = 256,
+        stacked_convs: int = 2,
+        share_conv: bool = True,
+        share_norm: bool = False,
+        use_depthwise: bool = False,
+        exp_on_reg: bool = False,
+        pred_kernel_size: int = 1,
+        with_objectness: bool = False,
+        anchor_generator: dict = dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),  # noqa: B006
+        bbox_coder: dict = dict(type='DistancePointBBoxCoder'),  # noqa: B006
+        loss_cls: dict = dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),  # noqa: B006
+        loss_bbox: dict = dict(type='GIoULoss', loss_weight=2.0),  # noqa: B006
+        norm_cfg: dict = dict(type='BN', momentum=0.1, eps=1e-5),  # noqa: B006
+        act_cfg: dict = dict(type='SiLU', inplace=True),  # noqa: B006
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if num_classes < 1:
+            raise ValueError(f'num_classes must be at least 1, got {num_classes}')
+        if with_objectness:
+            raise ValueError('with_objectness=True is not supported: RTMDet has no objectness branch; leave it out')
+        if share_norm and not share_conv:
+            raise ValueError('share_norm=True needs share_conv=True: a shared norm belongs to a shared convolution')
+        if pred_kernel_size < 1 or pred_kernel_size % 2 == 0:
+            raise ValueError(f'pred_kernel_size must be odd and positive, got {pred_kernel_size}')
+        if use_depthwise and share_conv:
+            raise ValueError('use_depthwise=True needs share_conv=False: depthwise branches are not shared')
+
+        self.num_classes = num_classes
+        self.cls_out_channels = num_classes
+        self.in_channels = in_channels
+        self.exp_on_reg = exp_on_reg
+        self.prior_generator = TASK_UTILS.build(anchor_generator)
+        self.bbox_coder = TASK_UTILS.build(bbox_coder)
+        self.loss_cls = MODELS.build(loss_cls)
+        self.loss_bbox = MODELS.build(loss_bbox)
+        self.use_sigmoid_cls = True  # read by the inherited post-processing
+        self.train_cfg = train_cfg
+        self.test_cfg = test_cfg
+        if train_cfg:
+            self.assigner = TASK_UTILS.build(train_cfg['assigner'])
+
+        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+        num_levels = len(self.prior_generator.strides)
+
+        def branches() -> nn.ModuleList:
+            levels = nn.ModuleList(
+                nn.ModuleList(
+                    conv(
+                        in_channels if i == 0 else feat_channels,
+                        feat_channels,
+                        3,
+                        padding=1,
+                        norm_cfg=norm_cfg,
+                        act_cfg=act_cfg,
+                    )
+                    for i in range(stacked_convs)
+                )
+                for _ in range(num_levels)
+            )
+            for level in levels[1:] if share_conv else ():
+                for layer, first in zip(level, levels[0], strict=True):
+                    layer.conv = first.conv
+                    if share_norm:
+                        layer.add_module(layer.norm_name, first.norm)
+            return levels
+
+        def predictions(channels: int) -> nn.ModuleList:
+            padding = pred_kernel_size // 2
+            return nn.ModuleList(
+                nn.Conv2d(feat_channels, channels, pred_kernel_size, padding=padding) for _ in range(num_levels)
+            )
+
+        self.cls_convs = branches()
+        self.reg_convs = branches()
+        self.rtm_cls = predictions(num_classes)
+        self.rtm_reg = predictions(4)
+
+    def init_weights(self) -> None:
+        """Small normal weights; a class bias that makes every score 0.01, so that the first steps aren't all loss."""
+        super().init_weights()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                normal_init(module, mean=0, std=0.01)
+            if is_norm(module):
+                constant_init(module, 1)
+        for rtm_cls in self.rtm_cls:
+            normal_init(rtm_cls, std=0.01, bias=bias_init_with_prob(0.01))
+
+    def forward(self, feats: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Predict on each level.
+
+        Args:
+            feats: feature maps, finest first. (B, in_channels, H_i, W_i) each
+
+        Returns:
+            Class logits (B, num_classes, H_i, W_i) and distances from the prior to the left, top, right and bottom
+            side in pixels, float32 (B, 4, H_i, W_i), for each level.
+
+        Raises:
+            ValueError: where the maps' number or channels aren't those that the head was built for.
+        """
+        strides = self.prior_generator.strides
+        channels = [x.size(1) for x in feats]
+        if channels != [self.in_channels] * len(strides):
+            raise ValueError(
+                f'the head was built for {len(strides)} feature maps of {self.in_channels} channels (in_channels), but '
+                f"the neck gives {channels}; set bbox_head.in_channels to the neck's out_channels"
+            )
+        cls_scores, bbox_preds = [], []
+        for i, (x, stride) in enumerate(zip(feats, strides, strict=True)):
+            cls_feat = reg_feat = x
+            for layer in self.cls_convs[i]:
+                cls_feat = layer(cls_feat)
+            for layer in self.reg_convs[i]:
+                reg_feat = layer(reg_feat)
+            distances = self.rtm_reg[i](reg_feat).float()  # in cells
+            cls_scores.append(self.rtm_cls[i](cls_feat))
+            bbox_preds.append((distances.exp() if self.exp_on_reg else distances) * stride[0])
+        return tuple(cls_scores), tuple(bbox_preds)
+
+    def loss_by_feat(
+        self,
+        cls_scores: tuple[Tensor, ...],
+        bbox_preds: tuple[Tensor, ...],
+        batch_gt_instances: list[InstanceData],
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: list[InstanceData] | None = None,
+    ) -> dict[str, Tensor]:
+        """Assign, then the quality focal loss of all priors and the IoU loss of the positives.
+
+        Both are sums divided by the sum of the positives' IoUs (averaged over the processes, at least 1).
+
+        Args:
+            cls_scores: class logits, see :meth:`forward`.
+            bbox_preds: distances in pixels, see :meth:`forward`.
+            batch_gt_instances: ``bboxes`` (xyxy in pixels of the padded image) and ``labels`` of each image.
+            batch_img_metas: ``pad_shape`` (h, w) of each image: priors beyond it don't take part.
+            batch_gt_instances_ignore: handed to the assigner; RTMDet's own takes no notice of them.
+
+        Returns:
+            ``loss_cls`` and ``loss_bbox``, scalars.
+        """
+        logits = flatten_levels(cls_scores).float()  # (B, N, C)
+        priors, valid = self._priors(cls_scores, batch_img_metas)  # (N, 4), (B, N)
+        distances = flatten_levels(bbox_preds).float()
+        boxes = self.bbox_coder.decode(priors[:, :2].expand(*valid.shape, 2), distances)  # (B, N, 4)
+
+        ignored = batch_gt_instances_ignore or [None] * len(batch_gt_instances)
+        targets = [
+            self._targets(logits[i].detach(), boxes[i].detach(), priors, valid[i], gt_instances, ignored[i])
+            for i, gt_instances in enumerate(batch_gt_instances)
+        ]
+        labels, weights, target_boxes, ious = (torch.stack(column) for column in zip(*targets, strict=True))
+
+        normalizer = reduce_mean(ious.sum()).clamp(min=1)
+        loss_cls = self.loss_cls(
+            logits.flatten(0, 1), (labels.flatten(), ious.flatten()), weights.flatten(), avg_factor=1.0
+        )
+        positive = labels < self.num_classes
+        # The sum over an empty selection is zero and keeps the graph: every parameter gets a gradient in any case.
+        loss_bbox = self.loss_bbox(boxes[positive], target_boxes[positive], weight=ious[positive], avg_factor=1.0)
+        return dict(loss_cls=loss_cls / normalizer, loss_bbox=loss_bbox / normalizer)
+
+    def _priors(self, feats: tuple[Tensor, ...], img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+        """Priors (x, y, stride, stride) of all levels (N, 4), and which of them lie within each image (B, N)."""
+        sizes = [feat.shape[-2:] for feat in feats]
+        device = feats[0].device
+        priors = torch.cat(self.prior_generator.grid_priors(sizes, device=device, with_stride=True))
+        valid = [torch.cat(self.prior_generator.valid_flags(sizes, m['pad_shape'], device)) for m in img_metas]
+        return priors, torch.stack(valid)
+
+    @torch.no_grad()
+    def _targets(
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        priors: Tensor,
+        valid: Tensor,
+        gt_instances: InstanceData,
+        gt_instances_ignore: InstanceData | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Targets of one image: label (num_classes for background), weight, box and IoU of each prior.
+
+        Shapes: logits (N, C), boxes (N, 4), priors (N, 4), valid (N,) -> (N,), (N,), (N, 4), (N,).
+        """
+        labels = priors.new_full((len(priors),), self.num_classes, dtype=torch.long)
+        weights = logits.new_zeros(len(priors))
+        target_boxes = torch.zeros_like(boxes)
+        ious = logits.new_zeros(len(priors))
+        if not valid.any():
+            return labels, weights, target_boxes, ious
+
+        predictions = InstanceData(scores=logits[valid], bboxes=boxes[valid], priors=priors[valid])
+        assigned = self.assigner.assign(predictions, gt_instances, gt_instances_ignore)
+        weights[valid] = (assigned.gt_inds >= 0).to(weights)  # an assigner may ask to ignore a prior: -1
+        positive = valid.nonzero().squeeze(1)[assigned.gt_inds > 0]
+        gt_index = assigned.gt_inds[assigned.gt_inds > 0] - 1
+        labels[positive] = gt_instances.labels[gt_index]
+        target_boxes[positive] = get_box_tensor(gt_instances.bboxes)[gt_index].to(boxes)
+        ious[positive] = assigned.max_overlaps[assigned.gt_inds > 0].to(ious)
+        return labels, weights, target_boxes, ious
+
+
+def flatten_levels(maps: tuple[Tensor, ...]) -> Tensor:
+    """Maps (B, C, H_i, W_i) of all levels -> (B, sum of H_i * W_i, C), row by row, finest level first."""
+    return torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)

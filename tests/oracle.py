@@ -1,0 +1,124 @@
+"""mmdet's own modules, built from our configs: the reference that the tests compare with."""
+
+import copy
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import nn
+
+MMDET_NAMES = dict(
+    RTMCSPNeXt='CSPNeXt',
+    RTMCSPNeXtPAFPN='CSPNeXtPAFPN',
+    RTMSepBNHead='RTMDetSepBNHead',
+    RTMDynamicSoftLabelAssigner='DynamicSoftLabelAssigner',
+)
+NORM = dict(type='BN', momentum=0.1, eps=1e-5)
+
+
+def to_mmdet(cfg):
+    """The same config with mmdet's types; arguments that only we have stay, and fail there."""
+    if isinstance(cfg, dict):
+        cfg = {key: to_mmdet(value) for key, value in cfg.items()}
+        cfg.update(type=MMDET_NAMES.get(cfg['type'], cfg['type'])) if 'type' in cfg else None
+    return cfg
+
+
+def model_cfg(
+    deepen: float,
+    widen: float,
+    channels: list[int],
+    out_channels: int,
+    blocks: int,
+    *,
+    exp_on_reg: bool,
+    nano: bool = False,
+    num_classes: int = 80,
+) -> dict:
+    """An RTMDet of any size, written out here so that a mistake in configs/ can't hide in its own test."""
+    return dict(
+        type='RTMDet',
+        data_preprocessor=dict(type='DetDataPreprocessor'),
+        backbone=dict(
+            type='RTMCSPNeXt', deepen_factor=deepen, widen_factor=widen, use_depthwise=nano, norm_cfg=NORM
+        ),
+        neck=dict(
+            type='RTMCSPNeXtPAFPN',
+            in_channels=channels,
+            out_channels=out_channels,
+            num_csp_blocks=blocks,
+            use_depthwise=nano,
+            norm_cfg=NORM,
+        ),
+        bbox_head=dict(
+            type='RTMSepBNHead',
+            num_classes=num_classes,
+            in_channels=out_channels,
+            feat_channels=out_channels,
+            stacked_convs=2,
+            with_objectness=False,
+            exp_on_reg=exp_on_reg,
+            share_conv=not nano,
+            use_depthwise=nano,
+            pred_kernel_size=1,
+            norm_cfg=NORM,
+            act_cfg=dict(type='SiLU', inplace=True),
+            anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
+            bbox_coder=dict(type='DistancePointBBoxCoder'),
+            loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
+            loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
+        ),
+        train_cfg=dict(
+            assigner=dict(type='RTMDynamicSoftLabelAssigner', topk=13), allowed_border=-1, pos_weight=-1, debug=False
+        ),
+        test_cfg=dict(
+            nms_pre=30000, min_bbox_size=0, score_thr=0.001, nms=dict(type='nms', iou_threshold=0.65), max_per_img=300
+        ),
+        use_syncbn=False,
+    )
+
+
+SIZES = dict(
+    nano=model_cfg(0.33, 0.25, [64, 128, 256], 64, 1, exp_on_reg=False, nano=True),
+    tiny=model_cfg(0.167, 0.375, [96, 192, 384], 96, 1, exp_on_reg=False),
+    s=model_cfg(0.33, 0.5, [128, 256, 512], 128, 1, exp_on_reg=False),
+    m=model_cfg(0.67, 0.75, [192, 384, 768], 192, 2, exp_on_reg=True),
+    l=model_cfg(1.0, 1.0, [256, 512, 1024], 256, 3, exp_on_reg=True),
+    x=model_cfg(1.33, 1.25, [320, 640, 1280], 320, 4, exp_on_reg=True),
+)
+
+
+def build_pair(size: str) -> tuple[nn.Module, nn.Module]:
+    """Our model and mmdet's with the same weights, such that boxes and scores differ between priors."""
+    torch.manual_seed(0)
+    ours = MODELS.build(copy.deepcopy(SIZES[size]))
+    mmdets = MODELS.build(to_mmdet(SIZES[size]))
+    ours.init_weights()
+    head = ours.bbox_head
+    with torch.no_grad():
+        for layer in head.rtm_cls:
+            layer.weight.normal_(std=0.3)
+            layer.bias.fill_(-2.0)
+        for layer in head.rtm_reg:
+            layer.weight.normal_(std=0.1)
+            layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
+        for module in ours.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.8, 1.2)
+    mmdets.load_state_dict(ours.state_dict())
+    return ours, mmdets
+
+
+def random_gt(generator: torch.Generator, num_images: int, size: int, num_classes: int = 80) -> list[InstanceData]:
+    """Boxes of 8 px up to the picture, as many as 12 an image, none in the first."""
+    images = []
+    for i in range(num_images):
+        n = 0 if i == 0 else int(torch.randint(1, 13, (), generator=generator))
+        center = torch.rand(n, 2, generator=generator) * size
+        half = (torch.rand(n, 2, generator=generator) * size / 2).clamp(min=4)
+        boxes = torch.cat((center - half, center + half), dim=1).clamp(0, size)
+        labels = torch.randint(0, num_classes, (n,), generator=generator)
+        images.append(InstanceData(bboxes=boxes, labels=labels))
+    return images
