@@ -1,7 +1,7 @@
 """COCO, and the two training pipelines at 640 px.
 
-The data is looked for in `data/coco/`, or where the environment variable RTMDET_COCO says. Classes come from the
-annotation file; there is no list of names to keep in step with it.
+The data is looked for in `data/coco/`, or where the environment variable RTMDET_COCO says. Classes come from
+the annotation file; there is no list of names to keep in step with it.
 """
 
 data_root = '{{$RTMDET_COCO:data/coco/}}'.rstrip('/') + '/'

@@ -1,8 +1,8 @@
 """300 epochs: warm-up, flat, cosine over the second half; the last 20 epochs without mosaic and MixUp.
 
-Only `max_epochs` is a number of the run: the cosine half, the stage switch and the validation in stage 2 follow it,
-so `--cfg-options train_cfg.max_epochs=50` is enough. The warm-up stays at 1,000 steps; for a run that is not much
-longer than that, shorten it too: `param_scheduler.0.end=100`.
+Only `max_epochs` is a number of the run: the cosine half, the stage switch and the validation in stage 2
+follow it, so `--cfg-options train_cfg.max_epochs=50` is enough. The warm-up stays at 1,000 steps; for a run
+that is not much longer than that, shorten it too: `param_scheduler.0.end=100`.
 """
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)
@@ -22,8 +22,8 @@ param_scheduler = [
     dict(type='RTMFlatCosineLR', eta_min_ratio=0.05, by_epoch=False),
 ]
 
-# By name, so that a config or `--cfg-options default_hooks.pipeline_switch.num_last_epochs=10` changes one number;
-# `custom_hooks` stays free for yours.
+# By name, so that a config or `--cfg-options default_hooks.pipeline_switch.num_last_epochs=10` changes one
+# number; `custom_hooks` stays free for yours.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
@@ -34,7 +34,12 @@ default_hooks = dict(
     num_class_check=dict(type='RTMNumClassCheckHook'),
     # Before the other hooks of its kind (49 of 50), so that they see the averaged weights.
     ema=dict(
-        type='EMAHook', ema_type='RTMExpMomentumEMA', momentum=0.0002, gamma=2000, update_buffers=True, priority=49
+        type='EMAHook',
+        ema_type='RTMExpMomentumEMA',
+        momentum=0.0002,
+        gamma=2000,
+        update_buffers=True,
+        priority=49,
     ),
     # `switch_pipeline` is set where the pipelines are known: rtmdet_l.py.
     pipeline_switch=dict(type='RTMPipelineSwitchHook', num_last_epochs=20, val_interval=1),

@@ -1,9 +1,10 @@
 """Gaps between OpenMMLab's last releases and today's stack: one file for each, nothing where the gap isn't there.
 
-`import rtmdet_plugin` closes those that concern everybody. The others are context managers, scoped to the call
-that needs them: `onnx_export.legacy_onnx_export()` and `mmyolo.importable_mmyolo()`.
+`import rtmdet_plugin` closes those that concern everybody. The others are scoped to the call that needs
+them: `onnx_export.legacy_onnx_export()` and `mmyolo.import_mmyolo()`.
 """
 
+from .cpu_launcher import allow_cpu_launcher
 from .torch_load import allow_mmengine_checkpoints
 
 
@@ -13,6 +14,7 @@ def apply_compat() -> None:
 
     rtmdet_plugin_startup.install()
     allow_mmengine_checkpoints()
+    allow_cpu_launcher()
 
 
 __all__ = ['apply_compat']
