@@ -1,0 +1,172 @@
+"""Four images around one point, with the partners taken from a cache of earlier samples.
+
+Same arguments and, for the same draws, the same pixels and boxes as mmdet's ``CachedMosaic``. What differs:
+
+- *No sample goes unmixed because the cache is cold.* mmdet passes samples on as they are until its cache
+  holds five. Here a partner may repeat while there are fewer than three other samples. The very first sample
+  of a worker has no partner at all; it goes into the cache and ``None`` is returned, which makes mmengine's
+  ``BaseDataset`` draw another index: one sample per start of a worker is seen as a partner only.
+- *Partners are three different samples*, where there are three. mmdet draws each for itself, so that one may
+  come twice. The image itself is no partner in either (in mmdet because numpy's ``randint`` leaves out its
+  upper bound).
+- *Masks have the canvas's (height, width)*, where mmdet's have (width, height), and bitmaps get exactly the
+  size that their image has.
+- *Grayscale* images of (H, W) and (H, W, 1), and images so thin that a side would round to nothing, work.
+- The draws are a value of their own (:class:`MosaicParams`); :func:`mosaic` is a pure function of them.
+
+Source: mosaic, YOLOv4, arXiv 2004.10934; cached as in RTMDet, arXiv 2212.07784.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import autocast_box_type
+
+from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
+from .sample import Sample, blank, check_alike, fit_scale, join, paste, place_masks, resize
+from .sample_cache import RandomSource, SampleCache
+
+
+class MosaicParams(NamedTuple):
+    """The draws of one mosaic."""
+
+    partners: tuple[int, int, int]
+    """Places in the cache: top right, bottom left, bottom right."""
+    center: tuple[int, int]
+    """(x, y) of the point where the four images meet, in pixels of the canvas."""
+
+
+def mosaic(
+    samples: Sequence[Sample],
+    center: tuple[int, int],
+    img_scale: tuple[int, int],
+    pad_val: float | Sequence[float] = 114.0,
+    clip_boxes: bool = True,
+) -> Sample:
+    """Lay four images around a point of a canvas of twice ``img_scale``.
+
+    Args:
+        samples: top left, top right, bottom left, bottom right; unchanged.
+        center: (x, y) where their corners meet.
+        img_scale: (width, height) that each image is made to fit, with its proportions kept.
+        pad_val: colour where no image is.
+        clip_boxes: cut boxes at the border of the canvas.
+
+    Returns:
+        The canvas, (2 * height, 2 * width[, C]), and the objects that lie on it at least in part, image by
+        image.
+    """
+    check_alike(samples)
+    width, height = img_scale
+    shape = (2 * height, 2 * width)
+    canvas = blank(samples[0].img, *shape, pad_val)
+    parts = []
+    for cell, sample in enumerate(samples):
+        scale = fit_scale(sample.img, width, height)
+        source_height, source_width = sample.img.shape[:2]
+        img = resize(sample.img, int(source_width * scale), int(source_height * scale))
+        x = center[0] if cell in (1, 3) else center[0] - img.shape[1]
+        y = center[1] if cell in (2, 3) else center[1] - img.shape[0]
+        paste(canvas, img, x, y)
+
+        boxes = sample.boxes.clone()
+        boxes.rescale_([scale, scale])
+        boxes.translate_([x, y])
+        masks = sample.masks
+        if masks is not None:
+            masks = place_masks(masks, img.shape[:2], scale, (x, y), shape)
+        parts.append(Sample(img, boxes, sample.labels, sample.ignore_flags, masks))
+
+    mixed = join(canvas, parts)
+    if clip_boxes:
+        mixed.boxes.clip_(shape)
+    return mixed.select(mixed.boxes.is_inside(shape).numpy())
+
+
+@TRANSFORMS.register_module()
+class RTMCachedMosaic(BaseTransform):
+    """Mosaic of each sample with three earlier ones.
+
+    Needs ``img``, ``gt_bboxes``, ``gt_bboxes_labels`` and ``gt_ignore_flags``; changes them, ``img_shape``
+    and, where there, ``gt_masks``. The image comes out as (2 * height, 2 * width[, C]) in the dtype that it
+    came in.
+
+    Args:
+        img_scale: (width, height) of the cell that an image is made to fit; half the size of the result.
+        center_ratio_range: the centre is drawn from this range times ``img_scale``, for x and y apart.
+        bbox_clip_border: cut boxes at the border of the result.
+        pad_val: colour where no image is: a number, or one for each of three channels.
+        prob: probability of mixing; otherwise the sample passes as it is (and is cached all the same).
+        max_cached_images: size of the cache, at least 4.
+        random_pop: a random sample leaves the full cache; otherwise the oldest.
+        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
+            An instance of ``random.Random`` is copied into workers as it stands, so they would draw the same.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        img_scale: Sequence[int] = (640, 640),
+        center_ratio_range: Sequence[float] = (0.5, 1.5),
+        bbox_clip_border: bool = True,
+        pad_val: float | Sequence[float] = 114.0,
+        prob: float = 1.0,
+        max_cached_images: int = 40,
+        random_pop: bool = True,
+        *,
+        rng: RandomSource | None = None,
+    ) -> None:
+        self.img_scale = check_image_scale('img_scale', img_scale)
+        self.center_ratio_range = check_range('center_ratio_range', center_ratio_range, high=2)
+        self.bbox_clip_border = bbox_clip_border
+        self.pad_val = check_pad_value('pad_val', pad_val)
+        self.prob = check_probability('prob', prob)
+        self.cache = SampleCache(check_at_least('max_cached_images', max_cached_images, 4), random_pop)
+        self._rng = rng  # a module can't be pickled, so the default is looked up on use
+
+    @property
+    def rng(self) -> RandomSource:
+        return random if self._rng is None else self._rng
+
+    def draw(self, others: int) -> MosaicParams:
+        """Draw partners from the first ``others`` places of the cache, at least one, and the centre."""
+        if others >= 3:
+            partners = self.rng.sample(range(others), 3)
+        else:
+            partners = [self.rng.randrange(others) for _ in range(3)]
+        x, y = (int(self.rng.uniform(*self.center_ratio_range) * side) for side in self.img_scale)
+        return MosaicParams(tuple(partners), (x, y))
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict | None:
+        """Cache the sample, and mix it.
+
+        Returns:
+            The mixed sample; ``None`` where the cache holds no other sample yet, so that the dataset draws
+            again.
+        """
+        sample = Sample.from_results(results)
+        others = self.cache.add(sample, self.rng)
+        if self.rng.random() >= self.prob:
+            return results
+        if others == 0:
+            return None
+        params = self.draw(others)
+        samples = [sample, *(self.cache[place] for place in params.partners)]
+        mixed = mosaic(samples, params.center, self.img_scale, self.pad_val, self.bbox_clip_border)
+        return mixed.write_to(results)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(img_scale={self.img_scale}, '
+            f'center_ratio_range={self.center_ratio_range}, bbox_clip_border={self.bbox_clip_border}, '
+            f'pad_val={self.pad_val}, prob={self.prob}, '
+            f'max_cached_images={self.cache.max_size}, random_pop={self.cache.random_pop})'
+        )

@@ -1,0 +1,230 @@
+"""A labelled image, as the mixing transforms see it, and the few geometric steps that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import mmcv
+import numpy as np
+from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
+
+Masks = BitmapMasks | PolygonMasks
+
+# Annotations that belong to one image's pixels and that mixing would silently leave behind.
+UNMIXABLE_KEYS = ('gt_seg_map', 'gt_keypoints', 'proposals')
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image with its objects.
+
+    Attributes:
+        img: pixels. (H, W, C) or (H, W)
+        boxes: N boxes in pixels of ``img``.
+        labels: class of each box. (N,)
+        ignore_flags: True where a box marks a region to ignore, such as a crowd. (N,)
+        masks: N masks of (H, W), or None where the pipeline loads none.
+    """
+
+    img: np.ndarray
+    boxes: BaseBoxes
+    labels: np.ndarray
+    ignore_flags: np.ndarray
+    masks: Masks | None = None
+
+    @classmethod
+    def from_results(cls, results: dict) -> Sample:
+        """Read the sample out of a pipeline's dict; arrays are shared, not copied.
+
+        Raises:
+            ValueError: where a key is missing, or an annotation is there that can't be mixed.
+        """
+        needed = ('img', 'gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags')
+        if missing := [key for key in needed if key not in results]:
+            raise ValueError(
+                f'The sample has no {missing}; mixing needs {list(needed)}: put LoadImageFromFile and '
+                'LoadAnnotations(with_bbox=True) before it.'
+            )
+        if unmixable := [key for key in UNMIXABLE_KEYS if results.get(key) is not None]:
+            raise ValueError(
+                f'The sample holds {unmixable}, which mixing can not keep in step with the image; '
+                'accepted are boxes, labels, ignore flags and gt_masks.'
+            )
+        return cls(
+            img=results['img'],
+            boxes=results['gt_bboxes'],
+            labels=results['gt_bboxes_labels'],
+            ignore_flags=results['gt_ignore_flags'],
+            masks=results.get('gt_masks'),
+        )
+
+    def write_to(self, results: dict) -> dict:
+        """Put the sample into a pipeline's dict, and return that dict; its other keys stay."""
+        results['img'] = self.img
+        results['img_shape'] = self.img.shape[:2]
+        results['gt_bboxes'] = self.boxes
+        results['gt_bboxes_labels'] = self.labels
+        results['gt_ignore_flags'] = self.ignore_flags
+        if self.masks is not None:
+            results['gt_masks'] = self.masks
+        return results
+
+    def snapshot(self) -> Sample:
+        """An own copy whose arrays refuse to be written to (boxes are tensors, which have no such lock)."""
+        return Sample(
+            img=_locked(self.img),
+            boxes=self.boxes.clone(),
+            labels=_locked(self.labels),
+            ignore_flags=_locked(self.ignore_flags),
+            masks=_locked_masks(self.masks),
+        )
+
+    def select(self, keep: np.ndarray) -> Sample:
+        """The same image with the objects where ``keep`` (N,) is True."""
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            labels=self.labels[keep],
+            ignore_flags=self.ignore_flags[keep],
+            masks=None if self.masks is None else self.masks[keep],
+        )
+
+
+def join(img: np.ndarray, parts: Sequence[Sample]) -> Sample:
+    """All objects of ``parts``, in order, on the one picture ``img``."""
+    masks = [part.masks for part in parts]
+    return Sample(
+        img=img,
+        boxes=parts[0].boxes.cat([part.boxes for part in parts], 0),
+        labels=np.concatenate([part.labels for part in parts]),
+        ignore_flags=np.concatenate([part.ignore_flags for part in parts]),
+        masks=None if masks[0] is None else masks[0].cat(masks),
+    )
+
+
+def check_alike(samples: Sequence[Sample]) -> None:
+    """Refuse samples that can't share a canvas.
+
+    Raises:
+        ValueError: where channels, dtype or kind of masks differ.
+    """
+    kinds = {(s.img.shape[2:], s.img.dtype.str, type(s.masks).__name__) for s in samples}
+    if len(kinds) > 1:
+        raise ValueError(
+            f'Samples to mix differ in (channels, dtype, masks): {sorted(map(str, kinds))}; accepted is '
+            'one kind: set color_type of LoadImageFromFile and with_mask of LoadAnnotations for all.'
+        )
+
+
+def blank(like: np.ndarray, height: int, width: int, pad_val: float | Sequence[float]) -> np.ndarray:
+    """A canvas of ``pad_val`` with the channels and dtype of ``like``. (height, width[, C])
+
+    Raises:
+        ValueError: where ``pad_val`` has one value a channel, but not as many as there are channels.
+    """
+    channels = like.shape[2:]
+    if not np.isscalar(pad_val) and (len(pad_val),) != channels:
+        raise ValueError(
+            f'pad_val={pad_val!r} does not fit an image of shape {like.shape}; accepted: one number.'
+        )
+    return np.full((height, width, *channels), pad_val, dtype=like.dtype)
+
+
+def fit_scale(img: np.ndarray, width: int, height: int) -> float:
+    """The factor by which ``img`` just fits into width x height."""
+    return min(height / img.shape[0], width / img.shape[1])
+
+
+def resize(img: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Bilinear resize that keeps (H, W, 1) three-dimensional and sides of at least one pixel.
+
+    Returns:
+        The resized image; ``img`` itself where the size is the same already.
+    """
+    width, height = max(width, 1), max(height, 1)
+    if (height, width) == img.shape[:2]:
+        return img
+    return mmcv.imresize(img, (width, height)).reshape(height, width, *img.shape[2:])
+
+
+def paste(canvas: np.ndarray, patch: np.ndarray, x: int, y: int) -> None:
+    """Write ``patch`` (h, w[, C]) into ``canvas`` (H, W[, C]), its top left corner at (x, y).
+
+    What lies outside the canvas is dropped; x and y may be negative.
+    """
+    rows, patch_rows = _overlap(y, patch.shape[0], canvas.shape[0])
+    columns, patch_columns = _overlap(x, patch.shape[1], canvas.shape[1])
+    canvas[rows, columns] = patch[patch_rows, patch_columns]
+
+
+def place_masks(
+    masks: Masks,
+    size: tuple[int, int],
+    scale: float,
+    offset: tuple[int, int],
+    out_shape: tuple[int, int],
+    mirror_width: int | None = None,
+) -> Masks:
+    """Scale masks, mirror them on a canvas, and move them, as their image was.
+
+    Args:
+        masks: N masks.
+        size: (height, width) that the image has after scaling; bitmaps get this very size.
+        scale: the same as a factor; polygons are multiplied by it, as boxes are.
+        offset: (x, y) that the top left corner moves by.
+        out_shape: (height, width) of the result.
+        mirror_width: width of the canvas on which the image was flipped before the move; None for no flip.
+
+    Returns:
+        N masks of the same kind, in ``out_shape``.
+    """
+    height, width = out_shape
+    offset_x, offset_y = offset
+    if isinstance(masks, PolygonMasks):
+        moved = []
+        for polygons in masks.masks:
+            moved.append([])
+            for polygon in polygons:
+                xs, ys = polygon[0::2] * scale, polygon[1::2] * scale
+                if mirror_width is not None:
+                    xs = mirror_width - xs
+                points = np.empty(polygon.shape, dtype=np.float64)
+                points[0::2] = np.clip(xs + offset_x, 0, width)
+                points[1::2] = np.clip(ys + offset_y, 0, height)
+                moved[-1].append(points)
+        return PolygonMasks(moved, height, width)
+
+    scaled = masks.resize(size).masks
+    if mirror_width is not None:
+        scaled = scaled[:, :, ::-1]
+        offset_x += mirror_width - size[1]
+    out = np.zeros((len(scaled), height, width), dtype=np.uint8)
+    for canvas, mask in zip(out, scaled, strict=True):
+        paste(canvas, mask, offset_x, offset_y)
+    return BitmapMasks(out, height, width)
+
+
+def _overlap(offset: int, length: int, limit: int) -> tuple[slice, slice]:
+    """Where [offset, offset + length) meets [0, limit): as a slice of the limit, and of the length."""
+    start = max(offset, 0)
+    stop = max(min(offset + length, limit), start)
+    return slice(start, stop), slice(start - offset, stop - offset)
+
+
+def _locked(array: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _locked_masks(masks: Masks | None) -> Masks | None:
+    if masks is None:
+        return None
+    if isinstance(masks, PolygonMasks):
+        polygons = [[_locked(polygon) for polygon in polygons] for polygons in masks.masks]
+        return PolygonMasks(polygons, masks.height, masks.width)
+    bitmaps = BitmapMasks(masks.masks, masks.height, masks.width)  # stacks, so this is a copy
+    bitmaps.masks.flags.writeable = False
+    return bitmaps

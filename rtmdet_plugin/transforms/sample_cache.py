@@ -1,0 +1,65 @@
+"""The store from which the mixing transforms take their partner images.
+
+It follows mmdet's cached transforms in size and order: a sample is appended, and where the store is over its
+size then, one of the others leaves: the oldest, or a random one.
+Differences: what is kept are copies of image, boxes, labels, ignore flags and masks, not the whole dict of
+the pipeline; and what is handed out can't change what is kept.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from .checks import check_at_least
+from .sample import Sample
+
+# The `random` module has the methods of `random.Random`. It is what transforms use unless told otherwise,
+# because mmengine seeds it in each worker from `randomness.seed`: runs repeat, and workers differ.
+RandomSource = random.Random
+
+
+class SampleCache:
+    """Samples by place, oldest first.
+
+    Args:
+        max_size: number of samples that are kept, at least 1.
+        random_pop: a random sample leaves when the store is full; otherwise the oldest (FIFO).
+
+    Raises:
+        ValueError: where ``max_size`` isn't an integer of at least 1.
+    """
+
+    def __init__(self, max_size: int, random_pop: bool = True) -> None:
+        self.max_size = check_at_least('max_size', max_size, 1)
+        self.random_pop = random_pop
+        self._samples: list[Sample] = []
+
+    def add(self, sample: Sample, rng: RandomSource) -> int:
+        """Keep a copy of ``sample``; drop one of the others where there are too many.
+
+        Args:
+            sample: stays the caller's, who may change it afterwards.
+            rng: draws the place that is dropped; not asked for FIFO, nor while there is room.
+
+        Returns:
+            The number of *other* samples in the store. They are at the places 0 to this number - 1; the new
+            one comes after them.
+        """
+        self._samples.append(sample.snapshot())
+        others = len(self._samples) - 1
+        if others < self.max_size:
+            return others
+        del self._samples[rng.randrange(others) if self.random_pop else 0]
+        return others - 1
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, place: int) -> Sample:
+        """The sample at ``place``: read-only arrays, and boxes of its own."""
+        sample = self._samples[place]
+        return replace(sample, boxes=sample.boxes.clone())
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(max_size={self.max_size}, random_pop={self.random_pop})'
