@@ -1,0 +1,128 @@
+"""COCO annotations with the classes taken from the file.
+
+mmdet's ``CocoDataset`` in everything else: filtering, test mode, subsets, serialisation, wrappers. What
+differs:
+
+- *Classes come from the annotation file*, in the order of their category ids, unless ``metainfo`` names them.
+  mmdet assumes COCO's 80 where nothing is said, and a data set with other names then trains on no object at
+  all.
+- *A class that the file doesn't have is an error.* mmdet drops it silently, and the labels of all later ones
+  move.
+- *Labels follow the order of the classes.* mmdet's follow the order of the categories in the file, whatever
+  the order of ``metainfo['classes']``, so that a class list in another order puts wrong names on the labels.
+  :class:`RTMCocoMetric` follows the same rule.
+- *No palette of COCO's 80 colours*: there is none unless ``metainfo`` brings one; mmdet's visualizer then
+  takes its own.
+- Broken or empty files are refused with the file's name and what is accepted; classes without objects are
+  told.
+- The file is read once, without pycocotools.
+"""
+
+from __future__ import annotations
+
+import logging
+import os.path as osp
+from collections import defaultdict
+from collections.abc import Sequence
+
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
+from mmengine.logging import print_log
+
+from .coco_file import category_ids, read_coco_file
+
+
+@DATASETS.register_module()
+class RTMCocoDataset(CocoDataset):
+    """Takes the arguments of mmdet's ``CocoDataset``.
+
+    ``metainfo`` may hold ``classes`` (names, in the order of the labels; a subset trains on these only),
+    ``palette`` and whatever else. With ``lazy_init`` the classes are known as soon as ``metainfo`` is asked
+    for and the file is there.
+
+    Raises:
+        ValueError: where the annotation file is broken or empty, where a class isn't in it, or where the
+            filter leaves no image to train on.
+        FileNotFoundError: where there is no such file.
+    """
+
+    METAINFO: dict = {}
+
+    @property
+    def metainfo(self) -> dict:
+        """A copy of the meta information, with ``classes`` from the file where nothing else names them."""
+        # mmdet's DetInferencer builds the test set lazily for its palette, on machines that may not have the
+        # data.
+        if 'classes' not in self._metainfo and osp.isfile(self.ann_file):
+            self.full_init()
+        return super().metainfo
+
+    def load_data_list(self) -> list[dict]:
+        """Read the annotation file into one dict for each image, in the order of the file."""
+        content = read_coco_file(self.ann_file, self.backend_args, annotated=not self.test_mode)
+        ids = category_ids(content['categories'], self._metainfo.get('classes'), self.ann_file)
+        self._metainfo['classes'] = tuple(ids)
+        self._check_palette()
+        self.cat_ids = list(ids.values())
+        self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
+
+        annotations = defaultdict(list)
+        self.cat_img_map = defaultdict(list)
+        for annotation in content['annotations']:
+            annotations[annotation['image_id']].append(annotation)
+            self.cat_img_map[annotation['category_id']].append(annotation['image_id'])
+
+        data_list = [
+            self.parse_data_info(
+                {'raw_img_info': {**image, 'img_id': image['id']}, 'raw_ann_info': annotations[image['id']]}
+            )
+            for image in content['images']
+        ]
+        if self.test_mode:
+            self._warn_of_order(content['categories'])
+        else:
+            self._warn_of_unused(data_list)
+        return data_list
+
+    def filter_data(self) -> list[dict]:
+        """Apply ``filter_cfg``, as mmdet does.
+
+        Raises:
+            ValueError: where no image is left.
+        """
+        kept = super().filter_data()
+        if not kept:
+            raise ValueError(
+                f'{self.ann_file}: filter_cfg={self.filter_cfg} leaves none of {len(self.data_list)} '
+                f'images; accepted: at least one that is large enough and shows one of '
+                f'{self._metainfo["classes"]}.'
+            )
+        return kept
+
+    def _check_palette(self) -> None:
+        palette, count = self._metainfo.get('palette'), len(self._metainfo['classes'])
+        if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) != count:
+            raise ValueError(
+                f"metainfo['palette'] has {len(palette)} colours; accepted: {count}, one for each class."
+            )
+
+    def _warn_of_unused(self, data_list: list[dict]) -> None:
+        used = {instance['bbox_label'] for data_info in data_list for instance in data_info['instances']}
+        names = [name for label, name in enumerate(self._metainfo['classes']) if label not in used]
+        if names:
+            print_log(
+                f'{self.ann_file}: {len(names)} of {len(self.cat_ids)} classes have no object to learn from: '
+                f'{names}.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _warn_of_order(self, categories: list[dict]) -> None:
+        file_order = [category['id'] for category in categories if category['id'] in self.cat2label]
+        if file_order != self.cat_ids:
+            print_log(
+                f"{self.ann_file}: its categories are in another order than the labels; mmdet's CocoMetric "
+                'would take one class for another. Evaluate with RTMCocoMetric.',
+                logger='current',
+                level=logging.WARNING,
+            )

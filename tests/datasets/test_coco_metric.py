@@ -1,0 +1,104 @@
+"""Scores by class name, whatever the order of labels, categories and ids."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import METRICS
+
+from rtmdet_plugin.datasets.coco import RTMCocoDataset
+from rtmdet_plugin.datasets.coco_metric import RTMCocoMetric
+
+CLASSES = ('square', 'bar', 'disc')
+
+
+def evaluate(metric, dataset, wrong_class=None):
+    """Score predictions that equal the ground truth; boxes of `wrong_class` are moved off their objects."""
+    metric.dataset_meta = dataset.metainfo
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        boxes = torch.tensor([i['bbox'] for i in info['instances']], dtype=torch.float32).reshape(-1, 4)
+        labels = torch.tensor([i['bbox_label'] for i in info['instances']], dtype=torch.long)
+        if wrong_class is not None:
+            boxes[labels == dataset.metainfo['classes'].index(wrong_class)] += 40
+        prediction = {'bboxes': boxes, 'scores': torch.full((len(boxes),), 0.9), 'labels': labels}
+        sample = {
+            'pred_instances': prediction,
+            'img_id': info['img_id'],
+            'ori_shape': (info['height'], info['width']),
+            'instances': info['instances'],
+        }
+        metric.process({}, [sample])
+    return metric.evaluate(size=len(dataset))
+
+
+def build(content, write, classes, metric=RTMCocoMetric, classwise=False):
+    settings = write(content)
+    metainfo = {} if classes is None else {'classes': classes}
+    dataset = RTMCocoDataset(**settings, metainfo=metainfo, test_mode=True)
+    return dataset, metric(ann_file=f'{settings["data_root"]}/ann.json', classwise=classwise)
+
+
+ORDERS = [None, *itertools.permutations(CLASSES), ('disc', 'square'), ('bar',)]
+
+
+@pytest.mark.parametrize('classes', ORDERS, ids=str)
+def test_ground_truth_as_prediction_scores_one(content, write, classes):
+    """Ids in the file: 7, 0, 3."""
+    dataset, metric = build(content, write, classes)
+    assert evaluate(metric, dataset)['coco/bbox_mAP'] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize('classes', ORDERS[:-1], ids=str)
+def test_each_class_gets_its_own_figure(content, write, classes):
+    dataset, metric = build(content, write, classes, classwise=True)
+    scores = evaluate(metric, dataset, wrong_class='disc')
+    assert scores['coco/disc_precision'] == 0
+    for name in dataset.metainfo['classes']:
+        if name != 'disc':
+            assert scores[f'coco/{name}_precision'] == pytest.approx(1.0)
+
+
+def test_mmdets_metric_takes_one_class_for_another(content, write):
+    """The reason for this metric; RTMCocoDataset warns of it. In the file's order both agree."""
+    dataset, metric = build(content, write, None, CocoMetric)
+    assert evaluate(metric, dataset)['coco/bbox_mAP'] < 0.2
+    content['categories'] = sorted(content['categories'], key=lambda c: c['id'])
+    dataset, metric = build(content, write, None, CocoMetric)
+    assert evaluate(metric, dataset)['coco/bbox_mAP'] == pytest.approx(1.0)
+    dataset, ours = build(content, write, None)
+    dataset, theirs = build(content, write, None, CocoMetric)
+    assert evaluate(ours, dataset, 'bar') == evaluate(theirs, dataset, 'bar')
+
+
+def test_without_an_annotation_file(content, write):
+    dataset = RTMCocoDataset(
+        **write(content), metainfo={'classes': ('disc', 'square', 'bar')}, test_mode=True
+    )
+    assert evaluate(RTMCocoMetric(), dataset)['coco/bbox_mAP'] == pytest.approx(1.0)
+
+
+def test_no_prediction_at_all(content, write):
+    dataset, metric = build(content, write, None)
+    metric.dataset_meta = dataset.metainfo
+    nothing = {
+        'bboxes': torch.zeros(0, 4),
+        'scores': torch.zeros(0),
+        'labels': torch.zeros(0, dtype=torch.long),
+    }
+    for index in range(len(dataset)):
+        metric.process({}, [{'pred_instances': nothing, 'ori_shape': (60, 80), 'img_id': 100 - index}])
+    assert metric.evaluate(size=len(dataset)).get('coco/bbox_mAP', 0) == 0
+
+
+def test_class_that_the_file_does_not_have(content, write):
+    dataset, metric = build(content, write, None)
+    metric.dataset_meta = {'classes': ('disc', 'ring')}
+    with pytest.raises(ValueError, match=r"\['ring'\].*\['square', 'bar', 'disc'\]"):
+        metric.compute_metrics([({}, {'labels': np.zeros(0, int)})])
+
+
+def test_is_registered():
+    assert isinstance(METRICS.build({'type': 'RTMCocoMetric'}), RTMCocoMetric)
