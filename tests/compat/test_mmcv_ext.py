@@ -1,0 +1,95 @@
+"""The stand-in for `mmcv._ext`, with the compiled module absent and present, in fresh interpreters."""
+
+import importlib.util
+import inspect
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from rtmdet_plugin.compat import mmcv_ext
+
+
+def run(code: str, *flags: str, **environment) -> str:
+    done = subprocess.run(
+        [sys.executable, *flags, '-c', code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def compiled() -> bool:
+    spec = importlib.util.find_spec('mmcv._ext')
+    return spec is not None and 'stand-in' not in (spec.origin or '')
+
+
+lite_only = pytest.mark.skipif(compiled(), reason='compiled mmcv is installed')
+
+
+@lite_only
+def test_has_a_spec_that_mmengine_finds():
+    from mmengine.utils.dl_utils import mmcv_full_available
+
+    spec = importlib.util.find_spec('mmcv._ext')
+    assert spec.name == 'mmcv._ext' and spec.loader is not None
+    assert mmcv_full_available()
+
+
+@lite_only
+def test_mmcv_ops_runs_our_nms():
+    module = importlib.import_module('mmcv.ops.nms')
+    assert module.ext_module.nms is mmcv_ext.STAND_INS['nms']
+
+
+@lite_only
+def test_another_op_says_what_to_install():
+    import torch
+    from mmcv.ops import roi_align
+
+    with pytest.raises(mmcv_ext.MissingOpError, match=r"'roi_align_forward' needs compiled mmcv.*mmcv==2\.1\.0"):
+        roi_align(torch.rand(1, 1, 8, 8), torch.tensor([[0.0, 0, 0, 4, 4]]), 2)
+
+
+@lite_only
+def test_the_module_is_not_everything_to_everybody():
+    module = importlib.import_module('mmcv._ext')
+    assert not hasattr(module, '__wrapped__')
+    assert inspect.unwrap(module) is module
+
+
+@pytest.mark.parametrize('first', ['import rtmdet_plugin', 'import mmdet.utils', ''])
+def test_mmdet_imports_in_any_order(first):
+    """Also when importing mmdet's models is what imports us, halfway through."""
+    code = f'{first}\nfrom rtmdet_plugin_startup import install; install()\nimport mmdet.models, rtmdet_plugin'
+    run(code + '\nfrom mmdet.registry import MODELS; MODELS.get("RTMDet").__name__')
+
+
+def test_a_compiled_module_wins(tmp_path):
+    """With a module `mmcv._ext` on mmcv's path nobody asks the stand-in."""
+    code = f"""
+import mmcv, rtmdet_plugin
+mmcv.__path__.append({str(tmp_path)!r})
+import importlib.util
+assert importlib.util.find_spec('mmcv._ext').origin.startswith({str(tmp_path)!r})
+import mmcv.ops, sys
+print(sys.modules['mmcv.ops.nms'].ext_module.nms('boxes'))
+"""
+    (tmp_path / '_ext.py').write_text('def __getattr__(name):\n    return lambda *a, **k: f"compiled {name}"\n')
+    if compiled():
+        pytest.skip('the real one is installed')
+    assert run(code) == 'compiled nms'
+
+
+def test_fill_gives_real_ops_and_refusals():
+    module = types.ModuleType('mmcv._ext')
+    mmcv_ext.fill(module)
+    assert module.nms is mmcv_ext.STAND_INS['nms'] and module.softnms is mmcv_ext.STAND_INS['softnms']
+    assert module.deform_conv_forward.__name__ == 'deform_conv_forward'
+    with pytest.raises(NotImplementedError, match='deform_conv_forward'):
+        module.deform_conv_forward(1, key=2)

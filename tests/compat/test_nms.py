@@ -1,0 +1,228 @@
+"""The stand-in for compiled mmcv's NMS against the sequential algorithm, written out box by box."""
+
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmcv.ops import batched_nms, soft_nms
+from mmcv.ops import nms as mmcv_nms
+
+from rtmdet_plugin.compat import nms as stand_in
+
+
+@pytest.fixture(autouse=True)
+def without_torchvision(monkeypatch):
+    monkeypatch.setattr(stand_in, '_torchvision_nms', lambda: None)
+
+
+def one_by_one(boxes, scores, threshold, offset=0):
+    """Greedy NMS over float32 scalars: the order of operations of mmcv's C++ loop."""
+    boxes, f32 = boxes.numpy().astype(np.float32), np.float32
+    threshold, offset = f32(threshold), f32(offset)
+    order = np.argsort(-scores.numpy().astype(np.float64), kind='stable')
+    areas = (boxes[:, 2] - boxes[:, 0] + offset) * (boxes[:, 3] - boxes[:, 1] + offset)
+    gone, kept = set(), []
+    for position, i in enumerate(order):
+        if i in gone:
+            continue
+        kept.append(int(i))
+        for j in order[position + 1 :]:
+            width = max(f32(0), min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0]) + offset)
+            height = max(f32(0), min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1]) + offset)
+            with np.errstate(all='ignore'):
+                if width * height / (areas[i] + areas[j] - width * height) > threshold:
+                    gone.add(j)
+    return kept
+
+
+def scene(seed: int, count: int, *, classes: int = 1, spread: float = 100.0):
+    """Integer corners and few score levels, so that ties and IoUs on the threshold do happen."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.randint(0, int(spread), (count, 2), generator=generator).float()
+    size = torch.randint(0, 30, (count, 2), generator=generator).float()
+    scores = torch.randint(0, 10, (count,), generator=generator) / 10
+    return torch.cat([corner, corner + size], 1), scores, torch.randint(classes, (count,), generator=generator)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 70),
+    threshold=st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.6, 0.65, 0.9, 1.0]),
+    offset=st.sampled_from([0, 1]),
+    shift=st.sampled_from([0.0, 51234.5]),
+)
+def test_same_boxes_as_one_by_one(seed, count, threshold, offset, shift):
+    boxes, scores, _ = scene(seed, count)
+    boxes = boxes + shift
+    assert stand_in.nms(boxes, scores, threshold, offset).tolist() == one_by_one(boxes, scores, threshold, offset)
+
+
+@pytest.mark.parametrize('offset', [0, 1])
+def test_more_boxes_than_one_block(offset):
+    boxes, scores, _ = scene(1, 1300, spread=300)
+    scores = scores + torch.rand(1300, generator=torch.Generator().manual_seed(2)) * 0.05
+    expected = one_by_one(boxes, scores, 0.5, offset)
+    assert stand_in.BLOCK < len(expected) < 1300
+    assert stand_in.nms(boxes, scores, 0.5, offset).tolist() == expected
+
+
+def test_small_boxes_far_from_zero():
+    """Class offsets move boxes to where float32 has steps of 1/256; the search window must not lose a pair there."""
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(900, 2, generator=generator) * 2 + 51000
+    boxes = torch.cat([corner, corner + 0.02 + torch.rand(900, 2, generator=generator) * 0.2], 1)
+    scores = torch.rand(900, generator=generator)
+    expected = one_by_one(boxes, scores, 0.4)
+    assert len(expected) < 800
+    assert stand_in.nms(boxes, scores, 0.4).tolist() == expected
+
+
+def test_threshold_itself_is_not_above():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 6]])  # IoU float32(0.6), which is more than the double 0.6
+    scores = torch.tensor([0.9, 0.8])
+    assert stand_in.nms(boxes, scores, 0.6, 0).tolist() == [0, 1]
+    assert stand_in.nms(boxes, scores, 0.59, 0).tolist() == [0]
+
+
+def test_offset_changes_the_result():
+    boxes = torch.tensor([[0.0, 0, 1, 1], [1.0, 0, 2, 1]])  # share no area, but a column of pixels
+    scores = torch.tensor([0.5, 0.9])
+    assert stand_in.nms(boxes, scores, 0.3, 0).tolist() == [1, 0]
+    assert stand_in.nms(boxes, scores, 0.3, 1).tolist() == [1]
+
+
+def test_ties_keep_the_input_order():
+    boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(3, 1) + torch.tensor([[0.0], [100.0], [0.0]])
+    assert stand_in.nms(boxes, torch.full((3,), 0.5), 0.5, 0).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize('shape', [(0, 4), (0,)])
+def test_no_boxes(shape):
+    kept = stand_in.nms(torch.empty(shape), torch.empty(0), 0.5, 0)
+    assert kept.shape == (0,) and kept.dtype == torch.long
+
+
+def test_degenerate_and_nan_boxes_stay():
+    boxes = torch.tensor([[5.0, 5, 5, 5], [5.0, 5, 5, 5], [float('nan')] * 4, [9.0, 9, 1, 1], [0.0, 0, 10, 10]])
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+    assert stand_in.nms(boxes, scores, 0.0, 0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_public_nms_filters_and_cuts():
+    boxes, scores, _ = scene(3, 60)
+    dets, kept = mmcv_nms(boxes, scores, 0.5, score_threshold=0.3, max_num=5)
+    expected = [i for i in one_by_one(boxes, scores, 0.5) if scores[i] > 0.3][:5]
+    assert kept.tolist() == expected
+    torch.testing.assert_close(dets, torch.cat([boxes, scores[:, None]], 1)[kept])
+
+
+@pytest.mark.parametrize('split', [10_000, 50])
+def test_public_batched_nms_goes_class_by_class(split):
+    boxes, scores, labels = scene(4, 120, classes=4)
+    scores = scores + torch.rand(120, generator=torch.Generator().manual_seed(5)) * 0.05
+    _, kept = batched_nms(boxes, scores, labels, dict(type='nms', iou_threshold=0.5, split_thr=split))
+    expected = []
+    for label in range(4):
+        members = (labels == label).nonzero()[:, 0]
+        expected += members[one_by_one(boxes[members], scores[members], 0.5)].tolist()
+    assert kept.tolist() == sorted(expected, key=lambda i: -scores[i])
+
+
+def test_public_batched_nms_without_boxes():
+    """Across classes only: mmcv's own wrapper takes the maximum of no coordinates otherwise (mmdet never asks)."""
+    config = dict(type='nms', iou_threshold=0.5, class_agnostic=True)
+    dets, kept = batched_nms(torch.empty(0, 4), torch.empty(0), torch.empty(0).long(), config)
+    assert dets.shape == (0, 5) and kept.shape == (0,)
+
+
+def test_torchvision_does_the_work_where_it_can(monkeypatch):
+    calls = []
+
+    def compiled(boxes, scores, threshold):
+        calls.append((boxes.dtype, threshold))
+        return torch.tensor([0])
+
+    monkeypatch.setattr(stand_in, '_torchvision_nms', lambda: compiled)
+    boxes, scores, _ = scene(7, 20)
+    assert stand_in.nms(boxes.half(), scores, 0.6, 0).tolist() == [0]
+    assert calls == [(torch.float32, float(np.float32(0.6)))]
+    assert stand_in.nms(boxes, scores, 0.6, 1).tolist() == one_by_one(boxes, scores, 0.6, 1)
+    assert len(calls) == 1, 'torchvision has no offset'
+
+
+def test_a_broken_torchvision_counts_as_none(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, 'torchvision', types.ModuleType('torchvision'))
+    monkeypatch.setitem(sys.modules, 'torchvision.ops', types.ModuleType('torchvision.ops'))
+    assert stand_in._torchvision_nms.__wrapped__() is None
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_and_gradients(dtype):
+    boxes, scores, _ = scene(6, 50)
+    boxes, scores = boxes.to(dtype).requires_grad_(), scores.to(dtype).requires_grad_()
+    dets, kept = mmcv_nms(boxes, scores, 0.5)
+    assert kept.tolist() == one_by_one(boxes.detach().float(), scores.detach().float(), 0.5)
+    dets.sum().backward()
+    assert boxes.grad.abs().sum(1).nonzero()[:, 0].tolist() == sorted(kept.tolist())
+
+
+def test_thirty_thousand_candidates():
+    """Typical: many candidates around few objects. Far below a second; the bound leaves room for a busy machine."""
+    generator = torch.Generator().manual_seed(0)
+    centre, size = torch.rand(40, 2, generator=generator) * 640, torch.rand(40, 2, generator=generator) * 150 + 20
+    which = torch.randint(40, (30_000,), generator=generator)
+    near = centre[which] + torch.randn(30_000, 2, generator=generator) * 0.08 * size[which]
+    boxes = torch.cat([near - size[which] / 2, near + size[which] / 2], 1)
+    started = time.process_time()
+    kept = stand_in.nms(boxes, torch.rand(30_000, generator=generator), 0.65, 0)
+    assert time.process_time() - started < 1
+    assert 40 < len(kept) < 1000
+
+
+def test_thirty_thousand_boxes_apart():
+    """The worst case: nothing gets suppressed."""
+    index = torch.arange(30_000)
+    corner = torch.stack([index % 174, index // 174], 1) * 10.0
+    started = time.process_time()
+    kept = stand_in.nms(torch.cat([corner, corner + 8], 1), torch.rand(30_000), 0.65, 0)
+    assert time.process_time() - started < 2
+    assert len(kept) == 30_000
+
+
+class TestSoftNMS:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 5], [50.0, 50, 60, 60]])
+    scores = torch.tensor([0.9, 0.8, 0.3])
+
+    @pytest.mark.parametrize(
+        ('method', 'scores'),
+        [('naive', [0.9, 0.3]), ('linear', [0.9, 0.4, 0.3]), ('gaussian', [0.9, 0.8 * np.exp(-0.5), 0.3])],
+    )
+    def test_new_scores(self, method, scores):
+        dets, kept = soft_nms(self.boxes, self.scores, iou_threshold=0.3, sigma=0.5, min_score=0.01, method=method)
+        assert kept.tolist() == ([0, 2] if method == 'naive' else [0, 1, 2])
+        np.testing.assert_allclose(dets[:, 4], scores, rtol=1e-6)
+        assert torch.equal(dets[:, :4], self.boxes[kept])
+
+    def test_lowered_scores_change_the_order(self):
+        _, kept = soft_nms(self.boxes, torch.tensor([0.9, 0.5, 0.3]), iou_threshold=0.3, min_score=0.01)
+        assert kept.tolist() == [0, 2, 1]
+
+    def test_scores_below_the_minimum_go(self):
+        dets, kept = soft_nms(self.boxes, self.scores, iou_threshold=0.3, min_score=0.35)
+        assert kept.tolist() == [0, 1] and torch.isclose(dets[1, 4], torch.tensor(0.4))
+
+    def test_no_boxes(self):
+        dets, kept = soft_nms(torch.empty(0, 4), torch.empty(0))
+        assert dets.shape == (0, 5) and kept.shape == (0,)
+
+    def test_the_input_is_left_alone(self):
+        boxes, scores = self.boxes.clone(), self.scores.clone()
+        soft_nms(boxes, scores)
+        assert torch.equal(boxes, self.boxes) and torch.equal(scores, self.scores)

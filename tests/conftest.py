@@ -1,0 +1,33 @@
+"""What every test relies on: the plugin is imported first, torch uses one thread, data comes from the environment."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import rtmdet_plugin  # noqa: F401  tests that import mmdet straight away find the gaps closed
+
+torch.set_num_threads(1)
+
+
+def _folder(variable: str, what: str) -> Path:
+    value = os.environ.get(variable, '')
+    if not value:
+        pytest.skip(f'{variable} is not set: no {what}')
+    path = Path(value).resolve()
+    if not path.is_dir():
+        pytest.skip(f'{variable}={value} is not a folder: no {what}')
+    return path
+
+
+@pytest.fixture(scope='session')
+def data_root() -> Path:
+    """Folder with real data sets (`coco_tiny`, `bccd`), from RTMDET_DATA."""
+    return _folder('RTMDET_DATA', 'real data')
+
+
+@pytest.fixture(scope='session')
+def weights_root() -> Path:
+    """Folder with published weights, from RTMDET_WEIGHTS."""
+    return _folder('RTMDET_WEIGHTS', 'published weights')
