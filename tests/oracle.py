@@ -4,8 +4,12 @@ import copy
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
+
+init_default_scope('mmdet')
 
 MMDET_NAMES = dict(
     RTMCSPNeXt='CSPNeXt',
@@ -91,8 +95,8 @@ SIZES = dict(
 def build_pair(size: str) -> tuple[nn.Module, nn.Module]:
     """Our model and mmdet's with the same weights, such that boxes and scores differ between priors."""
     torch.manual_seed(0)
-    ours = MODELS.build(copy.deepcopy(SIZES[size]))
-    mmdets = MODELS.build(to_mmdet(SIZES[size]))
+    ours = MODELS.build(ConfigDict(copy.deepcopy(SIZES[size])))
+    mmdets = MODELS.build(ConfigDict(to_mmdet(SIZES[size])))
     ours.init_weights()
     head = ours.bbox_head
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """The plugin against mmdet itself: state dict, outputs, losses, gradients, boxes, for each size."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -9,7 +11,8 @@ from oracle import SIZES, build_pair, random_gt
 
 from rtmdet_plugin.models.sep_bn_head import flatten_levels
 
-SIZE = 160  # pixels: 20, 10 and 5 cells
+CONFIGS = Path(__file__).parents[1] / 'configs'
+SIZE = 96  # pixels: 12, 6 and 3 cells
 
 
 @pytest.fixture(scope='module', params=SIZES)
@@ -48,8 +51,8 @@ def test_outputs(pair):
 
 def test_losses_and_gradients(pair):
     ours, mmdets = (model.train() for model in pair)
-    x = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    data_samples = samples(random_gt(torch.Generator().manual_seed(2), 3, SIZE))
+    x = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    data_samples = samples(random_gt(torch.Generator().manual_seed(2), 2, SIZE))
     results = []
     for model in (ours, mmdets):
         before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -72,7 +75,7 @@ def test_losses_and_gradients(pair):
 def test_boxes_after_nms(pair, rescale):
     ours, mmdets = (model.eval() for model in pair)
     x = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
-    metainfo = dict(img_shape=(SIZE, 120), ori_shape=(320, 240), scale_factor=(0.5, 0.5), pad_shape=(SIZE, SIZE))
+    metainfo = dict(img_shape=(SIZE, 72), ori_shape=(192, 144), scale_factor=(0.5, 0.5), pad_shape=(SIZE, SIZE))
     results = []
     for model in (ours, mmdets):
         data_samples = [DetDataSample(metainfo=metainfo) for _ in range(2)]
@@ -80,15 +83,19 @@ def test_boxes_after_nms(pair, rescale):
             results.append(model.bbox_head.predict(model.extract_feat(x), data_samples, rescale=rescale))
     for a, b in zip(*results, strict=True):
         assert len(b.bboxes) > 10, 'too few boxes to compare'
-        assert a.labels.tolist() == b.labels.tolist()
+        assert len(a.bboxes) == len(b.bboxes)
         torch.testing.assert_close(a.scores, b.scores, rtol=0, atol=1e-4)
-        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=0, atol=1e-2 if rescale else 5e-3)
+        # neighbouring priors can have the same score to the last bit but one, so boxes are compared as a set
+        rows = [torch.cat((r.bboxes, 1000 * r.labels[:, None], 100 * r.scores[:, None]), dim=1) for r in (a, b)]
+        distance = torch.cdist(*rows, p=float('inf'), compute_mode='donot_use_mm_for_euclid_dist')
+        assert distance.min(dim=0).values.max() < 1e-2
+        assert distance.min(dim=1).values.max() < 1e-2
 
 
 def test_priors_sit_at_cell_corners_and_distances_are_in_cells():
     ours, _ = build_pair('s')
-    head = ours.bbox_head
-    priors = torch.cat(head.prior_generator.grid_priors([(2, 3), (1, 1), (1, 1)], with_stride=True))
+    head = ours.bbox_head.eval()
+    priors = torch.cat(head.prior_generator.grid_priors([(2, 3), (1, 1), (1, 1)], device='cpu', with_stride=True))
     assert priors[0].tolist() == [0, 0, 8, 8]
     assert priors[1].tolist() == [8, 0, 8, 8]
     assert priors[3].tolist() == [0, 8, 8, 8]
@@ -103,17 +110,17 @@ def test_priors_sit_at_cell_corners_and_distances_are_in_cells():
 
 
 @pytest.mark.parametrize(('size', 'exp_on_reg'), dict(nano=False, tiny=False, s=False, m=True, l=True, x=True).items())
-def test_exp_on_reg_and_batch_norm_of_each_config(configs, size, exp_on_reg):
-    model = Config.fromfile(configs / f'rtmdet_{size}.py').model
+def test_exp_on_reg_and_batch_norm_of_each_config(size, exp_on_reg):
+    model = Config.fromfile(CONFIGS / f'rtmdet_{size}.py').model
     assert model.bbox_head.exp_on_reg is exp_on_reg
     for part in (model.backbone, model.neck, model.bbox_head):
         assert (part.norm_cfg.type, part.norm_cfg.eps, part.norm_cfg.momentum) == ('BN', 1e-5, 0.1)
 
 
-def test_the_published_person_weights_reach_their_ap(configs, data_root, weights_root, tmp_path, monkeypatch):
+def test_the_published_person_weights_reach_their_ap(data_root, weights_root, tmp_path, monkeypatch):
     """AP 0.264, AP50 0.503, AP75 0.254 on the 50 images: what mmdet's own modules measured there."""
     monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
-    cfg = Config.fromfile(configs / 'rtmdet_nano_person.py')
+    cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
     cfg.merge_from_dict(
         {
             'work_dir': str(tmp_path),
