@@ -81,7 +81,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
+    type='RTMCocoMetric',
     ann_file=data_root + 'annotations/instances_val2017.json',
     metric='bbox',
     proposal_nums=(100, 1, 10),
