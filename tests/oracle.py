@@ -43,9 +43,7 @@ def model_cfg(
     return dict(
         type='RTMDet',
         data_preprocessor=dict(type='DetDataPreprocessor'),
-        backbone=dict(
-            type='RTMCSPNeXt', deepen_factor=deepen, widen_factor=widen, use_depthwise=nano, norm_cfg=NORM
-        ),
+        backbone=dict(type='RTMCSPNeXt', deepen_factor=deepen, widen_factor=widen, use_depthwise=nano, norm_cfg=NORM),
         neck=dict(
             type='RTMCSPNeXtPAFPN',
             in_channels=channels,

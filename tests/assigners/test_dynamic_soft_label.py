@@ -110,7 +110,9 @@ def test_an_object_without_a_prior_inside_gets_none():
 def test_an_object_without_a_prior_inside_beside_one_with():
     priors = grid(64)
     pred = instances(priors, torch.cat((priors[:, :2] - 12, priors[:, :2] + 12), 1), torch.zeros(len(priors), 3))
-    gt = InstanceData(bboxes=torch.tensor([[1.0, 1.0, 7.0, 7.0], [10.0, 10.0, 40.0, 40.0]]), labels=torch.tensor([2, 0]))
+    gt = InstanceData(
+        bboxes=torch.tensor([[1.0, 1.0, 7.0, 7.0], [10.0, 10.0, 40.0, 40.0]]), labels=torch.tensor([2, 0])
+    )
     assert set(compare(pred, gt).tolist()) >= {0, 2}
 
 
@@ -159,7 +161,9 @@ def test_half_precision_input_is_assigned_in_float32(dtype):
     generator = torch.Generator().manual_seed(0)
     boxes = torch.cat((priors[:, :2] - 20, priors[:, :2] + 20), 1) + torch.randn(len(priors), 4, generator=generator)
     logits = torch.randn(len(priors), 5, generator=generator)
-    gt = InstanceData(bboxes=torch.tensor([[10.0, 10.0, 50.0, 50.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4]))
+    gt = InstanceData(
+        bboxes=torch.tensor([[10.0, 10.0, 50.0, 50.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4])
+    )
     assigner = RTMDynamicSoftLabelAssigner()
     half = assigner.assign(instances(priors, boxes.to(dtype), logits.to(dtype)), gt)
     full = assigner.assign(instances(priors, boxes.to(dtype).float(), logits.to(dtype).float()), gt)
@@ -173,9 +177,13 @@ def test_each_term_can_be_left_out(off):
     """With one term off the assignment is what the two others say."""
     priors = grid(160)
     generator = torch.Generator().manual_seed(3)
-    boxes = torch.cat((priors[:, :2] - 20, priors[:, :2] + 20), 1) + torch.randn(len(priors), 4, generator=generator) * 9
+    boxes = (
+        torch.cat((priors[:, :2] - 20, priors[:, :2] + 20), 1) + torch.randn(len(priors), 4, generator=generator) * 9
+    )
     logits = torch.randn(len(priors), 5, generator=generator) * 3
-    gt = InstanceData(bboxes=torch.tensor([[10.0, 10.0, 90.0, 90.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4]))
+    gt = InstanceData(
+        bboxes=torch.tensor([[10.0, 10.0, 90.0, 90.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4])
+    )
     full = RTMDynamicSoftLabelAssigner().assign(instances(priors, boxes, logits), gt)
     without = RTMDynamicSoftLabelAssigner(**{off: 0.0}).assign(instances(priors, boxes, logits), gt)
     assert full.gt_inds.tolist() != without.gt_inds.tolist()
@@ -209,9 +217,13 @@ def test_sim_ota_takes_logits():
     """RTMSimOTAAssigner on logits gives what mmdet's SimOTA gives on probabilities."""
     priors = grid(160)
     generator = torch.Generator().manual_seed(0)
-    boxes = torch.cat((priors[:, :2] - 20, priors[:, :2] + 20), 1) + torch.randn(len(priors), 4, generator=generator) * 5
+    boxes = (
+        torch.cat((priors[:, :2] - 20, priors[:, :2] + 20), 1) + torch.randn(len(priors), 4, generator=generator) * 5
+    )
     logits = torch.randn(len(priors), 5, generator=generator) * 4
-    gt = InstanceData(bboxes=torch.tensor([[10.0, 10.0, 90.0, 90.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4]))
+    gt = InstanceData(
+        bboxes=torch.tensor([[10.0, 10.0, 90.0, 90.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4])
+    )
     ours = TASK_UTILS.build(dict(type='RTMSimOTAAssigner')).assign(instances(priors, boxes, logits), gt)
     theirs = TASK_UTILS.build(dict(type='SimOTAAssigner')).assign(instances(priors, boxes, logits.sigmoid()), gt)
     assert ours.gt_inds.tolist() == theirs.gt_inds.tolist()

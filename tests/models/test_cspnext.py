@@ -46,7 +46,12 @@ def test_channel_attention_can_be_left_out():
 
 
 def test_arch_ovewrite_replaces_the_table():
-    stages = [[64, 128, 3, True, False], [128, 256, 9, True, False], [256, 512, 9, True, False], [512, 1024, 3, False, True]]
+    stages = [
+        [64, 128, 3, True, False],
+        [128, 256, 9, True, False],
+        [256, 512, 9, True, False],
+        [512, 1024, 3, False, True],
+    ]
     model = RTMCSPNeXt(arch_ovewrite=stages, widen_factor=0.125)
     assert [len(getattr(model, f'stage{i}')[-1].blocks) for i in (1, 2, 3, 4)] == [3, 9, 9, 3]
 

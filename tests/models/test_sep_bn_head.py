@@ -17,7 +17,9 @@ HEAD = dict(
     feat_channels=16,
     norm_cfg=NORM,
     train_cfg=dict(assigner=dict(type='RTMDynamicSoftLabelAssigner', topk=13), allowed_border=-1, pos_weight=-1),
-    test_cfg=dict(nms_pre=30000, min_bbox_size=0, score_thr=0.001, nms=dict(type='nms', iou_threshold=0.65), max_per_img=300),
+    test_cfg=dict(
+        nms_pre=30000, min_bbox_size=0, score_thr=0.001, nms=dict(type='nms', iou_threshold=0.65), max_per_img=300
+    ),
 )
 MMDET_ONLY = dict(
     anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),

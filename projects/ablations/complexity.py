@@ -1,0 +1,98 @@
+"""Parameters and FLOPs of the paper's tables, computed beside what they report.
+
+    python projects/ablations/complexity.py
+
+Nothing is trained or even computed: the models live on torch's meta device. FLOPs are multiply-adds of convolutions at
+640 x 640, the paper's way of counting.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+import rtmdet_plugin  # noqa: F401  registers the models
+
+ROOT = Path(__file__).parents[2]
+SIZE = 640  # pixels
+
+
+class Row(NamedTuple):
+    """One line of a table in the paper."""
+
+    study: str
+    name: str
+    config: str  # relative to the repository, or 'mmdet::...'
+    params: float  # reported, millions
+    flops: float  # reported, giga multiply-adds
+
+
+ROWS = [
+    Row('model', 'tiny', 'configs/rtmdet_tiny.py', 4.8, 8.1),
+    Row('model', 's', 'configs/rtmdet_s.py', 8.89, 14.8),
+    Row('model', 'm', 'configs/rtmdet_m.py', 24.71, 39.27),
+    Row('model', 'l', 'configs/rtmdet_l.py', 52.3, 80.23),
+    Row('model', 'x', 'configs/rtmdet_x.py', 94.86, 141.67),
+    Row('kernel, l', '3x3', 'projects/ablations/rtmdet_l_kernel3.py', 50.8, 79.61),
+    Row('kernel, l', '5x5', 'projects/ablations/rtmdet_l_no_attention.py', 50.92, 79.7),
+    Row('kernel, l', '7x7', 'projects/ablations/rtmdet_l_kernel7.py', 51.1, 80.34),
+    Row('blocks, l', '3-9-9-3', 'projects/ablations/rtmdet_l_blocks_3993.py', 53.4, 86.28),
+    Row('blocks, l', '3-6-6-3', 'projects/ablations/rtmdet_l_no_attention.py', 50.92, 79.7),
+    Row('blocks, l', '3-6-6-3 + attention', 'configs/rtmdet_l.py', 52.3, 79.9),
+    Row('share', 's 47/45 %', 'projects/ablations/rtmdet_s_no_attention.py', 8.54, 15.76),
+    Row('share', 's 63/29 %', 'projects/ablations/rtmdet_s_large_backbone.py', 9.01, 15.85),
+    Row('share', 'l 47/45 %', 'projects/ablations/rtmdet_l_no_attention.py', 50.92, 79.7),
+    Row('share', 'l 63/29 %', 'projects/ablations/rtmdet_l_large_backbone.py', 57.43, 93.73),
+    Row('head, l', 'fully shared', 'projects/ablations/rtmdet_l_head_shared.py', 52.32, 80.23),
+    Row('head, l', 'separated', 'projects/ablations/rtmdet_l_head_separated.py', 57.03, 80.23),
+    Row('head, l', 'SepBN', 'configs/rtmdet_l.py', 52.32, 80.23),
+    Row('steps', 'YOLOX-s', 'mmdet::yolox/yolox_s_8xb8-300e_coco.py', 9.0, 13.4),
+    Row('steps', 'CSPNeXt + PAFPN', 'projects/ablations/rtmdet_s_head_separated.py', 10.07, 14.8),
+    Row('steps', 'SepBN', 'configs/rtmdet_s.py', 8.89, 14.8),
+]
+
+
+def complexity(config: str) -> tuple[float, float]:
+    """Parameters in millions and giga multiply-adds of a config's model, at 640 x 640."""
+    if config.startswith('mmdet::'):
+        from mmengine.hub import get_config
+
+        cfg = get_config(config)
+    else:
+        cfg = Config.fromfile(ROOT / config)
+    init_default_scope('mmdet')
+    cfg.model.pop('data_preprocessor', None)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, SIZE, SIZE))
+    params = sum(p.numel() for p in model.parameters())
+    return params / 1e6, counter.get_total_flops() / 2 / 1e9  # the counter takes a multiply-add for two
+
+
+def main() -> None:
+    """Print the table."""
+    table = Table('study', 'row', 'M params', 'reported', 'diff %', 'GFLOPs', 'reported', 'diff %')
+    for row in ROWS:
+        params, flops = complexity(row.config)
+        table.add_row(
+            row.study,
+            row.name,
+            f'{params:.2f}',
+            f'{row.params:g}',
+            f'{100 * (params / row.params - 1):+.1f}',
+            f'{flops:.2f}',
+            f'{row.flops:g}',
+            f'{100 * (flops / row.flops - 1):+.1f}',
+        )
+    Console().print(table)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,5 @@
+"""Convolutions and norms of the head shared over the levels. Reported: 52.32 M, 80.23 GFLOPs, box AP 48.0."""
+
+_base_ = '../../configs/rtmdet_l.py'
+
+model = dict(bbox_head=dict(share_conv=True, share_norm=True))
