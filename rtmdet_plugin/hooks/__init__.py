@@ -1,15 +1,19 @@
 """What happens around the training steps: stages, schedule, averaged weights, checks, several processes."""
 
+from .channels_last import RTMChannelsLastHook
 from .distributed import RTMDistributedDataParallel
 from .ema import RTMExpMomentumEMA
 from .flat_cosine import RTMFlatCosineLR
+from .load_report import RTMLoadReportHook
 from .num_class_check import RTMNumClassCheckHook
 from .pipeline_switch import RTMPipelineSwitchHook
 
 __all__ = [
+    'RTMChannelsLastHook',
     'RTMDistributedDataParallel',
     'RTMExpMomentumEMA',
     'RTMFlatCosineLR',
+    'RTMLoadReportHook',
     'RTMNumClassCheckHook',
     'RTMPipelineSwitchHook',
 ]

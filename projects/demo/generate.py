@@ -1,0 +1,197 @@
+"""Labelled pictures of four shapes as a COCO data set: input for the demo that needs nothing from outside.
+
+Every picture follows from `(seed, split, index)` alone, so a data set can be written again bit for bit, and a
+longer one begins with the shorter one. A box is the extent of a shape's *visible* pixels.
+
+    python projects/demo/generate.py work_dirs/demo/data
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+CLASSES = ('circle', 'square', 'triangle', 'cross')
+SPLITS = ('train', 'val')
+
+
+def on_circle(corners: int, first: float) -> np.ndarray:
+    """Corners of a regular polygon in the unit circle, the first one at the angle `first`. (corners, 2)"""
+    angle = first + np.arange(corners) * 2 * np.pi / corners
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+# y points down. (corners, 2), within the unit circle
+CORNERS = {
+    'circle': on_circle(48, 0),
+    'square': on_circle(4, np.pi / 4),
+    'triangle': on_circle(3, -np.pi / 2),
+    'cross': 0.32
+    * np.array(
+        [(-1, -3), (1, -3), (1, -1), (3, -1), (3, 1), (1, 1)] + [(1, 3), (-1, 3), (-1, 1), (-3, 1), (-3, -1), (-1, -1)]
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the data set; stored beside it, and compared before it is used again."""
+
+    train: int = 480
+    val: int = 96
+    size: int = 160  # of a picture, in pixels
+    max_objects: int = 8
+    empty_share: float = 0.06  # of the pictures, without any shape
+    min_diameter: float = 20.0  # of a shape, in pixels
+    max_diameter: float = 96.0
+    max_turn: float = 0.4  # radians from upright
+    min_visible: float = 0.6  # share of a shape that later shapes must leave uncovered
+    seed: int = 0
+    version: int = 1  # raise it where the drawing changes
+
+
+def texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Smooth noise in several octaves, half of the time under stripes or checks. (size, size, 3), float32"""
+    ground = np.zeros((size, size, 3), np.float32)
+    for cells in (2, 5, 12, 40):
+        noise = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
+        ground += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC) * rng.uniform(5, 25)
+    ground += rng.uniform(50, 205, 3).astype(np.float32)
+    pattern = rng.choice(['none', 'none', 'stripes', 'checks'])
+    if pattern != 'none':
+        y, x = np.mgrid[:size, :size].astype(np.float32)
+        angle, period = rng.uniform(0, np.pi), rng.uniform(8, 40)
+        wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period)
+        if pattern == 'checks':
+            wave = wave * np.sin((y * np.cos(angle) - x * np.sin(angle)) * 2 * np.pi / period)
+        ground += np.sign(wave)[..., None] * rng.uniform(-14, 14, 3).astype(np.float32)
+    return ground
+
+
+def outline(label: int, centre: np.ndarray, diameter: float, angle: float) -> np.ndarray:
+    """Corners of a shape as integers for `cv2.fillPoly`; at angle 0 it stands upright. (corners, 2)"""
+    points = CORNERS[CLASSES[label]]
+    cos, sin = np.cos(angle), np.sin(angle)
+    turned = points @ np.array([[cos, sin], [-sin, cos]])
+    return np.round(centre + diameter / 2 * turned).astype(np.int32)
+
+
+def colour_unlike(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
+    """A random BGR colour that stands out from the pixels `ground` (n, 3). (3,)"""
+    mean = ground.mean(axis=0)
+    while True:
+        colour = rng.uniform(0, 255, 3)
+        if np.abs(colour - mean).max() > 70:
+            return colour.astype(np.float32)
+
+
+def draw(rng: np.random.Generator, settings: Settings) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Draw one picture.
+
+    Returns:
+        The picture, (size, size, 3) uint8 in BGR; the map of which shape is visible at a pixel, 0 for none and
+        n for the n-th one, (size, size); the labels, the n-th shape's at n - 1.
+    """
+    size = settings.size
+    picture = texture(rng, size)
+    ids = np.zeros((size, size), np.int32)
+    labels, areas = [], []
+    wanted = 0 if rng.random() < settings.empty_share else int(rng.integers(1, settings.max_objects + 1))
+    for _ in range(20 * wanted):
+        if len(labels) == wanted:
+            break
+        label = int(rng.integers(len(CLASSES)))
+        diameter = float(np.exp(rng.uniform(np.log(settings.min_diameter), np.log(settings.max_diameter))))
+        centre = rng.uniform(diameter / 2, size - diameter / 2, 2)
+        mask = np.zeros((size, size), np.uint8)
+        cv2.fillPoly(mask, [outline(label, centre, diameter, rng.uniform(-settings.max_turn, settings.max_turn))], 1)
+        mask = mask.astype(bool)
+        left = np.bincount(ids[~mask], minlength=len(labels) + 1)[1:]
+        if np.any(left < settings.min_visible * np.array(areas)):
+            continue
+        labels.append(label)
+        areas.append(int(mask.sum()))
+        ids[mask] = len(labels)
+        shade = cv2.resize(rng.uniform(-25, 25, (2, 2)).astype(np.float32), (size, size))
+        picture[mask] = colour_unlike(rng, picture[mask]) + shade[mask][:, None]
+    picture = cv2.GaussianBlur(picture, (0, 0), 0.6) + rng.normal(0, 5, picture.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8), ids, labels
+
+
+def visible_boxes(ids: np.ndarray) -> list[list[int]]:
+    """Extent of each shape's visible pixels, as COCO has it: x, y, width, height in pixels."""
+    boxes = []
+    for n in range(1, ids.max() + 1):
+        x, y, width, height = cv2.boundingRect((ids == n).astype(np.uint8))
+        boxes.append([x, y, width, height])
+    return boxes
+
+
+def write_split(folder: Path, split: str, settings: Settings) -> None:
+    """Write the pictures `<split>/*.jpg` and the labels `<split>.json`."""
+    (folder / split).mkdir(parents=True)
+    images, annotations = [], []
+    for index in range(getattr(settings, split)):
+        rng = np.random.default_rng((settings.seed, SPLITS.index(split), index))
+        picture, ids, labels = draw(rng, settings)
+        name = f'{index:06d}.jpg'
+        cv2.imwrite(str(folder / split / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        images.append(dict(id=index, file_name=name, width=settings.size, height=settings.size))
+        for n, (box, label) in enumerate(zip(visible_boxes(ids), labels, strict=True), start=1):
+            area = int((ids == n).sum())
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index,
+                    category_id=label + 1,
+                    bbox=box,
+                    area=area,
+                    iscrowd=0,
+                )
+            )
+    categories = [dict(id=n, name=name) for n, name in enumerate(CLASSES, start=1)]
+    labels_file = folder / f'{split}.json'
+    labels_file.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+
+
+def generate(folder: Path, settings: Settings) -> bool:
+    """Write the data set, unless the same one is there; return whether it was written.
+
+    It is written beside `folder` and moved there once complete: an interrupted run leaves no half data set.
+
+    Raises:
+        ValueError: where `folder` holds something that isn't a data set of this generator.
+    """
+    stamp = folder / 'settings.json'
+    if stamp.is_file() and json.loads(stamp.read_text()) == asdict(settings):
+        return False
+    if folder.exists() and not stamp.is_file() and any(folder.iterdir()):
+        raise ValueError(f'{folder} is not empty and holds no data set of this generator: name another folder')
+    unfinished = folder.with_name(folder.name + '.unfinished')
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for split in SPLITS:
+        write_split(unfinished, split, settings)
+    (unfinished / stamp.name).write_text(json.dumps(asdict(settings), indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--train', type=int, default=Settings.train, help='number of pictures')
+    parser.add_argument('--val', type=int, default=Settings.val, help='number of pictures')
+    parser.add_argument('--seed', type=int, default=Settings.seed)
+    args = parser.parse_args()
+    settings = Settings(train=args.train, val=args.val, seed=args.seed)
+    written = generate(args.folder, settings)
+    print(f'{args.folder}: {"written" if written else "already there"}, {settings}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,108 @@
+"""A few lines in the log on what a checkpoint gave to the model, and an error where it gave next to nothing.
+
+mmengine loads a checkpoint with `strict=False`: what doesn't fit is skipped, and a warning lists every tensor.
+A model that begins nearly untrained, its checkpoint being of another size, looks like a poor learning rate then.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Comparison of two state dicts by name and shape; BN's `num_batches_tracked` counters are left out."""
+
+    fitting: list[str]
+    other_shape: dict[str, tuple[Shape, Shape]]  # name: (in the checkpoint, in the model)
+    missing: list[str]  # in the model only
+    unexpected: list[str]  # in the checkpoint only
+
+    @property
+    def complete(self) -> bool:
+        """Whether the checkpoint holds the model's tensors and nothing else."""
+        return not (self.other_shape or self.missing or self.unexpected)
+
+    def lines(self) -> list[str]:
+        """What to tell the user."""
+        total = len(self.fitting) + len(self.other_shape) + len(self.missing)
+        lines = [f'{len(self.fitting)} of the {total} tensors of the model were loaded from the checkpoint.']
+        for name, (theirs, ours) in self.other_shape.items():
+            lines.append(f'  not loaded, another shape: {name}: checkpoint {theirs}, model {ours}')
+        for what, names in (('not in the checkpoint', self.missing), ('not in the model', self.unexpected)):
+            if names:
+                rest = f' and {len(names) - 6} more' if len(names) > 6 else ''
+                lines.append(f'  not loaded, {what}: {", ".join(names[:6])}{rest}')
+        return lines
+
+
+def compare(model_state: dict[str, Tensor], checkpoint_state: dict[str, Tensor]) -> LoadReport:
+    """Which tensors of a checkpoint a model can take.
+
+    Args:
+        model_state: the model's `state_dict()`.
+        checkpoint_state: the checkpoint's; a leading `module.` of its names doesn't count.
+    """
+
+    def shapes(state: dict[str, Tensor]) -> dict[str, Shape]:
+        return {
+            name.removeprefix('module.'): tuple(value.shape)
+            for name, value in state.items()
+            if not name.endswith('num_batches_tracked')
+        }
+
+    ours, theirs = shapes(model_state), shapes(checkpoint_state)
+    common = [name for name in ours if name in theirs]
+    return LoadReport(
+        fitting=[name for name in common if ours[name] == theirs[name]],
+        other_shape={name: (theirs[name], ours[name]) for name in common if ours[name] != theirs[name]},
+        missing=[name for name in ours if name not in theirs],
+        unexpected=[name for name in theirs if name not in ours],
+    )
+
+
+@HOOKS.register_module()
+class RTMLoadReportHook(Hook):
+    """Log what `load_from` or `resume` loads, and stop where the checkpoint is of another model.
+
+    A head for other classes is no reason to stop: only a few tensors have another shape then. A checkpoint of
+    a backbone alone isn't either: all that it holds fits.
+
+    Raises:
+        ValueError: where no more than half of the tensors that model and checkpoint both name fit.
+    """
+
+    # Before the EMA hook (49), which loads the checkpoint into its own copy and says less about misfits.
+    priority = 'HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare; mmengine calls this before it copies anything."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        report = compare(model.state_dict(), checkpoint.get('state_dict', checkpoint))
+        if len(report.fitting) <= len(report.other_shape):
+            raise ValueError(misfit_message(report, runner.cfg.get('load_from')))
+        level = logging.INFO if report.complete else logging.WARNING
+        for line in report.lines():
+            runner.logger.log(level, line)
+
+
+def misfit_message(report: LoadReport, source: str | None) -> str:
+    """Why a checkpoint can't serve, with an example."""
+    both = len(report.fitting) + len(report.other_shape)
+    if not both:
+        example = f'it holds {", ".join(report.unexpected[:3]) or "no tensors"}; the model {report.missing[0]}'
+    else:
+        name, (theirs, ours) = next(iter(report.other_shape.items()))
+        example = f'{name} is {theirs} there and {ours} in the model'
+    return (
+        f'load_from={source!r} does not fit this model: {len(report.fitting)} of the {both} tensors that both '
+        f'name have the same shape; {example}. A checkpoint of the same size (deepen_factor, widen_factor) '
+        'is accepted, with any number of classes'
+    )
