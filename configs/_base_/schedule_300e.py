@@ -41,8 +41,10 @@ default_hooks = dict(
         momentum=0.0002,
         gamma=2000,
         update_buffers=True,
+        strict_load=False,  # a checkpoint with a head for other classes may be loaded; `load_report` tells
         priority=49,
     ),
+    load_report=dict(type='RTMLoadReportHook'),
     # `switch_pipeline` is set where the pipelines are known: rtmdet_l.py.
     pipeline_switch=dict(type='RTMPipelineSwitchHook', num_last_epochs=20, val_interval=1),
 )
