@@ -1,7 +1,6 @@
 """Which folder of this package registers in which of mmdet's registries."""
 
 import importlib
-import importlib.util
 
 from mmdet import registry as mmdet_registry
 
@@ -10,7 +9,9 @@ ROOMS = {
     'TASK_UTILS': ('assigners',),
     'TRANSFORMS': ('transforms',),
     'DATASETS': ('datasets',),
+    'METRICS': ('datasets',),
     'HOOKS': ('hooks',),
+    'MODEL_WRAPPERS': ('hooks',),
     'PARAM_SCHEDULERS': ('hooks',),
 }
 
@@ -26,8 +27,6 @@ def register_rooms() -> None:
         # may be walking through it right now (mmcv.ops, imported by mmdet.models, can be what imports us).
         locations = getattr(registry, '_locations', None)
         for room in (f'{__package__}.{room}' for room in rooms):
-            if importlib.util.find_spec(room) is None:
-                continue
             if locations and not registry._imported:
                 if room not in locations:
                     locations.append(room)

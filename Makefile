@@ -1,0 +1,35 @@
+# `make demo`, `make test` and `make lint` are each enough by themselves: they set up .venv first, once.
+# PYTHON=python3.12 make setup picks an interpreter; VENV=... another folder.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.rtmdet-ready
+
+.PHONY: setup demo test lint bench
+
+setup: $(READY)
+
+# One pip call for everything: a second one could move what the first one chose. The build needs setuptools and wheel
+# before that, because an isolated build environment would download them again.
+$(READY): pyproject.toml setup.py constraints.txt Makefile
+	@.ci/check-python "$(PYTHON)"
+	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt "setuptools<81" wheel
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation \
+		"setuptools<81" -e ".[lite,demo,test]"
+	@touch $@
+
+demo: $(READY)
+	$(PY) projects/demo/run.py
+
+# Two processes, one thread each: torch's thread pools would fight for the cores.
+test: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+bench: $(READY)
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "$$script"; $(PY) $$script; done

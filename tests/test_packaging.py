@@ -1,0 +1,281 @@
+"""The wheel, installed where the repository isn't in reach; and the gates of `make setup`."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPO = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(path.relative_to(REPO).as_posix() for path in (REPO / 'configs').rglob('*.py'))
+
+
+def call(*command, cwd, code=0, **environment):
+    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**env, **environment},
+        timeout=300,
+    )
+    assert done.returncode == code, f'{command}\n{done.stdout}\n{done.stderr}'
+    return done
+
+
+def build_wheel(source: Path, out: Path) -> Path:
+    flags = ['--no-deps', '--no-build-isolation', '-q', '-w', out]
+    call(sys.executable, '-m', 'pip', 'wheel', '.', *flags, cwd=source)
+    return next(out.glob('*.whl'))
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory) -> Path:
+    """A copy of what a build needs: builds leave `build/` and `*.egg-info` behind, and pick them up again."""
+    source = tmp_path_factory.mktemp('source')
+    for name in ('rtmdet_plugin', 'configs'):
+        shutil.copytree(REPO / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
+    for path in REPO.iterdir():
+        if path.is_file() and path.name != '.git':
+            shutil.copy(path, source)
+    return source
+
+
+@pytest.fixture(scope='module')
+def wheel(source, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('wheel')
+    return build_wheel(source, out)
+
+
+class Environment:
+    """A virtual environment that sees the packages of this one, but not this repository."""
+
+    def __init__(self, root: Path):
+        call(sys.executable, '-m', 'venv', '--without-pip', root, cwd=root.parent)
+        self.python = root / 'bin' / 'python'
+        self.site = Path(
+            call(self.python, '-c', 'import site; print(site.getsitepackages()[0])', cwd='/').stdout.strip()
+        )
+        # A plain path in a .pth: the .pth files over there (an editable install of this repository) don't run.
+        (self.site / 'stack.pth').write_text(sysconfig.get_path('purelib') + '\n')
+
+    def install(self, *what, cwd):
+        call(
+            sys.executable, '-m', 'pip', '--python', self.python, 'install', '-q', '--no-deps',
+            '--no-build-isolation', '--force-reinstall', *what, cwd=cwd,
+        )  # fmt: skip
+
+    def run(self, code, cwd, **environment) -> list[str]:
+        return call(self.python, '-c', code, cwd=cwd, **environment).stdout.strip().splitlines()
+
+
+@pytest.fixture(scope='module')
+def environment(wheel, tmp_path_factory) -> Environment:
+    environment = Environment(tmp_path_factory.mktemp('env') / 'venv')
+    environment.install(wheel, cwd='/')
+    return environment
+
+
+@pytest.fixture()
+def empty(tmp_path) -> Path:
+    return tmp_path
+
+
+LOAD = """
+import sys
+from mmengine.config import Config
+assert 'rtmdet_plugin' not in sys.modules, 'mmengine alone has to get there'
+config = Config.fromfile('my_config.py')
+print(config.model.backbone.type, config.train_dataloader.batch_size)
+print('_scope_' in config.pretty_text, config.model.backbone.get('_scope_'))
+print(next(f for f in sys.modules if f == 'rtmdet_plugin_startup'), sys.modules['rtmdet_plugin_startup'].__file__)
+"""
+
+
+def test_a_user_s_config_begins_with_a_packaged_one(environment, empty):
+    (empty / 'my_config.py').write_text(
+        "_base_ = 'rtmdet_plugin::rtmdet_tiny.py'\ntrain_dataloader = dict(batch_size=3)\n"
+    )
+    lines = environment.run(LOAD, empty)
+    assert lines[0] == 'RTMCSPNeXt 3'
+    assert lines[1] == 'False None'
+    assert str(environment.site) in lines[2]
+
+
+def test_several_bases_with_folders_and_mmdet_s_own(environment, empty):
+    (empty / 'local.py').write_text('mine = 1\n')
+    (empty / 'my_config.py').write_text(
+        "_base_ = ['./local.py', 'rtmdet_plugin::_base_/model.py', 'mmdet::_base_/default_runtime.py']\n"
+    )
+    code = """
+from mmengine.config import Config
+config = Config.fromfile('my_config.py')
+print(config.mine, config.model.type, config.log_level)
+"""
+    assert environment.run(code, empty)[-1] == '1 RTMDet INFO'
+
+
+def test_an_unknown_packaged_config_lists_the_known_ones(environment, empty):
+    (empty / 'my_config.py').write_text("_base_ = 'rtmdet_plugin::rtmdet_huge.py'\n")
+    code = """
+from mmengine.config import Config
+try:
+    Config.fromfile('my_config.py')
+except FileNotFoundError as error:
+    print(error)
+"""
+    message = environment.run(code, empty)[-1]
+    assert 'rtmdet_huge.py' in message and 'rtmdet_tiny.py' in message
+
+
+def test_mmdet_s_inferencer_imports_without_us(environment, empty):
+    code = """
+import sys
+assert 'rtmdet_plugin' not in sys.modules
+from mmdet.apis import DetInferencer
+print(sys.modules['mmcv._ext'].__spec__.origin)
+"""
+    if environment.run('import importlib.util as u; print(u.find_spec("mmcv._ext").origin)', empty) == [
+        'stand-in of rtmdet_plugin'
+    ]:
+        assert environment.run(code, empty) == ['stand-in of rtmdet_plugin']
+
+
+def test_the_start_loads_nothing_but_the_hook(environment, empty):
+    code = """
+import sys
+heavy = {'torch', 'mmengine', 'mmcv', 'numpy'}
+print(*sorted(name for name in sys.modules if name.split('.')[0] in heavy or 'rtmdet' in name))
+"""
+    assert environment.run(code, empty) == ['rtmdet_plugin_startup']
+
+
+def test_the_start_can_be_switched_off(environment, empty):
+    code = 'import sys; print([f for f in sys.meta_path if "rtmdet" in getattr(f, "__module__", "")])'
+    assert environment.run(code, empty, RTMDET_PLUGIN_NO_STARTUP='1') == ['[]']
+    assert environment.run(code, empty, RTMDET_PLUGIN_NO_STARTUP='0') != ['[]']
+
+
+def test_switched_off_importing_the_package_does_it(environment, empty):
+    (empty / 'my_config.py').write_text("_base_ = 'rtmdet_plugin::rtmdet_tiny.py'\n")
+    code = """
+import rtmdet_plugin
+from mmengine.config import Config
+print(Config.fromfile('my_config.py').model.backbone.type)
+"""
+    assert environment.run(code, empty, RTMDET_PLUGIN_NO_STARTUP='1')[-1] == 'RTMCSPNeXt'
+
+
+def test_a_pth_without_its_package_is_silent(tmp_path):
+    alone = Environment(tmp_path / 'venv')
+    shutil.copy(REPO / 'rtmdet_plugin.pth', alone.site)
+    done = call(alone.python, '-c', 'print("ok")', cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ('ok\n', '')
+
+
+def test_the_hook_without_its_package_changes_nothing(tmp_path):
+    """The start-up module alone, as after a broken uninstall: `mmcv._ext` is absent again, mmdet's bases work."""
+    alone = Environment(tmp_path / 'venv')
+    for name in ('rtmdet_plugin.pth', 'rtmdet_plugin_startup.py'):
+        shutil.copy(REPO / name, alone.site)
+    (tmp_path / 'my_config.py').write_text("_base_ = 'mmdet::_base_/default_runtime.py'\n")
+    code = """
+import importlib.util
+from mmengine.config import Config
+print(Config.fromfile('my_config.py').log_level)
+spec = importlib.util.find_spec('mmcv._ext')
+print(spec is None or 'stand-in' not in spec.origin)
+"""
+    assert alone.run(code, tmp_path)[-2:] == ['INFO', 'True']
+
+
+def test_an_editable_install_has_the_start_too(source, tmp_path):
+    editable = Environment(tmp_path / 'venv')
+    editable.install('-e', '.', cwd=source)
+    assert (editable.site / 'rtmdet_plugin.pth').read_text() == (REPO / 'rtmdet_plugin.pth').read_text()
+    (tmp_path / 'my_config.py').write_text(
+        "_base_ = 'rtmdet_plugin::rtmdet_tiny.py'\ntrain_dataloader = dict(batch_size=3)\n"
+    )
+    lines = editable.run(LOAD, tmp_path)
+    assert lines[0] == 'RTMCSPNeXt 3' and str(source) in lines[2]
+
+
+def test_what_the_wheel_holds(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        index = yaml.safe_load(archive.read('rtmdet_plugin/.mim/model-index.yml'))
+        for path in index['Import']:
+            models = yaml.safe_load(archive.read(f'rtmdet_plugin/.mim/{path}'))['Models']
+            assert {f'rtmdet_plugin/.mim/{model["Config"]}' for model in models} <= names
+        metadata = archive.read(next(n for n in names if n.endswith('METADATA'))).decode()
+    assert {f'rtmdet_plugin/.mim/{path}' for path in CONFIGS} <= names
+    assert {'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py', 'rtmdet_plugin/py.typed'} <= names
+    assert {name.split('/')[0].split('-')[0] for name in names} == {
+        'rtmdet_plugin', 'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py',
+    }  # fmt: skip
+    required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra ==' not in line]
+    assert required == ['Requires-Dist: numpy'], 'OpenMMLab and torch are in extras, or pip overwrites a fork'
+
+
+def test_the_sdist_builds_the_same_wheel(source, wheel, tmp_path):
+    """Out of the sdist the links are real files."""
+    code = "import setuptools.build_meta as backend; print(backend.build_sdist('out'))"
+    (source / 'out').mkdir()
+    archive = source / 'out' / call(sys.executable, '-c', code, cwd=source).stdout.split()[-1]
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter='data') if hasattr(tarfile, 'data_filter') else tar.extractall(tmp_path)
+    unpacked = next(tmp_path.iterdir())
+    with zipfile.ZipFile(build_wheel(unpacked, tmp_path)) as again, zipfile.ZipFile(wheel) as first:
+        assert sorted(again.namelist()) == sorted(first.namelist())
+
+
+def test_metafile_s_models_are_the_configs():
+    models = yaml.safe_load((REPO / 'configs' / 'metafile.yml').read_text())['Models']
+    assert sorted(m['Config'] for m in models) == [c for c in CONFIGS if c.count('/') == 1]
+    assert all(m['Name'] == Path(m['Config']).stem for m in models)
+
+
+def fake_python(folder: Path, script: str) -> Path:
+    path = folder / 'python-fake'
+    path.write_text(f'#!/bin/sh\n{script}\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('script', 'said'),
+    [
+        ('echo 3.9', "is Python 3.9, rtmdet_plugin needs 3.10 to 3.13"),
+        ('echo 3.14', "is Python 3.14, rtmdet_plugin needs 3.10 to 3.13"),
+        ('exit 1', 'is no Python that runs'),
+        ('case "$2" in *venv*) exit 1;; esac; echo 3.11', 'apt install python3.11-venv'),
+    ],
+)  # fmt: skip
+def test_make_setup_refuses_in_one_line(tmp_path, script, said):
+    python = fake_python(tmp_path, script)
+    done = call('make', 'setup', f'PYTHON={python}', f'VENV={tmp_path}/venv', cwd=REPO, code=2)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith('make')]
+    assert len(lines) == 1 and said in lines[0] and 'PYTHON=python3.12 make setup' in lines[0]
+    assert not (tmp_path / 'venv').exists()
+
+
+def test_make_setup_without_that_interpreter(tmp_path):
+    done = call('make', 'setup', 'PYTHON=python3.99', f'VENV={tmp_path}/venv', cwd=REPO, code=2)
+    assert "setup: 'python3.99' is no Python that runs" in done.stderr
+
+
+def test_ci_fails_when_lint_or_test_fails(tmp_path):
+    """`.ci/run` with a `make` that fails in one target: both run, and the exit status says so."""
+    (tmp_path / 'make').write_text('#!/bin/sh\necho "$1 $RTMDET_DATA"\n[ "$1" != "$FAILS" ]\n')
+    (tmp_path / 'make').chmod(0o755)
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    for fails, code in (('lint', 1), ('test', 1), ('none', 0)):
+        done = call(REPO / '.ci' / 'run', cwd=tmp_path, code=code, PATH=path, FAILS=fails, RTMDET_DATA='/given')
+        assert done.stdout.splitlines() == ['lint /given', 'test /given']
