@@ -1,0 +1,68 @@
+"""RTMDet-nano, 160 px, from scratch on the pictures of generate.py; on two CPU cores in a few minutes.
+
+    python projects/demo/run.py
+
+Small numbers where the base has large ones: batch, steps of warm-up, length, memory of the averaged weights.
+"""
+
+_base_ = '../../configs/rtmdet_nano.py'
+
+data_root = '{{$RTMDET_DEMO_DATA:work_dirs/demo/data}}'.rstrip('/') + '/'
+max_epochs = 24
+
+model = dict(bbox_head=dict(num_classes=4))
+
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].img_scale = (160, 160)  # RTMCachedMosaic
+train_pipeline[3].scale = (320, 320)  # RandomResize, of the mosaic of twice the side
+train_pipeline[3].ratio_range = (0.7, 1.2)
+train_pipeline[4].crop_size = (160, 160)  # RandomCrop
+train_pipeline[7].size = (160, 160)  # Pad
+train_pipeline[8].img_scale = (160, 160)  # RTMCachedMixUp
+train_pipeline[8].prob = 0.15
+train_pipeline_stage2 = _base_.train_pipeline_stage2
+train_pipeline_stage2[2].scale = (160, 160)  # RandomResize
+train_pipeline_stage2[2].ratio_range = (0.8, 1.25)
+train_pipeline_stage2[3].crop_size = (160, 160)  # RandomCrop
+train_pipeline_stage2[6].size = (160, 160)  # Pad
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (160, 160)  # Resize
+test_pipeline[2].size = (160, 160)  # Pad
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    pin_memory=False,
+    dataset=dict(
+        data_root=data_root,
+        ann_file='train.json',
+        data_prefix=dict(img='train/'),
+        filter_cfg=dict(filter_empty_gt=False),  # pictures without a shape are part of the lesson
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, ann_file='val.json', data_prefix=dict(img='val/'), pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'val.json')
+test_evaluator = val_evaluator
+
+train_cfg = dict(max_epochs=max_epochs, val_interval=4)
+optim_wrapper = dict(optimizer=dict(lr=0.003))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
+    dict(type='RTMFlatCosineLR', eta_min_ratio=0.05, by_epoch=False),
+]
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=4, max_keep_ckpts=1),
+    ema=dict(momentum=0.01, gamma=100),
+    pipeline_switch=dict(switch_pipeline=train_pipeline_stage2, num_last_epochs=8, val_interval=4),
+)
+custom_hooks = [dict(type='RTMChannelsLastHook')]
+log_processor = dict(window_size=10)
+randomness = dict(seed=0)
