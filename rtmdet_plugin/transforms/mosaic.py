@@ -137,10 +137,8 @@ class RTMCachedMosaic(BaseTransform):
 
     def draw(self, others: int) -> MosaicParams:
         """Draw partners from the first ``others`` places of the cache, at least one, and the centre."""
-        if others >= 3:
-            partners = self.rng.sample(range(others), 3)
-        else:
-            partners = [self.rng.randrange(others) for _ in range(3)]
+        few = others < 3
+        partners = self.rng.choices(range(others), k=3) if few else self.rng.sample(range(others), 3)
         x, y = (int(self.rng.uniform(*self.center_ratio_range) * side) for side in self.img_scale)
         return MosaicParams(tuple(partners), (x, y))
 
