@@ -23,9 +23,10 @@ param_scheduler = [
 ]
 
 # By name, so that a config or `--cfg-options default_hooks.pipeline_switch.num_last_epochs=10` changes one
-# number; `custom_hooks` stays free for yours. To drop one of the last three in a config, leave it out of a
-# copy (mmengine takes `=None` for its own hooks only): default_hooks = dict(_delete_=True, **{k: v for k, v
-# in _base_.default_hooks.items() if k != 'ema'})
+# number; `custom_hooks` stays free for yours. To do without an RTM hook or the EMA, leave it out of a copy, in
+# a config of your own (mmengine takes `=None` for its own hooks only):
+#
+# default_hooks = dict(_delete_=True, **{k: v for k, v in _base_.default_hooks.items() if k != 'ema'})
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
