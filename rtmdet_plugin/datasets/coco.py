@@ -102,17 +102,14 @@ class RTMCocoDataset(CocoDataset):
     def _check_palette(self) -> None:
         palette, count = self._metainfo.get('palette'), len(self._metainfo['classes'])
         if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) != count:
-            raise ValueError(
-                f"metainfo['palette'] has {len(palette)} colours; accepted: {count}, one for each class."
-            )
+            raise ValueError(f"metainfo['palette'] has {len(palette)} colours; accepted: {count}, one for each class.")
 
     def _warn_of_unused(self, data_list: list[dict]) -> None:
         used = {instance['bbox_label'] for data_info in data_list for instance in data_info['instances']}
         names = [name for label, name in enumerate(self._metainfo['classes']) if label not in used]
         if names:
             print_log(
-                f'{self.ann_file}: {len(names)} of {len(self.cat_ids)} classes have no object to learn from: '
-                f'{names}.',
+                f'{self.ann_file}: {len(names)} of {len(self.cat_ids)} classes have no object to learn from: {names}.',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -17,9 +17,7 @@ REQUIRED_KEYS = {
 }
 
 
-def read_coco_file(
-    ann_file: str, backend_args: dict | None = None, annotated: bool = True
-) -> dict[str, list[dict]]:
+def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: bool = True) -> dict[str, list[dict]]:
     """Read and check a COCO annotation file.
 
     Args:
@@ -44,8 +42,7 @@ def read_coco_file(
             raise ValueError(f'{ann_file}: not JSON ({error}); accepted: a COCO annotation file.') from error
     if not isinstance(content, dict):
         raise ValueError(
-            f'{ann_file}: holds a {type(content).__name__}; accepted: an object with the lists '
-            f'{list(REQUIRED_KEYS)}.'
+            f'{ann_file}: holds a {type(content).__name__}; accepted: an object with the lists {list(REQUIRED_KEYS)}.'
         )
 
     lists = {}
@@ -61,9 +58,7 @@ def read_coco_file(
             raise ValueError(f'{ann_file}: the list {name!r} is empty; accepted: at least one entry.')
         for place, entry in enumerate(entries):
             if not isinstance(entry, dict) or any(key not in entry for key in keys):
-                raise ValueError(
-                    f'{ann_file}: {name}[{place}] is {entry!r}; accepted: an object with {list(keys)}.'
-                )
+                raise ValueError(f'{ann_file}: {name}[{place}] is {entry!r}; accepted: an object with {list(keys)}.')
         _refuse_repeats(ann_file, f'{name} ids', [entry['id'] for entry in entries])
         lists[name] = entries
 
@@ -87,11 +82,7 @@ def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, sour
     found = {category['name']: category['id'] for category in sorted(categories, key=lambda c: c['id'])}
     if classes is None:
         return found
-    named = (
-        isinstance(classes, Sequence)
-        and not isinstance(classes, str)
-        and all(isinstance(c, str) for c in classes)
-    )
+    named = isinstance(classes, Sequence) and not isinstance(classes, str) and all(isinstance(c, str) for c in classes)
     if not named or not classes or len(set(classes)) < len(classes):
         raise ValueError(
             f"metainfo['classes']={classes!r}; accepted: a list of different names, such as ('person',) with "
@@ -108,9 +99,7 @@ def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, sour
 def _check_categories(ann_file: str, categories: list[dict]) -> None:
     for category in categories:
         if not isinstance(category['name'], str) or type(category['id']) is not int:
-            raise ValueError(
-                f'{ann_file}: category {category!r}; accepted: an integer id, and text for a name.'
-            )
+            raise ValueError(f'{ann_file}: category {category!r}; accepted: an integer id, and text for a name.')
     _refuse_repeats(ann_file, 'category names', [category['name'] for category in categories])
 
 
@@ -127,8 +116,7 @@ def _check_annotations(ann_file: str, lists: dict[str, list[dict]]) -> None:
         bbox = annotation['bbox']
         if not isinstance(bbox, list) or len(bbox) != 4:
             raise ValueError(
-                f'{ann_file}: annotation {annotation["id"]} has bbox={bbox!r}; accepted: '
-                '[x, y, width, height].'
+                f'{ann_file}: annotation {annotation["id"]} has bbox={bbox!r}; accepted: [x, y, width, height].'
             )
         lost += annotation['image_id'] not in image_ids
     if lost:

@@ -31,8 +31,5 @@ class RTMCocoMetric(CocoMetric):
             ids = list(category_ids(categories, self.dataset_meta['classes'], 'the annotation file').values())
             self.cat_ids = sorted(ids)
             place = np.searchsorted(self.cat_ids, ids)
-            results = [
-                (truth, {**prediction, 'labels': place[prediction['labels']]})
-                for truth, prediction in results
-            ]
+            results = [(truth, {**prediction, 'labels': place[prediction['labels']]}) for truth, prediction in results]
         return super().compute_metrics(results)

@@ -126,9 +126,7 @@ def blank(like: np.ndarray, height: int, width: int, pad_val: float | Sequence[f
     """
     channels = like.shape[2:]
     if not np.isscalar(pad_val) and (len(pad_val),) != channels:
-        raise ValueError(
-            f'pad_val={pad_val!r} does not fit an image of shape {like.shape}; accepted: one number.'
-        )
+        raise ValueError(f'pad_val={pad_val!r} does not fit an image of shape {like.shape}; accepted: one number.')
     return np.full((height, width, *channels), pad_val, dtype=like.dtype)
 
 

@@ -74,9 +74,7 @@ def test_mmdets_metric_takes_one_class_for_another(content, write):
 
 
 def test_without_an_annotation_file(content, write):
-    dataset = RTMCocoDataset(
-        **write(content), metainfo={'classes': ('disc', 'square', 'bar')}, test_mode=True
-    )
+    dataset = RTMCocoDataset(**write(content), metainfo={'classes': ('disc', 'square', 'bar')}, test_mode=True)
     assert evaluate(RTMCocoMetric(), dataset)['coco/bbox_mAP'] == pytest.approx(1.0)
 
 

@@ -55,8 +55,7 @@ def test_samples_of_the_loader_are_mixed_and_vary_by_epoch(content, write, num_w
 def test_the_runs_seed_decides(content, write):
     settings = write(content, pictures=True)
     first, again, other = (
-        torch.stack([image for batch in batches(settings, 2, seed) for image in batch['inputs']])
-        for seed in (5, 5, 6)
+        torch.stack([image for batch in batches(settings, 2, seed) for image in batch['inputs']]) for seed in (5, 5, 6)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

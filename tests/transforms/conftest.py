@@ -28,9 +28,7 @@ def make_results(seed, width=61, height=47, num_boxes=3, channels=3, masks=None)
         'img_id': seed,
     }
     if masks == 'bitmap':
-        results['gt_masks'] = BitmapMasks(
-            rng.integers(0, 2, (num_boxes, height, width), np.uint8), height, width
-        )
+        results['gt_masks'] = BitmapMasks(rng.integers(0, 2, (num_boxes, height, width), np.uint8), height, width)
     elif masks == 'polygon':
         polygons = [[np.array([a, b, c, b, c, d, a, d], dtype=np.float64)] for a, b, c, d in boxes]
         results['gt_masks'] = PolygonMasks(polygons, height, width)

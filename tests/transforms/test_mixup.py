@@ -107,9 +107,7 @@ def test_one_padding_value_a_channel(random_results):
     """The form of mmdet's RTMDet configs; (114, 114, 114) and 114 are the same."""
     results, partner = random_results(0, 60, 60), random_results(1, 60, 20)
     params = MixUpParams(0, 1.0, False, (0, 0))
-    a, b, c = (
-        our_mixup(results, partner, params, (60, 60), v)['img'] for v in (114, (114,) * 3, (0, 114, 255))
-    )
+    a, b, c = (our_mixup(results, partner, params, (60, 60), v)['img'] for v in (114, (114,) * 3, (0, 114, 255)))
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(c[..., 1], a[..., 1])
     assert (c[30:, :, 0] == results['img'][30:, :, 0] // 2).all()
@@ -247,9 +245,7 @@ def test_partner_with_boxes_is_looked_for_at_most_max_iters_times(random_results
 
 
 def test_draws_cover_the_range(random_results):
-    transform = RTMCachedMixUp(
-        img_scale=(100, 80), ratio_range=(0.5, 1.5), flip_ratio=0.25, rng=random.Random(0)
-    )
+    transform = RTMCachedMixUp(img_scale=(100, 80), ratio_range=(0.5, 1.5), flip_ratio=0.25, rng=random.Random(0))
     for i in range(3):
         transform.cache.add(Sample.from_results(random_results(i)), transform.rng)
     draws = [transform.draw(3, (60, 90)) for _ in range(3000)]
@@ -288,9 +284,7 @@ def test_probability(random_results):
     assert len(never.cache) == 5
     half = RTMCachedMixUp(img_scale=(64, 64), prob=0.5, rng=random.Random(0))
     outs = [half(random_results(i)) for i in range(200)]
-    mixed = sum(
-        out is None or not np.array_equal(out['img'], random_results(i)['img']) for i, out in enumerate(outs)
-    )
+    mixed = sum(out is None or not np.array_equal(out['img'], random_results(i)['img']) for i, out in enumerate(outs))
     assert 70 < mixed < 130
 
 

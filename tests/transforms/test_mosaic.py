@@ -29,9 +29,7 @@ CENTERS = [(32, 24), (96, 24), (32, 72), (96, 72), (64, 48), (51, 67)]
 def mmdet_mosaic(monkeypatch, results, partners, center, **settings):
     """What mmdet makes of the same image, partners and centre."""
     transform = CachedMosaic(max_cached_images=10, **settings)
-    transform.results_cache = [
-        copy.deepcopy(partner) for partner in partners
-    ] * 2  # more than four, so it is warm
+    transform.results_cache = [copy.deepcopy(partner) for partner in partners] * 2  # more than four, so it is warm
     monkeypatch.setattr(transform, 'get_indexes', lambda cache: [0, 1, 2])
     width, height = transform.img_scale
     # + 0.5 pixel, because mmdet cuts the product down to an integer
@@ -138,9 +136,7 @@ def test_grayscale(flat_results, channels):
 
 def test_grayscale_among_colour_is_refused(random_results):
     with pytest.raises(ValueError, match='color_type'):
-        our_mosaic(
-            random_results(0), [random_results(i, channels=None) for i in (1, 2, 3)], (64, 64), (64, 64)
-        )
+        our_mosaic(random_results(0), [random_results(i, channels=None) for i in (1, 2, 3)], (64, 64), (64, 64))
 
 
 def test_masks_on_some_images_only_are_refused(random_results):
@@ -260,9 +256,7 @@ def test_output_is_the_callers_own(random_results):
     mixed['gt_bboxes_labels'][:] = 0
     for place in (0, 1):
         np.testing.assert_array_equal(transform.cache[place].img, random_results(place)['img'])
-        np.testing.assert_array_equal(
-            transform.cache[place].labels, random_results(place)['gt_bboxes_labels']
-        )
+        np.testing.assert_array_equal(transform.cache[place].labels, random_results(place)['gt_bboxes_labels'])
 
 
 def test_numpy_boxes_come_back_as_numpy(random_results):
