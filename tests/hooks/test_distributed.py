@@ -1,0 +1,108 @@
+"""Several processes: on CPUs through `--launcher pytorch` with gloo, on GPUs with SyncBN."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODEL_WRAPPERS
+from torch import nn
+
+from rtmdet_plugin.hooks import RTMDistributedDataParallel
+
+ROOT = Path(__file__).parents[2]
+
+# What mmdet's train.py does with `--launcher pytorch`, and then a look at what each process holds.
+TRAIN = """
+import hashlib, json, os, sys
+import torch
+from mmengine.config import Config
+from mmengine.hooks import EMAHook
+from mmengine.runner import Runner
+
+def digest(state):
+    return hashlib.sha256(b''.join(v.cpu().numpy().tobytes() for v in state.values())).hexdigest()
+
+torch.set_num_threads(1)
+config = Config.fromfile(sys.argv[1])
+config.launcher = 'pytorch'
+runner = Runner.from_cfg(config)
+runner.train()
+averaged = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
+report = dict(
+    backend=torch.distributed.get_backend(),
+    world=runner.world_size,
+    wrapper=type(runner.model).__name__,
+    norms=sorted({type(m).__name__ for m in runner.model.modules() if 'Norm' in type(m).__name__}),
+    steps=runner.iter,
+    weights=digest(runner.model.module.state_dict()),
+    averaged=digest(averaged.state_dict()),
+)
+with open(f'{sys.argv[2]}/rank{runner.rank}.json', 'w') as file:
+    json.dump(report, file)
+"""
+
+CONFIG = """
+_base_ = '{root}/configs/rtmdet_nano.py'
+work_dir = '{work}'
+model = dict(bbox_head=dict(num_classes=2))
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+data = dict(data_root='{data}', ann_file='boxes.json', data_prefix=dict(img='img/'))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline, **data)
+)
+val_dataloader = None
+val_cfg = None
+val_evaluator = None
+train_cfg = dict(max_epochs=2)
+default_hooks = dict(pipeline_switch=dict(num_last_epochs=1, switch_pipeline=pipeline))
+"""
+
+
+def test_two_processes_on_cpu_train_to_equal_weights(pictures, tmp_path):
+    (tmp_path / 'train.py').write_text(TRAIN)
+    (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, work=tmp_path / 'work', data=pictures))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1', PYTHONPATH=path)
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
+    arguments = [tmp_path / 'train.py', tmp_path / 'config.py', tmp_path]
+    run = subprocess.run([*command, *map(str, arguments)], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+    first, second = (json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1))
+    assert first == second
+    assert (first['backend'], first['world'], first['steps']) == ('gloo', 2, 6)  # 10 pictures / (2 x 2), twice
+    assert (first['wrapper'], first['norms']) == ('RTMDistributedDataParallel', ['BatchNorm2d'])
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_cpu_module_keeps_its_batchnorm_and_drops_the_gpu_number(one_process):
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    # As mmengine's Runner builds it, with the number of a GPU that isn't there.
+    wrapped = MODEL_WRAPPERS.build(
+        dict(type='RTMDistributedDataParallel'), default_args=dict(module=model, device_ids=[0])
+    )
+    assert isinstance(wrapped, RTMDistributedDataParallel)
+    assert wrapped.device_ids is None and type(wrapped.module[1]) is nn.BatchNorm2d
+    assert wrapped.broadcast_buffers is False
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU: SyncBN can not be seen here')
+def test_gpu_module_gets_syncbn(one_process):
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).cuda()
+    wrapped = RTMDistributedDataParallel(model, device_ids=[0])
+    assert type(wrapped.module[1]) is nn.SyncBatchNorm and wrapped.device_ids == [0]
