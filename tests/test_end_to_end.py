@@ -1,0 +1,189 @@
+"""The commands that a user types: mim train, --resume, --launcher pytorch, mim test; and mmdet's DetInferencer."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / 'configs'
+SIZE = 64  # pixels
+# A user's own config: a few lines over ours, here with everything small.
+USER_CONFIG = """
+_base_ = '{configs}/rtmdet_nano.py'
+
+data_root = '{data_root}/'
+model = dict(bbox_head=dict(num_classes=2))
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].img_scale = ({size}, {size})
+train_pipeline[3].scale = ({size} * 2, {size} * 2)
+train_pipeline[4].crop_size = ({size}, {size})
+train_pipeline[7].size = ({size}, {size})
+train_pipeline[8].img_scale = ({size}, {size})
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = ({size}, {size})
+test_pipeline[2].size = ({size}, {size})
+dataset = dict(data_root=data_root, ann_file='boxes.json', data_prefix=dict(img='img/'))
+train_dataloader = dict(batch_size=4, num_workers=2, dataset=dict(pipeline=train_pipeline, **dataset))
+val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False,
+                      dataset=dict(pipeline=test_pipeline, **dataset))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'boxes.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=2, val_interval=2)
+default_hooks = dict(pipeline_switch=dict(num_last_epochs=1), checkpoint=dict(interval=1),
+                     logger=dict(interval=1))
+randomness = dict(seed=0)
+"""
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """Sixteen pictures of one or two rectangles on grey, two classes by colour."""
+    root = tmp_path_factory.mktemp('pictures')
+    (root / 'img').mkdir()
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for i in range(16):
+        picture = np.full((SIZE, SIZE, 3), 128, dtype=np.uint8)
+        for k in range(1 + i % 2):
+            x, y = rng.integers(0, SIZE // 2, 2).tolist()
+            w, h = rng.integers(SIZE // 4, SIZE // 2, 2).tolist()
+            category = int(rng.integers(1, 3))
+            picture[y : y + h, x : x + w] = (255, 0, 0) if category == 1 else (0, 0, 255)
+            annotations.append(
+                dict(id=10 * i + k + 1, image_id=i, category_id=category, bbox=[x, y, w, h], area=w * h, iscrowd=0)
+            )
+        cv2.imwrite(str(root / 'img' / f'{i}.png'), picture)
+        images.append(dict(id=i, file_name=f'{i}.png', width=SIZE, height=SIZE))
+    categories = [dict(id=1, name='blue'), dict(id=2, name='red')]
+    (root / 'boxes.json').write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+    (root / 'config.py').write_text(USER_CONFIG.format(configs=CONFIGS, data_root=root, size=SIZE))
+    return root
+
+
+def mim(*args, **env) -> str:
+    """Run mim as a user would, from another folder; its output, or the test fails with it."""
+    command = [sys.executable, '-m', 'mim', *map(str, args)]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope='module')
+def trained(pictures, tmp_path_factory):
+    """A run of two epochs, one a stage: its work directory and its output."""
+    work_dir = tmp_path_factory.mktemp('run') / 'work'
+    return work_dir, mim('train', 'mmdet', pictures / 'config.py', '--work-dir', work_dir)
+
+
+def scalars(work_dir):
+    """What was logged, run by run."""
+    lines = [
+        line for path in sorted(work_dir.glob('*/vis_data/scalars.json')) for line in path.read_text().splitlines()
+    ]
+    return [json.loads(line) for line in lines]
+
+
+def test_mim_train_trains_both_stages(trained):
+    work_dir, output = trained
+    losses = [(entry['epoch'], entry['loss']) for entry in scalars(work_dir) if 'loss' in entry]
+    assert [epoch for epoch, _ in losses] == [1] * 4 + [2] * 4
+    assert all(math.isfinite(loss) and loss > 0 for _, loss in losses)
+    assert (work_dir / 'epoch_2.pth').exists()
+    assert 'coco/bbox_mAP' in output
+
+
+def test_mim_resume_goes_on_where_it_stopped(pictures, trained, tmp_path):
+    """mmengine's own --resume fails on torch >= 2.6: HistoryBuffer isn't allowed under weights_only."""
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    for name in ('epoch_2.pth', 'last_checkpoint'):
+        content = (trained[0] / name).read_bytes().replace(str(trained[0]).encode(), str(work_dir).encode())
+        (work_dir / name).write_bytes(content if name == 'last_checkpoint' else (trained[0] / name).read_bytes())
+    output = mim(
+        'train', 'mmdet', pictures / 'config.py', '--work-dir', work_dir, '--resume',
+        '--cfg-options', 'train_cfg.max_epochs=3',
+    )  # fmt: skip
+    entries = [entry for entry in scalars(work_dir) if 'loss' in entry]
+    assert [(entry['epoch'], entry['step']) for entry in entries] == [(3, 9), (3, 10), (3, 11), (3, 12)]
+    assert 'resumed epoch: 2, iter: 8' in output
+    before, after = (torch.load(work_dir / f'epoch_{k}.pth', weights_only=True) for k in (2, 3))
+    assert after['ema_state_dict']['steps'] == before['ema_state_dict']['steps'] + 4
+    assert after['optimizer']['state'][0]['step'] == before['optimizer']['state'][0]['step'] + 4
+
+
+def test_mim_test_evaluates_the_checkpoint(pictures, trained, tmp_path):
+    output = mim(
+        'test', 'mmdet', pictures / 'config.py', '--checkpoint', trained[0] / 'epoch_2.pth', '--work-dir', tmp_path
+    )
+    trained_ap = [entry['coco/bbox_mAP'] for entry in scalars(trained[0]) if 'coco/bbox_mAP' in entry][-1]
+    assert f'coco/bbox_mAP: {trained_ap:.4f}' in output
+
+
+TWO_PROCESSES = """
+_base_ = 'config.py'
+
+custom_imports = dict(imports=['rtmdet_plugin', 'rank_probe'], allow_failed_imports=False)
+custom_hooks = [dict(type='RankProbe')]
+train_dataloader = dict(num_workers=0, persistent_workers=False)
+train_cfg = dict(max_epochs=1)
+"""
+
+
+def test_two_processes_on_cpu_end_with_equal_weights(pictures, tmp_path):
+    config = pictures / 'two_processes.py'
+    config.write_text(TWO_PROCESSES)
+    path = os.pathsep.join(filter(None, (str(ROOT / 'tests'), os.environ.get('PYTHONPATH'))))
+    arguments = ('--work-dir', tmp_path / 'work', '--launcher', 'pytorch', '--gpus', 2)
+    mim('train', 'mmdet', config, *arguments, RANK_PROBE=str(tmp_path), PYTHONPATH=path)
+    a, b = (json.loads((tmp_path / f'rank{k}.json').read_text()) for k in (0, 1))
+    assert a['weights'] == b['weights']
+    assert sorted(a['pictures'] + b['pictures']) == list(range(16)), 'each picture once, on one of the ranks'
+    assert len(a['pictures']) == 8
+
+
+# -- DetInferencer --------------------------------------------------------------------------------------------
+
+INFER = """
+import sys
+from mmdet.apis import DetInferencer
+picture, weights, out_dir, *configs = sys.argv[1:]
+for k, config in enumerate(configs):
+    inferencer = DetInferencer(model=config, weights=weights or None, device='cpu')
+    inferencer(picture, out_dir=f'{out_dir}/{k}', pred_score_thr=0.5, no_save_pred=False)
+"""
+
+
+def infer(picture, weights, out_dir, *configs):
+    """Run mmdet's DetInferencer in a new process that does not import the plugin itself; the boxes by config."""
+    command = [sys.executable, '-c', INFER, *map(str, (picture, weights, out_dir, *configs))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(cv2.imread(str(out_dir / str(k) / 'vis' / picture.name)) is not None for k in range(len(configs)))
+    return [json.loads((out_dir / str(k) / 'preds' / f'{picture.stem}.json').read_text()) for k in range(len(configs))]
+
+
+def test_det_inferencer_takes_every_config(pictures, tmp_path):
+    configs = sorted(CONFIGS.glob('rtmdet_*.py'))
+    assert len(configs) == 7
+    for found in infer(pictures / 'img' / '0.png', '', tmp_path, *configs):
+        assert found.keys() == {'bboxes', 'labels', 'scores'}
+
+
+def test_det_inferencer_finds_people(data_root, weights_root, tmp_path):
+    weights = weights_root / 'rtmdet_nano_person.pth'
+    truth = json.loads((data_root / 'coco_tiny' / 'annotations' / 'instances_val2017.json').read_text())
+    people = {a['image_id'] for a in truth['annotations'] if a['category_id'] == 1 and a['area'] > 96**2}
+    image = next(i for i in truth['images'] if i['id'] in people)
+    picture = data_root / 'coco_tiny' / 'val2017' / image['file_name']
+    (found,) = infer(picture, weights, tmp_path, CONFIGS / 'rtmdet_nano_person.py')
+    assert max(found['scores']) > 0.5
