@@ -7,6 +7,7 @@ from .flat_cosine import RTMFlatCosineLR
 from .load_report import RTMLoadReportHook
 from .num_class_check import RTMNumClassCheckHook
 from .pipeline_switch import RTMPipelineSwitchHook
+from .unfold_norm import RTMUnfoldNormHook
 
 __all__ = [
     'RTMChannelsLastHook',
@@ -16,4 +17,5 @@ __all__ = [
     'RTMLoadReportHook',
     'RTMNumClassCheckHook',
     'RTMPipelineSwitchHook',
+    'RTMUnfoldNormHook',
 ]

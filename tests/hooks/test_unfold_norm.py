@@ -1,0 +1,84 @@
+"""A folded norm gets statistics; the function stays, also in training."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from rtmdet_plugin.hooks import RTMUnfoldNormHook
+from rtmdet_plugin.hooks.unfold_norm import is_folded
+
+
+class Net(nn.Module):
+    """Two convolutions; the first norm is folded, the second one is fresh."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)
+        self.conv1.weight.data.mul_(30)
+        self.bn1.bias.data.normal_()
+        self.bn1.running_var.fill_(1 - self.bn1.eps)
+
+    def data_preprocessor(self, data, training):
+        return data
+
+    def forward(self, inputs, mode='tensor'):
+        return self.bn2(self.conv2(self.bn1(self.conv1(inputs)).relu()))
+
+    def first(self, inputs):
+        return self.bn1(self.conv1(inputs)).relu()
+
+
+def run(model, batches, num_batches=4):
+    loop = SimpleNamespace(dataloader=[dict(inputs=batch) for batch in batches])
+    RTMUnfoldNormHook(num_batches).before_train(
+        SimpleNamespace(model=model, train_loop=loop, logger=logging.getLogger('unfold'))
+    )
+
+
+@pytest.fixture
+def setup():
+    torch.manual_seed(0)
+    return Net(), list(torch.rand(4, 4, 3, 20, 20))
+
+
+def test_function_stays_in_evaluation_and_now_in_training(setup):
+    model, batches = setup
+    inputs = torch.cat(batches)
+    model.eval()
+    before = model.first(inputs)
+    model.train()
+    mangled = model.first(inputs)
+    model.bn1.running_mean.zero_()
+    model.bn1.running_var.fill_(1 - model.bn1.eps)
+    assert (mangled - before).abs().max() > 1  # what it is for
+    run(model, batches)
+    assert model.training
+    torch.testing.assert_close(model.first(inputs), before, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(model.eval().first(inputs), before, rtol=1e-4, atol=1e-4)
+
+
+def test_other_norms_are_left_alone_and_a_second_call_changes_nothing(setup):
+    model, batches = setup
+    fresh = {name: value.clone() for name, value in model.bn2.state_dict().items()}
+    assert is_folded(model.bn1) and not is_folded(model.bn2)
+    run(model, batches)
+    assert all(torch.equal(value, fresh[name]) for name, value in model.bn2.state_dict().items())
+    once = {name: value.clone() for name, value in model.state_dict().items()}
+    assert not is_folded(model.bn1)
+    run(model, batches[::-1])
+    assert all(torch.equal(value, once[name]) for name, value in model.state_dict().items())
+
+
+def test_fewer_batches_than_asked_for(setup):
+    model, batches = setup
+    run(model, batches[:1], num_batches=8)
+    assert not is_folded(model.bn1)
+
+
+def test_number_of_batches_is_checked():
+    with pytest.raises(ValueError, match='num_batches=0'):
+        RTMUnfoldNormHook(0)
