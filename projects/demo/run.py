@@ -71,7 +71,9 @@ def main() -> None:
         raise SystemExit(f'demo: {error}') from None
     print(f'{settings.train} + {settings.val} pictures {"written to" if written else "are in"} {data}', flush=True)
 
-    env = {**os.environ, 'RTMDET_DEMO_DATA': str(data)}
+    # One thread beside the one worker: a second thread gains a fifth on two idle cores, and where something else runs
+    # the two wait for each other (0.9 s a step instead of 0.2 s).
+    env = {'OMP_NUM_THREADS': '1', **os.environ, 'RTMDET_DEMO_DATA': str(data)}
     options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
     config = str(CONFIG.relative_to(ROOT))
     train_start = time.time()
