@@ -1,7 +1,5 @@
 """Assignment: hand-computed cases, then mmdet as the reference over random ones."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,12 +9,8 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from rtmdet_plugin.assigners import RTMDynamicSoftLabelAssigner
-from rtmdet_plugin.assigners.dynamic_soft_label import (
-    dynamic_k_match,
-    inside_any,
-    soft_center_cost,
-    soft_label_cost,
-)
+from rtmdet_plugin.assigners.dynamic_soft_label import GroundTruth
+from rtmdet_plugin.assigners.matching import inside_any
 
 init_default_scope('mmdet')
 
@@ -43,45 +37,6 @@ def compare(pred: InstanceData, gt: InstanceData) -> torch.Tensor:
     torch.testing.assert_close(ours.max_overlaps, theirs.max_overlaps)
     assert ours.num_gts == theirs.num_gts
     return ours.gt_inds
-
-
-# -- the parts ------------------------------------------------------------------------------------------------
-
-
-def test_inside_is_strict():
-    box = torch.tensor([[8.0, 8.0, 24.0, 24.0]])
-    points = torch.tensor([[8.0, 16.0], [8.1, 16.0], [24.0, 16.0], [23.9, 23.9], [30.0, 9.0]])
-    assert inside_any(points, box).tolist() == [False, True, False, True, False]
-    assert inside_any(points, box[:0]).tolist() == [False] * 5
-
-
-def test_soft_label_cost_by_hand():
-    logits = torch.tensor([[0.0, math.log(3)]])  # scores 0.5 and 0.75
-    cost = soft_label_cost(logits, torch.tensor([1]), torch.tensor([[0.25]]))
-    other_class = -math.log(0.5) * 0.5**2
-    own_class = (-0.25 * math.log(0.75) - 0.75 * math.log(0.25)) * (0.25 - 0.75) ** 2
-    assert cost.item() == pytest.approx(other_class + own_class, rel=1e-5)
-
-
-def test_soft_center_cost_by_hand_and_far_away():
-    priors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [1000.0, 0.0, 8.0, 8.0]])
-    boxes = torch.tensor([[-24.0, -24.0, 24.0, 24.0], [24.0 - 1, -1.0, 24.0 + 1, 1.0]])
-    cost = soft_center_cost(priors, boxes, radius=3.0)
-    assert cost[0, 0].item() == pytest.approx(1e-3)
-    assert cost[0, 1].item() == pytest.approx(1.0)  # three strides away
-    assert cost[1].isfinite().all(), '10^(125 - 3) must not overflow'
-    assert (cost[1] > 1e38).all()
-
-
-def test_dynamic_k_counts_the_iou_and_conflicts_go_to_the_cheaper():
-    ious = torch.tensor([[0.9, 0.0], [0.8, 0.6], [0.7, 0.0], [0.0, 0.0]])
-    cost = torch.tensor([[1.0, 9.0], [2.0, 1.5], [3.0, 9.0], [4.0, 9.0]])
-    # object 0: 0.9 + 0.8 + 0.7 = 2.4 -> two priors, 0 and 1; object 1: 0.6 -> one, prior 1, which it gets for 1.5 < 2
-    assert dynamic_k_match(cost, ious, topk=13).tolist() == [0, 1, -1, -1]
-    # only the best IoU counts: 0.9 -> one prior each
-    assert dynamic_k_match(cost, ious, topk=1).tolist() == [0, 1, -1, -1]
-    cost[1] = torch.tensor([1.4, 1.5])
-    assert dynamic_k_match(cost, ious, topk=13).tolist() == [0, 0, -1, -1], 'object 1 is left without a prior'
 
 
 # -- the whole ------------------------------------------------------------------------------------------------
@@ -149,7 +104,9 @@ def test_equals_mmdet(boxes, duplicates, scale, num_classes, seed):
     target = gt_boxes[torch.randint(0, len(gt_boxes), (len(priors),), generator=generator)]
     noise = torch.randn(len(priors), 4, generator=generator) * 6
     around = torch.cat((priors[:, :2] - 2 * priors[:, 2:], priors[:, :2] + 2 * priors[:, 2:]), dim=1)
-    near = (torch.rand(len(priors), 1, generator=generator) < 0.5) & inside_any(priors[:, :2], gt_boxes)[:, None]
+    everything = torch.ones(1, len(gt_boxes), dtype=torch.bool)
+    inside = inside_any(priors, gt_boxes[None], everything, max_pairs=10**6)[0]
+    near = (torch.rand(len(priors), 1, generator=generator) < 0.5) & inside[:, None]
     pred_boxes = torch.where(near, target, around) + noise
     logits = torch.randn(len(priors), num_classes, generator=generator) * scale
     compare(instances(priors, pred_boxes, logits), InstanceData(bboxes=gt_boxes, labels=labels))
@@ -203,28 +160,86 @@ def test_arguments_are_not_changed():
     assert torch.equal(gt.bboxes, copies['bboxes'])
 
 
-@pytest.mark.parametrize('bad', [dict(topk=0), dict(cls_weight=-1.0), dict(iou_weight=-0.1), dict(center_weight=-3.0)])
+@pytest.mark.parametrize(
+    'bad', [dict(topk=0), dict(max_pairs=0), dict(cls_weight=-1.0), dict(iou_weight=-0.1), dict(center_weight=-3.0)]
+)
 def test_bad_settings(bad):
     (name, value), *_ = bad.items()
     with pytest.raises(ValueError, match=rf'{name} must .*got {value}'):
         RTMDynamicSoftLabelAssigner(**bad)
 
 
-# -- the baseline ---------------------------------------------------------------------------------------------
+# -- batches --------------------------------------------------------------------------------------------------
 
 
-def test_sim_ota_takes_logits():
-    """RTMSimOTAAssigner on logits gives what mmdet's SimOTA gives on probabilities."""
-    priors = grid(160)
+def random_batch(batch=3, most=12, num_classes=5, size=160):
+    """Images with 0, 1 and ``most`` objects; priors of one image outside of its padding."""
     generator = torch.Generator().manual_seed(0)
-    boxes = (
-        torch.cat((priors[:, :2] - 20, priors[:, :2] + 20), 1) + torch.randn(len(priors), 4, generator=generator) * 5
-    )
-    logits = torch.randn(len(priors), 5, generator=generator) * 4
+    priors = grid(size)
+    corner = torch.rand(batch, most, 2, generator=generator) * size * 0.8
+    boxes = torch.cat((corner, corner + 5 + torch.rand(batch, most, 2, generator=generator) * size / 2), dim=2)
+    labels = torch.randint(0, num_classes, (batch, most), generator=generator)
+    mask = torch.arange(most) < torch.tensor([0, 1, most])[:, None]
+    around = torch.cat((priors[:, :2] - 2 * priors[:, 2:], priors[:, :2] + 2 * priors[:, 2:]), dim=1)
+    predictions = around + torch.randn(batch, len(priors), 4, generator=generator) * 6
+    logits = torch.randn(batch, num_classes, len(priors), generator=generator) * 2
+    valid = torch.ones(batch, len(priors), dtype=torch.bool)
+    valid[2] = priors[:, 1] < 120
+    return logits, predictions, priors, valid, GroundTruth(boxes, labels, mask)
+
+
+def test_a_batch_is_its_images_one_by_one():
+    logits, boxes, priors, valid, truth = random_batch()
+    found = RTMDynamicSoftLabelAssigner().assign_batch(logits, boxes, priors, valid, truth)
+    assert (found.gt_index[0] == -1).all()
+    assert (found.gt_index[2] >= 0).sum() > 12
+    assert (found.gt_index[~valid] == -1).all()
+    for i in (1, 2):
+        pred = instances(priors[valid[i]], boxes[i, valid[i]], logits[i, :, valid[i]].T)
+        gt = InstanceData(bboxes=truth.boxes[i][truth.mask[i]], labels=truth.labels[i][truth.mask[i]])
+        assert (found.gt_index[i, valid[i]] + 1).tolist() == compare(pred, gt).tolist()
+
+
+def test_the_path_of_accelerators_gives_the_same(monkeypatch):
+    """Padded and without selections: what runs on CUDA and under torch.compile, here forced on the CPU."""
+    arguments = random_batch()
+    expected = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
+    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    found = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
+    assert found.gt_index.tolist() == expected.gt_index.tolist()
+    torch.testing.assert_close(found.iou, expected.iou)
+
+
+@pytest.mark.parametrize('dense', [False, True])
+def test_rounds_of_few_pairs_give_the_same(monkeypatch, dense):
+    if dense:
+        monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    arguments = random_batch()
+    expected = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
+    for max_pairs in (1, 1000, 3000):
+        found = RTMDynamicSoftLabelAssigner(max_pairs=max_pairs).assign_batch(*arguments)
+        assert found.gt_index.tolist() == expected.gt_index.tolist()
+        torch.testing.assert_close(found.iou, expected.iou)
+
+
+def test_compiles_without_graph_breaks():
+    arguments = random_batch()
+    expected = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
+    compiled = torch.compile(RTMDynamicSoftLabelAssigner().assign_batch, fullgraph=True, backend='aot_eager')
+    assert compiled(*arguments).gt_index.tolist() == expected.gt_index.tolist()
+
+
+@pytest.mark.parametrize('num_objects', [300, 2000])
+def test_crowds(num_objects):
+    """As many objects as no image of COCO has; most share priors."""
+    generator = torch.Generator().manual_seed(0)
+    priors = grid(160)
+    corner = torch.rand(num_objects, 2, generator=generator) * 150
     gt = InstanceData(
-        bboxes=torch.tensor([[10.0, 10.0, 90.0, 90.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4])
+        bboxes=torch.cat((corner, corner + 4 + torch.rand(num_objects, 2, generator=generator) * 20), dim=1),
+        labels=torch.randint(0, 3, (num_objects,), generator=generator),
     )
-    ours = TASK_UTILS.build(dict(type='RTMSimOTAAssigner')).assign(instances(priors, boxes, logits), gt)
-    theirs = TASK_UTILS.build(dict(type='SimOTAAssigner')).assign(instances(priors, boxes, logits.sigmoid()), gt)
-    assert ours.gt_inds.tolist() == theirs.gt_inds.tolist()
-    assert (ours.gt_inds > 0).sum() > 4
+    boxes = torch.cat((priors[:, :2] - 12, priors[:, :2] + 12), 1) + torch.randn(len(priors), 4, generator=generator)
+    pred = instances(priors, boxes, torch.randn(len(priors), 3, generator=generator))
+    found = compare(pred, gt)
+    assert len(found.unique()) > 100

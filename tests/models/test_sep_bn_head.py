@@ -167,9 +167,17 @@ def test_crowded_images_with_duplicates():
     assert all(g.isfinite().all() for g in gradients)
 
 
-@pytest.mark.parametrize('assigner', ['RTMSimOTAAssigner', 'DynamicSoftLabelAssigner'])
+ASSIGNERS = [
+    dict(type='RTMSimOTAAssigner'),
+    dict(type='RTMTaskAlignedAssigner'),
+    dict(type='RTMATSSAssigner', topk=9),
+    dict(type='DynamicSoftLabelAssigner'),
+]
+
+
+@pytest.mark.parametrize('assigner', ASSIGNERS, ids=lambda cfg: cfg['type'])
 def test_other_assigners_serve_in_the_same_head(assigner):
-    head = build(train_cfg=dict(assigner=dict(type=assigner)))
+    head = build(train_cfg=dict(assigner=assigner), exp_on_reg=True)
     losses, _ = losses_and_gradients(head, [gt([[4, 4, 40, 40]]), gt([[10, 10, 60, 60]])], [meta()] * 2)
     assert all(v.isfinite() and v > 0 for v in losses.values())
 
