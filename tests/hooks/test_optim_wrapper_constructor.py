@@ -42,12 +42,12 @@ def test_the_same_steps(extra):
     mine = train(ours, dict(cfg, constructor='RTMOptimWrapperConstructor'))
     others = train(theirs, cfg)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-5)
-    assert len(others.param_groups) == 10  # one for each parameter
-    assert len(mine.param_groups) == (4 if extra else 2)
+    assert len(others.optimizer.param_groups) == 10  # one for each parameter
+    assert len(mine.optimizer.param_groups) == (4 if extra else 2)
 
 
 def test_weights_decay_and_norms_and_biases_do_not():
-    groups = train(make_model(), dict(RECIPE, constructor='RTMOptimWrapperConstructor'), steps=0).param_groups
+    groups = train(make_model(), dict(RECIPE, constructor='RTMOptimWrapperConstructor'), steps=0).optimizer.param_groups
     by_decay = {group['weight_decay']: [p.dim() for p in group['params']] for group in groups}
     assert by_decay == {0.05: [4, 4], 0.0: [1] * 8}
 
