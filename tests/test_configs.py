@@ -130,6 +130,7 @@ MMDET_ONLY = dict(
     pos_weight=-1,
     debug=False,
     backend_args=None,
+    pad_size_divisor=32,  # ours alone: no effect at sizes that mmdet's pipelines make
     use_syncbn=False,  # ours alone: mmdet's class default is True, ours syncs in the model wrapper
 )
 

@@ -14,6 +14,9 @@ model = dict(
         mean=[103.53, 116.28, 123.675],
         std=[57.375, 57.12, 58.395],
         bgr_to_rgb=False,
+        # The pipelines pad to multiples of 32 themselves; this is for pictures that come by another way. They are
+        # padded after normalising, so with 0: the mean, about the grey of 114.
+        pad_size_divisor=32,
     ),
     backbone=dict(
         type='RTMCSPNeXt',

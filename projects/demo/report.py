@@ -10,6 +10,7 @@ It writes predictions.png and curves.png into the work directory and lists them 
 import argparse
 import json
 import math
+import warnings
 from pathlib import Path
 
 import cv2
@@ -124,7 +125,9 @@ def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 
     from mmdet.apis import inference_detector, init_detector
     from mmdet.registry import DATASETS
 
-    model = init_detector(config, str(checkpoint), device='cpu')
+    # mmdet's own, at every first prediction of a process.
+    warnings.filterwarnings('ignore', message='torch.meshgrid')
+    model = init_detector(config, str(checkpoint), device='cpu', palette='random')
     dataset = DATASETS.build(config.test_dataloader.dataset)
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
     rows = math.ceil(len(chosen) / 2)

@@ -63,11 +63,11 @@ param_scheduler = [
     dict(type='RTMFlatCosineLR', eta_min_ratio=0.05, by_epoch=False),
 ]
 default_hooks = dict(
-    logger=dict(interval=10),
+    logger=dict(interval=20),
     checkpoint=dict(interval=3, max_keep_ckpts=1),
     ema=dict(momentum=0.01, gamma=100),
-    pipeline_switch=dict(switch_pipeline=train_pipeline_stage2, num_last_epochs=5, val_interval=2),
+    pipeline_switch=dict(switch_pipeline=train_pipeline_stage2, num_last_epochs=7, val_interval=2),
 )
 custom_hooks = [dict(type='RTMChannelsLastHook')]
-log_processor = dict(window_size=10)
+log_processor = dict(window_size=20)
 randomness = dict(seed=0)

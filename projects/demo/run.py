@@ -20,7 +20,7 @@ from generate import Settings, generate
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'projects' / 'demo' / 'rtmdet_demo.py'
 # Lines of a log that are worth the terminal; the rest is in the file.
-SHOWN = ('Epoch(train)', 'Epoch(val)', 'Epoch(test)', 'Stage 2', ' Average Precision')
+SHOWN = dict(train=('Epoch(train)', 'Epoch(val)', 'Stage 2'), test=('Average Precision', 'Epoch(test)'))
 
 
 def call(arguments: list[str], log: Path, env: dict[str, str]) -> None:
@@ -39,7 +39,7 @@ def call(arguments: list[str], log: Path, env: dict[str, str]) -> None:
         )
         for line in process.stdout:
             file.write(line)
-            if any(text in line for text in SHOWN):
+            if any(text in line for text in SHOWN[arguments[0]]):
                 print(line.split(' - INFO - ')[-1], end='', flush=True)
         if process.wait():
             raise SystemExit(f'demo: `mim {arguments[0]}` failed; the reason is at the end of {log}')
