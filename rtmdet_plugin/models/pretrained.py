@@ -27,7 +27,7 @@ def load_pretrained(module: nn.Module, checkpoint: str, *, prefix: str = '') -> 
     """
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    # URLError, timeouts and a missing file are OSErrors; a page of a proxy saved as .pth can't be unpickled; a file that
+    # URLError, timeouts and a missing file are OSErrors; a proxy's page saved as .pth can't be unpickled; a file that
     # is cut off or has another hash than its name says is a RuntimeError.
     except (OSError, EOFError, UnpicklingError, RuntimeError) as error:
         raise RuntimeError(_advice(checkpoint, error)) from None
