@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
@@ -129,9 +130,8 @@ def test_half_precision_input_is_assigned_in_float32(dtype):
     assert half.max_overlaps.dtype == torch.float32
 
 
-@pytest.mark.parametrize('off', ['cls_weight', 'iou_weight', 'center_weight'])
-def test_each_term_can_be_left_out(off):
-    """With one term off the assignment is what the two others say."""
+def test_each_term_can_be_left_out():
+    """A term that is off takes its input's influence with it, one that is on keeps it."""
     priors = grid(160)
     generator = torch.Generator().manual_seed(3)
     boxes = (
@@ -141,23 +141,33 @@ def test_each_term_can_be_left_out(off):
     gt = InstanceData(
         bboxes=torch.tensor([[10.0, 10.0, 90.0, 90.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4])
     )
-    full = RTMDynamicSoftLabelAssigner().assign(instances(priors, boxes, logits), gt)
-    without = RTMDynamicSoftLabelAssigner(**{off: 0.0}).assign(instances(priors, boxes, logits), gt)
-    assert full.gt_inds.tolist() != without.gt_inds.tolist()
-    # inputs of the term that is off no longer matter
-    if off == 'cls_weight':
-        again = RTMDynamicSoftLabelAssigner(cls_weight=0.0).assign(instances(priors, boxes, -logits), gt)
-        assert again.gt_inds.tolist() == without.gt_inds.tolist()
+
+    def assigned(logits=logits, **settings):
+        return RTMDynamicSoftLabelAssigner(**settings).assign(instances(priors, boxes, logits), gt).gt_inds.tolist()
+
+    everything = assigned()
+    assert assigned(-logits) != everything
+    assert assigned(-logits, cls_weight=0.0) == assigned(cls_weight=0.0)
+    assert assigned(soft_center_radius=0.5) != everything
+    assert assigned(soft_center_radius=0.5, center_weight=0.0) == assigned(center_weight=0.0)
+    # Where -log(IoU) alone tells priors apart, the best predictions are taken.
+    taken = torch.tensor(assigned(cls_weight=0.0, center_weight=0.0))
+    ious = bbox_overlaps(boxes, gt.bboxes)
+    inside = inside_any(priors, gt.bboxes[None], torch.ones(1, 2, dtype=torch.bool), 10**6)[0]
+    for j in (0, 1):
+        left = inside & (taken == 0)
+        assert ious[taken == j + 1, j].min() >= ious[left, j].max()
+    assert assigned(cls_weight=0.0, iou_weight=0.0) != assigned(cls_weight=0.0)
 
 
 def test_arguments_are_not_changed():
     priors = grid(64)
     pred = instances(priors, torch.rand(len(priors), 4) * 64, torch.randn(len(priors), 3))
     gt = InstanceData(bboxes=torch.tensor([[4.0, 4.0, 50.0, 50.0]]), labels=torch.tensor([1]))
-    copies = {k: v.clone() for k, v in (*pred.items(), *gt.items())}
+    before = [{key: value.clone() for key, value in data.items()} for data in (pred, gt)]
     RTMDynamicSoftLabelAssigner().assign(pred, gt)
-    assert all(torch.equal(v, copies[k]) for k, v in (*pred.items(), *gt.items()) if k != 'bboxes')
-    assert torch.equal(gt.bboxes, copies['bboxes'])
+    for data, copies in zip((pred, gt), before, strict=True):
+        assert all(torch.equal(value, copies[key]) for key, value in data.items())
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_the_same_steps(extra):
     others = train(theirs, cfg)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-5)
     assert len(others.optimizer.param_groups) == 10  # one for each parameter
-    assert len(mine.optimizer.param_groups) == (4 if extra else 2)
+    assert len(mine.optimizer.param_groups) == (3 if extra else 2)
 
 
 def test_weights_decay_and_norms_and_biases_do_not():
