@@ -21,9 +21,14 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
 
 
+def synchronize() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def alternate(candidates: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
     """Median seconds of each candidate, measured in turns, so that a noisy machine is noisy for all of them."""
-    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     seconds = {name: [] for name in candidates}
     for run in range(repeats + 1):
         for name, candidate in candidates.items():
@@ -39,11 +44,11 @@ def alternate(candidates: dict[str, Callable[[], None]], repeats: int) -> dict[s
 def peak_memory(candidate: Callable[[], None]) -> float:
     """MB that a call holds at its worst, over what was held before: the allocator's own count of tensors."""
     if torch.cuda.is_available():
-        torch.cuda.synchronize()
+        synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         candidate()
-        torch.cuda.synchronize()
+        synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         candidate()

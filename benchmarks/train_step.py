@@ -3,15 +3,19 @@
     python benchmarks/train_step.py [SIZE ...]
 
 640 px, 80 classes, 20 objects an image; batch 4 on a CPU (tiny and s), 32 on a GPU (s, m and l). mmdet's models, loss,
-optimiser groups and EMA against ours, in turns. Writes benchmarks/results/train_step_<device>.json.
+optimiser groups and EMA against ours, in turns; then
+what each part of a step takes. Writes benchmarks/results/train_step{,_parts}_<device>.json.
 """
 
 import copy
+import statistics
 import sys
+import time
+from contextlib import contextmanager
 from functools import partial
 
 import torch
-from harness import alternate, device_name, peak_memory, write
+from harness import alternate, device_name, peak_memory, synchronize, write
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -78,13 +82,43 @@ class Trainer:
         self.model.train_step(copy.deepcopy(self.data), self.optim_wrapper)
         self.ema.update_parameters(self.model)
 
+    def parts(self) -> dict[str, float]:
+        """Seconds of each part of one step."""
+        seconds = {}
+
+        @contextmanager
+        def timed(part: str):
+            synchronize()
+            start = time.perf_counter()
+            yield
+            synchronize()
+            seconds[part] = time.perf_counter() - start
+
+        with self.optim_wrapper.optim_context(self.model):
+            with timed('preprocessing'):
+                data = self.model.data_preprocessor(copy.deepcopy(self.data), training=True)
+            with timed('forward'):
+                outputs = self.model.bbox_head(self.model.extract_feat(data['inputs']))
+            with timed('loss'):
+                gt_instances = [sample.gt_instances for sample in data['data_samples']]
+                metas = [sample.metainfo for sample in data['data_samples']]
+                losses, _ = self.model.parse_losses(self.model.bbox_head.loss_by_feat(*outputs, gt_instances, metas))
+        with timed('backward'):
+            self.optim_wrapper.backward(losses)
+        with timed('optimiser'):
+            self.optim_wrapper.step()
+            self.optim_wrapper.zero_grad()
+        with timed('EMA'):
+            self.ema.update_parameters(self.model)
+        return seconds
+
 
 def main() -> None:
     """Measure, print, write."""
     init_default_scope('mmdet')
     MMLogger.get_instance('benchmark').setLevel('ERROR')
     half = torch.float16 if CUDA else torch.bfloat16
-    rows = []
+    rows, parts = [], []
     for size in sys.argv[1:] or SIZES:
         theirs = get_config(f'mmdet::rtmdet/rtmdet_{size}_8xb32-300e_coco.py')
         ours = Config.fromfile(f'configs/rtmdet_{size}.py')
@@ -107,8 +141,13 @@ def main() -> None:
             row['times mmdet, AMP'] = seconds['mmdet', 'AMP'] / taken
             row['peak MB'] = peak_memory(trainers[whose, how].step)
             rows.append(row)
+            if 'compiled' not in how:
+                runs = [trainers[whose, how].parts() for _ in range(3)]
+                medians = {f'{part} ms': 1e3 * statistics.median(run[part] for run in runs) for part in runs[0]}
+                parts.append(dict(size=size, model=whose, how=how, **medians))
             print(row, flush=True)
     write('train_step', rows, list(rows[0]))
+    write('train_step_parts', parts, list(parts[0]))
 
 
 if __name__ == '__main__':

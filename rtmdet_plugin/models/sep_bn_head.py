@@ -212,6 +212,7 @@ class RTMSepBNHead(BaseDenseHead):
         distances = flatten_levels(bbox_preds).float()
         boxes = self.bbox_coder.decode(priors[:, :2].expand(*valid.shape, 2), distances)  # (B, N, 4)
 
+        check_ground_truth(batch_gt_instances, batch_img_metas, self.num_classes, boxes.device)
         ground_truth = pad_ground_truth(batch_gt_instances, boxes)
         if hasattr(self.assigner, 'assign_batch'):
             gt_index, ious = self.assigner.assign_batch(
@@ -274,23 +275,41 @@ class RTMSepBNHead(BaseDenseHead):
         return gt_index, ious, weights
 
 
-def pad_ground_truth(batch_gt_instances: list[InstanceData], like: Tensor) -> GroundTruth:
-    """The objects of all images in one tensor each, on the device of ``like``; G is the most that an image has.
+def check_ground_truth(
+    batch_gt_instances: list[InstanceData], batch_img_metas: list[dict], num_classes: int, device: torch.device
+) -> None:
+    """Refuse objects that would be assigned silently wrong.
+
+    On an accelerator only what is known without waiting for it is checked: the data set has looked at the rest.
 
     Raises:
-        ValueError: where an image's boxes are on another device.
+        ValueError: for boxes on another device than the predictions, boxes that aren't finite or labels out of range;
+            it names the image.
     """
-    boxes = [get_box_tensor(instances.bboxes) for instances in batch_gt_instances]
-    for i, box in enumerate(boxes):
-        if box.device != like.device:
+    for i, (instances, meta) in enumerate(zip(batch_gt_instances, batch_img_metas, strict=True)):
+        image = meta.get('img_path', f'image {i} of the batch')
+        boxes, labels = get_box_tensor(instances.bboxes), instances.labels
+        if boxes.device != device:
+            raise ValueError(f'{image}: its boxes are on {boxes.device}, the predictions on {device}')
+        if device.type != 'cpu' or torch.compiler.is_compiling() or not len(boxes):
+            continue
+        if not boxes.isfinite().all():
+            raise ValueError(f'{image}: boxes must be finite, got {boxes[~boxes.isfinite().all(dim=1)][0].tolist()}')
+        if labels.min() < 0 or labels.max() >= num_classes:
+            found = sorted(set(labels.tolist()) - set(range(num_classes)))
             raise ValueError(
-                f'the boxes of image {i} of the batch are on {box.device}, the predictions on {like.device}'
+                f'{image}: labels must lie in 0..{num_classes - 1} (num_classes={num_classes}), got {found}'
             )
-    most = max(len(box) for box in boxes)
-    padded = torch.stack([F.pad(box.to(like.dtype), (0, 0, 0, most - len(box))) for box in boxes])
-    labels = torch.stack([F.pad(gt.labels.long(), (0, most - len(gt.labels))) for gt in batch_gt_instances])
-    counts = torch.tensor([len(box) for box in boxes], device=like.device)
-    return GroundTruth(padded, labels, torch.arange(most, device=like.device) < counts[:, None])
+
+
+def pad_ground_truth(batch_gt_instances: list[InstanceData], like: Tensor) -> GroundTruth:
+    """The objects of all images in one tensor each, with the type of ``like``; G is the most that an image has."""
+    boxes = [get_box_tensor(instances.bboxes).to(like.dtype) for instances in batch_gt_instances]
+    counts = [len(box) for box in boxes]
+    padded = torch.stack([F.pad(box, (0, 0, 0, max(counts) - len(box))) for box in boxes])
+    labels = torch.stack([F.pad(gt.labels.long(), (0, max(counts) - len(gt.labels))) for gt in batch_gt_instances])
+    places = torch.arange(max(counts), device=like.device)
+    return GroundTruth(padded, labels, places < torch.tensor(counts, device=like.device)[:, None])
 
 
 def flatten_levels(maps: tuple[Tensor, ...]) -> Tensor:
