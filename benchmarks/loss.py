@@ -25,8 +25,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 SIZE, NUM_CLASSES, STRIDES = 640, 80, (8, 16, 32)
 BATCHES = (1, 4, 16)
 OBJECTS = (0, 1, 10, 50, 100, 300, 1000)
-# The most objects that a reference is given, in an image and in a batch: mmdet takes 17 GB for one image of 1,000, and a
-# minute on two CPU cores for a batch of 1,200.
+# The most objects that a reference is given, in an image and in a batch: mmdet would take 17 GB for one image of 1,000,
+# and takes a minute for a batch of 1,200 on two CPU cores.
 LIMITS = {'mmdet': (300, 1200), 'mmyolo': (1000, 4800), 'ours': (10**9, 10**9)}
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
