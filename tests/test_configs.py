@@ -114,6 +114,8 @@ MMDET_NAMES = dict(
     RTMCSPNeXtPAFPN='CSPNeXtPAFPN',
     RTMSepBNHead='RTMDetSepBNHead',
     RTMDynamicSoftLabelAssigner='DynamicSoftLabelAssigner',
+    RTMQualityFocalLoss='QualityFocalLoss',
+    RTMGIoULoss='GIoULoss',
     RTMCachedMosaic='CachedMosaic',
     RTMCachedMixUp='CachedMixUp',
     RTMExpMomentumEMA='ExpMomentumEMA',
@@ -122,6 +124,7 @@ MMDET_NAMES = dict(
 # mmdet's arguments that ours doesn't have, with the value that ours stands for.
 MMDET_ONLY = dict(
     batch_augments=None,
+    use_sigmoid=True,
     with_objectness=False,
     allowed_border=-1,
     pos_weight=-1,

@@ -48,8 +48,8 @@ model = dict(
         exp_on_reg=True,  # False for nano, tiny and s
         anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
         bbox_coder=dict(type='DistancePointBBoxCoder'),
-        loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
-        loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
+        loss_cls=dict(type='RTMQualityFocalLoss', beta=2.0, loss_weight=1.0),
+        loss_bbox=dict(type='RTMGIoULoss', loss_weight=2.0),
         norm_cfg=norm_cfg,
         act_cfg=act_cfg,
     ),
