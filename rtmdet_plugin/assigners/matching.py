@@ -123,7 +123,7 @@ class Matches:
             mask: False for objects that are padding. (B, G)
         """
         usable = mask[..., None] & self.candidates[:, None]
-        # A prediction that is NaN goes last among the usable ones: with no other left it is taken, and seen in the loss.
+        # A prediction that is NaN goes last of the usable ones: with no other left it is taken, and the loss shows it.
         cost.nan_to_num_(nan=torch.finfo(cost.dtype).max).masked_fill_(~usable, math.inf)
         ks = iou.masked_fill(~usable, 0).topk(self.topk, dim=-1).values.sum(dim=-1).int().clamp_(1, self.topk)
         indices, counts = cheapest(cost, ks, self.topk)
