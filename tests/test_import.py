@@ -19,6 +19,8 @@ NAMES = [
     ('METRICS', 'RTMCocoMetric'),
     ('HOOKS', 'RTMPipelineSwitchHook'),
     ('HOOKS', 'RTMNumClassCheckHook'),
+    ('OPTIM_WRAPPERS', 'RTMBFloat16OptimWrapper'),
+    ('OPTIM_WRAPPER_CONSTRUCTORS', 'RTMOptimWrapperConstructor'),
     ('PARAM_SCHEDULERS', 'RTMFlatCosineLR'),
 ]
 

@@ -32,7 +32,8 @@ def test_the_forward_pass_is_bfloat16_and_the_weights_stay_float32():
     data = dict(inputs=torch.rand(8, 4))
     losses = [model.train_step(data, wrapper)['loss'].item() for _ in range(20)]
     assert model.dtype == torch.bfloat16
-    assert {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {torch.float32}
+    averages = [state['exp_avg'] for state in wrapper.optimizer.state.values()]
+    assert {tensor.dtype for tensor in (*model.parameters(), *averages)} == {torch.float32}
     assert losses[-1] < losses[0] / 2
     model(**data)
     assert model.dtype == torch.float32, 'not outside of the step'
