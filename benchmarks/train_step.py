@@ -52,7 +52,7 @@ class Trainer:
         ema = next(
             hook for hook in (*cfg.get('custom_hooks', ()), *cfg.default_hooks.values()) if hook.type == 'EMAHook'
         )
-        settings = {key: value for key, value in ema.items() if key not in ('type', 'ema_type', 'priority')}
+        settings = {key: ema[key] for key in ('momentum', 'gamma', 'update_buffers') if key in ema}
         self.ema = MODELS.get(ema.ema_type)(self.model, **settings)
         optim_wrapper = dict(cfg.optim_wrapper)
         if dtype == torch.bfloat16:
