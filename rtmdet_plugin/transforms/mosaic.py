@@ -29,6 +29,7 @@ from mmdet.registry import TRANSFORMS
 
 from .boxes import clip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
+from .render import Part
 from .sample import Sample, blank, check_alike, fit_scale, join, paste, place_masks, resize, shrink_to_fit
 from .sample_cache import RandomSource, SampleCache
 
@@ -63,28 +64,34 @@ def mosaic(
         image.
     """
     check_alike(samples)
-    width, height = img_scale
-    shape = (2 * height, 2 * width)
+    shape = (2 * img_scale[1], 2 * img_scale[0])
     canvas = blank(samples[0].img, *shape, pad_val)
-    parts = []
-    for cell, sample in enumerate(samples):
-        scale = fit_scale(sample.img, width, height)
-        source_height, source_width = sample.img.shape[:2]
-        img = resize(sample.img, int(source_width * scale), int(source_height * scale))
-        x = center[0] if cell in (1, 3) else center[0] - img.shape[1]
-        y = center[1] if cell in (2, 3) else center[1] - img.shape[0]
-        paste(canvas, img, x, y)
-
-        boxes = place_boxes(sample.boxes, (scale, scale), (x, y))
+    moved = []
+    for sample, position, size, scale in mosaic_parts(samples, center, img_scale):
+        img = resize(sample.img, *size)
+        paste(canvas, img, *position)
+        boxes = place_boxes(sample.boxes, (scale, scale), position)
         masks = sample.masks
         if masks is not None:
-            masks = place_masks(masks, img.shape[:2], scale, (x, y), shape)
-        parts.append(Sample(img, boxes, sample.labels, sample.ignore_flags, masks))
+            masks = place_masks(masks, size[::-1], scale, position, shape)
+        moved.append(Sample(img, boxes, sample.labels, sample.ignore_flags, masks))
 
-    mixed = join(canvas, parts)
+    mixed = join(canvas, moved)
     if clip:
         clip_boxes(mixed.boxes, shape)
     return mixed.select(inside(mixed.boxes, shape))
+
+
+def mosaic_parts(samples: Sequence[Sample], center: tuple[int, int], img_scale: tuple[int, int]) -> list[Part]:
+    """Where four images lie on the canvas; the arguments are those of :func:`mosaic`."""
+    parts = []
+    for cell, sample in enumerate(samples):
+        scale = fit_scale(sample.img, *img_scale)
+        width, height = (max(int(side * scale), 1) for side in sample.img.shape[1::-1])
+        x = center[0] if cell in (1, 3) else center[0] - width
+        y = center[1] if cell in (2, 3) else center[1] - height
+        parts.append(Part(sample, (x, y), (width, height), scale))
+    return parts
 
 
 @TRANSFORMS.register_module()

@@ -69,4 +69,6 @@ class SampleCache:
         return self._samples[place]
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(max_size={self.max_size}, random_pop={self.random_pop}, max_bytes={self.max_bytes})'
+        return (
+            f'{type(self).__name__}(max_size={self.max_size}, random_pop={self.random_pop}, max_bytes={self.max_bytes})'
+        )
