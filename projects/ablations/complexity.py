@@ -30,10 +30,11 @@ class Row(NamedTuple):
     name: str
     config: str  # relative to the repository, or 'mmdet::...'
     params: float  # reported, millions
-    flops: float  # reported, giga multiply-adds
+    flops: float | None  # reported, giga multiply-adds
 
 
 ROWS = [
+    Row('model', 'nano, one class', 'configs/rtmdet_nano_person.py', 0.994, None),
     Row('model', 'tiny', 'configs/rtmdet_tiny.py', 4.8, 8.1),
     Row('model', 's', 'configs/rtmdet_s.py', 8.89, 14.8),
     Row('model', 'm', 'configs/rtmdet_m.py', 24.71, 39.27),
@@ -88,8 +89,8 @@ def main() -> None:
             f'{row.params:g}',
             f'{100 * (params / row.params - 1):+.1f}',
             f'{flops:.2f}',
-            f'{row.flops:g}',
-            f'{100 * (flops / row.flops - 1):+.1f}',
+            f'{row.flops:g}' if row.flops else '',
+            f'{100 * (flops / row.flops - 1):+.1f}' if row.flops else '',
         )
     Console().print(table)
 

@@ -10,6 +10,7 @@ It writes predictions.png and curves.png into the work directory and lists them 
 import argparse
 import json
 import math
+import warnings
 from pathlib import Path
 
 import cv2
@@ -104,13 +105,14 @@ def draw_boxes(axes: Axes, boxes: np.ndarray, labels: np.ndarray, scores: np.nda
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor='black', linewidth=2.6))
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4))
         if scores is not None:
+            inside = y1 < 0.08 * axes.get_ylim()[0]  # no room above; y points down
             axes.text(
-                x1, y1, f'{scores[n]:.2f}'.lstrip('0'), fontsize=5.5, color='black', va='bottom', clip_on=True,
-                bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
+                max(x1, 0), max(y1, 0), f'{scores[n]:.2f}'.lstrip('0'), fontsize=6.5, va='top' if inside else 'bottom',
+                clip_on=True, bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
             )  # fmt: skip
 
 
-def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 8, score_thr: float = 0.3) -> None:
+def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 8, score_thr: float = 0.4) -> None:
     """Draw held-out pictures twice: with the ground truth, and with what the model predicts.
 
     Args:
@@ -123,7 +125,9 @@ def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 
     from mmdet.apis import inference_detector, init_detector
     from mmdet.registry import DATASETS
 
-    model = init_detector(config, str(checkpoint), device='cpu')
+    # mmdet's own, at every first prediction of a process.
+    warnings.filterwarnings('ignore', message='torch.meshgrid')
+    model = init_detector(config, str(checkpoint), device='cpu', palette='random')
     dataset = DATASETS.build(config.test_dataloader.dataset)
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
     rows = math.ceil(len(chosen) / 2)
@@ -137,6 +141,7 @@ def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 
         picture = cv2.cvtColor(cv2.imread(info['img_path']), cv2.COLOR_BGR2RGB)
         found = inference_detector(model, info['img_path']).pred_instances.numpy()
         found = found[found.scores >= score_thr]
+        found = found[np.argsort(found.scores)]  # the surest on top
         truth = [instance for instance in info['instances'] if not instance.get('ignore_flag')]
         left, right = grid[place // 2, 2 * (place % 2) : 2 * (place % 2) + 2]
         for axes in (left, right):
@@ -180,7 +185,7 @@ def main() -> None:
     parser.add_argument('config', type=Path)
     parser.add_argument('--work-dir', type=Path, required=True, help='of the training run')
     parser.add_argument('--count', type=int, default=8, help='number of pictures')
-    parser.add_argument('--score-thr', type=float, default=0.3, help='draw predictions from this score on')
+    parser.add_argument('--score-thr', type=float, default=0.4, help='draw predictions from this score on')
     args = parser.parse_args()
     config = Config.fromfile(args.config)
     checkpoint = find_checkpoint(args.work_dir)

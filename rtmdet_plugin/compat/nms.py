@@ -134,8 +134,8 @@ def _suppressed(kept: _Sides, others: _Sides, threshold: float) -> np.ndarray:
     apart, with the width of either: what both cover together is at most `width / t` long.
     """
     kept = kept[np.argsort(kept.rows[0])]
-    x1, x2 = kept.rows[[0, 2]].astype(np.float64)  # far from 0 (class offsets) float32 is too coarse for the bound
-    width = np.maximum(x2 - x1 + kept.offset, 0)
+    x1 = kept.rows[0]
+    width = np.maximum(kept.rows[2] - x1 + kept.offset, 0)
     # A bit more than the bound, for the rounding of the IoU.
     reach = width * ((1 - threshold) / threshold * 1.001 + 1e-4) if threshold > 0 else width + np.inf
     groups = np.arange(0, len(kept), GROUP)

@@ -4,6 +4,7 @@ The message hub in them holds `HistoryBuffer`s, numpy arrays and numpy scalars. 
 of allowed globals; `weights_only` stays on, so that a checkpoint from the web can't run code.
 """
 
+import mmengine
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
@@ -38,7 +39,12 @@ def harmless_globals() -> list:
     return entries + sorted({type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDU'}, key=repr)
 
 
+def has_gap() -> bool:
+    """Whether torch refuses what mmengine writes; the onedl fork (0.10.8 and later) loads in its own way."""
+    return release(torch.__version__) >= (2, 6, 0) and release(mmengine.__version__) <= (0, 10, 7)
+
+
 def allow_mmengine_checkpoints() -> None:
-    """Let `torch.load` read what mmengine's `CheckpointHook` writes; nothing to do before torch 2.6."""
-    if release(torch.__version__) >= (2, 6, 0):
+    """Let `torch.load` read what mmengine's `CheckpointHook` writes."""
+    if has_gap():
         torch.serialization.add_safe_globals(harmless_globals())

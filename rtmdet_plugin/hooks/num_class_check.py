@@ -65,9 +65,7 @@ def _classes_of(dataset: object, split: str) -> tuple[str, ...] | None:
     """Class names of a dataset in label order, None where it doesn't say."""
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     if isinstance(classes, str):
-        raise ValueError(
-            f'metainfo.classes={classes!r} of the {split} dataset is one string; write ({classes!r},)'
-        )
+        raise ValueError(f'metainfo.classes={classes!r} of the {split} dataset is one string; write ({classes!r},)')
     return None if classes is None else tuple(classes)
 
 

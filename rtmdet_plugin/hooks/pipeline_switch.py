@@ -69,14 +69,10 @@ class RTMPipelineSwitchHook(Hook):
                 f'num_last_epochs={self.num_last_epochs} the whole run is stage 2.'
             )
         self._switch_epoch = max(0, loop.max_epochs - self.num_last_epochs)
-        self._waiting = [
-            (leaf, Compose(self.switch_pipeline)) for leaf in leaf_datasets(loop.dataloader.dataset)
-        ]
+        self._waiting = [(leaf, Compose(self.switch_pipeline)) for leaf in leaf_datasets(loop.dataloader.dataset)]
         for leaf, _ in self._waiting:
             if not hasattr(leaf, 'pipeline'):
-                raise ValueError(
-                    f'{type(leaf).__name__} has no `pipeline` that RTMPipelineSwitchHook could replace'
-                )
+                raise ValueError(f'{type(leaf).__name__} has no `pipeline` that RTMPipelineSwitchHook could replace')
         self._set_val_interval(loop)
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -101,9 +97,7 @@ class RTMPipelineSwitchHook(Hook):
                 f'Stage 2 (epochs {first} to {last}): its pipeline is that of stage 1; nothing changes.'
             )
         else:
-            runner.logger.info(
-                f'Stage 2 (epochs {first} to {last}): switched {len(self._waiting)} dataset(s).'
-            )
+            runner.logger.info(f'Stage 2 (epochs {first} to {last}): switched {len(self._waiting)} dataset(s).')
         self._waiting = []
 
     def _set_val_interval(self, loop: EpochBasedTrainLoop) -> None:
@@ -111,9 +105,7 @@ class RTMPipelineSwitchHook(Hook):
         # The loop takes an interval from the epoch before its milestone on, hence the 1.
         milestone = self._switch_epoch + 1
         stage1 = [
-            pair
-            for pair in zip(loop.dynamic_milestones, loop.dynamic_intervals, strict=True)
-            if pair[0] < milestone
+            pair for pair in zip(loop.dynamic_milestones, loop.dynamic_intervals, strict=True) if pair[0] < milestone
         ]
         table = [*stage1, (milestone, self.val_interval)]
         loop.dynamic_milestones = [start for start, _ in table]

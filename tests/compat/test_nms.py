@@ -83,6 +83,19 @@ def test_small_boxes_far_from_zero():
     assert stand_in.nms(boxes, scores, 0.4).tolist() == expected
 
 
+@pytest.mark.parametrize(('unit', 'shift'), [(1.0, 0.0), (1 / 256, 51000.0)])
+@pytest.mark.parametrize('side', ['left', 'right'])
+def test_pairs_as_far_apart_as_they_can_be(unit, side, shift):
+    """One box within the other, with one side in common: at the edge of the search window."""
+    begin = torch.arange(700.0) * 64 * unit
+    boxes = torch.zeros(2, 700, 4)  # the kept ones, then the others
+    boxes[..., 0], boxes[..., 2], boxes[..., 3] = begin, begin + 25 * unit, 10
+    boxes[0 if side == 'left' else 1, :, 0] += 12 * unit
+    boxes = boxes.reshape(1400, 4) + torch.tensor([shift, 0, shift, 0])
+    scores = torch.linspace(1, 0, 1400)
+    assert stand_in.nms(boxes, scores, 0.5, 0).tolist() == list(range(700))
+
+
 def test_threshold_itself_is_not_above():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 6]])  # IoU float32(0.6), which is more than the double 0.6
     scores = torch.tensor([0.9, 0.8])

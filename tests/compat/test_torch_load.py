@@ -4,6 +4,7 @@ import os
 import pickle
 from collections import OrderedDict
 
+import mmengine
 import numpy as np
 import pytest
 import torch
@@ -13,9 +14,7 @@ from mmengine.runner import Runner
 
 from rtmdet_plugin.compat import torch_load
 
-needs_gap = pytest.mark.skipif(
-    torch_load.release(torch.__version__) < (2, 6, 0), reason='torch loads with weights_only=False'
-)
+needs_gap = pytest.mark.skipif(not torch_load.has_gap(), reason='torch or mmengine loads without help')
 
 
 class Line(BaseModel):
@@ -117,7 +116,9 @@ def test_code_in_a_checkpoint_is_refused(tmp_path, make):
     assert not marker.exists()
 
 
-def test_nothing_happens_before_torch_2_6(monkeypatch):
-    monkeypatch.setattr(torch, '__version__', '2.5.1+cpu')
+@pytest.mark.parametrize(('torch_version', 'mmengine_version'), [('2.5.1+cpu', '0.10.7'), ('2.13.0', '0.10.12')])
+def test_nothing_happens_without_the_gap(monkeypatch, torch_version, mmengine_version):
+    monkeypatch.setattr(torch, '__version__', torch_version)
+    monkeypatch.setattr(mmengine, '__version__', mmengine_version)
     monkeypatch.setattr(torch.serialization, 'add_safe_globals', lambda _: pytest.fail('called'), raising=False)
     torch_load.allow_mmengine_checkpoints()

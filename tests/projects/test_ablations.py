@@ -23,7 +23,8 @@ def test_parameters_and_flops_are_the_reported_ones(row):
     expected_params = OTHERWISE.get((row.study, row.name, 'params'), row.params)
     expected_flops = OTHERWISE.get((row.study, row.name, 'flops'), row.flops)
     assert params == pytest.approx(expected_params, rel=0.004)
-    assert flops == pytest.approx(expected_flops, rel=0.008)
+    if expected_flops is not None:
+        assert flops == pytest.approx(expected_flops, rel=0.008)
 
 
 def test_nano_has_the_published_parameters():
