@@ -58,6 +58,6 @@ _CHAINS = {
     'RTMCachedMosaicResizeCrop': _mosaic_resize_crop,
     'RTMRandomResizeCrop': _resize_crop,
     'RTMYOLOXHSVRandomAug': _renamed('YOLOXHSVRandomAug'),
-    'RTMRandomFlip': _renamed('RandomFlip'),
+    'RTMRandomFlip': lambda step: [{'prob': 0.5, **step, 'type': 'RandomFlip'}],
     'RTMPackDetInputs': _renamed('PackDetInputs'),
 }
