@@ -65,6 +65,7 @@ train_dataloader = dict(
     num_workers=10,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='rtm_collate'),  # one tensor for the images of a batch
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='RTMCocoDataset',
