@@ -9,6 +9,9 @@ READY := $(VENV)/.rtmdet-ready
 .PHONY: setup demo test lint bench
 
 setup: $(READY)
+ifneq ($(origin PYTHON),file)
+	@.ci/check-python "$(PYTHON)" "$(PY)"
+endif
 
 # One pip call for everything: a second one could move what the first one chose. The build needs setuptools and wheel
 # before that, because an isolated build environment would download them again.

@@ -16,15 +16,21 @@ MMDET_NAMES = dict(
     RTMCSPNeXtPAFPN='CSPNeXtPAFPN',
     RTMSepBNHead='RTMDetSepBNHead',
     RTMDynamicSoftLabelAssigner='DynamicSoftLabelAssigner',
+    RTMQualityFocalLoss='QualityFocalLoss',
+    RTMGIoULoss='GIoULoss',
 )
 NORM = dict(type='BN', momentum=0.1, eps=1e-5)
 
 
 def to_mmdet(cfg):
     """The same config with mmdet's types; arguments that only we have stay, and fail there."""
-    if isinstance(cfg, dict):
-        cfg = {key: to_mmdet(value) for key, value in cfg.items()}
-        cfg.update(type=MMDET_NAMES.get(cfg['type'], cfg['type'])) if 'type' in cfg else None
+    if not isinstance(cfg, dict):
+        return cfg
+    cfg = {key: to_mmdet(value) for key, value in cfg.items()}
+    if 'type' in cfg:
+        cfg['type'] = MMDET_NAMES.get(cfg['type'], cfg['type'])
+    if cfg.get('type') == 'QualityFocalLoss':
+        cfg['use_sigmoid'] = True  # mmdet's head reads it from the config
     return cfg
 
 
@@ -67,8 +73,8 @@ def model_cfg(
             act_cfg=dict(type='SiLU', inplace=True),
             anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
             bbox_coder=dict(type='DistancePointBBoxCoder'),
-            loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
-            loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
+            loss_cls=dict(type='RTMQualityFocalLoss', beta=2.0, loss_weight=1.0),
+            loss_bbox=dict(type='RTMGIoULoss', loss_weight=2.0),
         ),
         train_cfg=dict(
             assigner=dict(type='RTMDynamicSoftLabelAssigner', topk=13), allowed_border=-1, pos_weight=-1, debug=False

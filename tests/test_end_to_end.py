@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
+import mmengine
 import numpy as np
 import pytest
 import torch
@@ -68,11 +70,16 @@ def pictures(tmp_path_factory):
     return root
 
 
-def mim(*args, **env) -> str:
-    """Run mim as a user would, from another folder; its output, or the test fails with it."""
+def run_mim(*args, cwd=None, **env) -> subprocess.CompletedProcess:
+    """Run mim as a user would, from another folder."""
     command = [sys.executable, '-m', 'mim', *map(str, args)]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=cwd)
+
+
+def mim(*args, **kwargs) -> str:
+    """The output of a run; the test fails with it where the run does."""
+    done = run_mim(*args, **kwargs)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -101,6 +108,34 @@ def test_mim_train_trains_both_stages(trained):
     assert 'coco/bbox_mAP' in output
 
 
+def test_a_refused_run_names_both_numbers_and_leaves_no_checkpoint(pictures, tmp_path):
+    arguments = ('--work-dir', tmp_path, '--cfg-options', 'model.bbox_head.num_classes=7')
+    done = run_mim('train', 'mmdet', pictures / 'config.py', *arguments)
+    assert done.returncode != 0
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith('ValueError')]
+    for needed in ('7', '2', 'blue', 'red', 'model.bbox_head.num_classes=2'):
+        assert needed in error
+    assert {path.suffix for path in tmp_path.rglob('*') if path.is_file()} <= {'.log', '.py'}
+
+
+def test_the_config_of_the_readme_trains(pictures, tmp_path):
+    """The block as it stands, on pictures under its names; the weights it loads can't be had here."""
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.DOTALL)
+    (block,) = [block for block in blocks if block.startswith('# cats.py')]
+    (tmp_path / 'cats.py').write_text(block)
+    data = tmp_path / 'data' / 'cats'
+    data.mkdir(parents=True)
+    for name in ('train.json', 'val.json'):
+        (data / name).symlink_to(pictures / 'boxes.json')
+    (data / 'images').symlink_to(pictures / 'img')
+    options = ('load_from=None', 'train_cfg.max_epochs=1', 'train_dataloader.num_workers=0')
+    options += ('train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0')
+    options += ('val_dataloader.persistent_workers=False',)
+    output = mim('train', 'mmdet', 'cats.py', '--auto-scale-lr', '--cfg-options', *options, cwd=tmp_path)
+    assert 'coco/bbox_mAP' in output
+    assert (tmp_path / 'work_dirs' / 'cats' / 'last_checkpoint').exists()
+
+
 def test_mim_resume_goes_on_where_it_stopped(pictures, trained, tmp_path):
     """mmengine's own --resume fails on torch >= 2.6: HistoryBuffer isn't allowed under weights_only."""
     work_dir = tmp_path / 'work'
@@ -121,11 +156,21 @@ def test_mim_resume_goes_on_where_it_stopped(pictures, trained, tmp_path):
 
 
 def test_mim_test_evaluates_the_checkpoint(pictures, trained, tmp_path):
-    output = mim(
-        'test', 'mmdet', pictures / 'config.py', '--checkpoint', trained[0] / 'epoch_2.pth', '--work-dir', tmp_path
-    )
-    trained_ap = [entry['coco/bbox_mAP'] for entry in scalars(trained[0]) if 'coco/bbox_mAP' in entry][-1]
-    assert f'coco/bbox_mAP: {trained_ap:.4f}' in output
+    """The weights of the run, with the head made to see one blue object everywhere: boxes that another head lacks."""
+    checkpoint = torch.load(trained[0] / 'epoch_2.pth', weights_only=True)
+    for key, value in checkpoint['state_dict'].items():
+        if key.startswith('bbox_head.rtm_cls') and key.endswith('bias'):
+            value.copy_(torch.tensor([4.0, -9.0]))
+        if key.startswith('bbox_head.rtm_reg') and key.endswith('bias'):
+            value.fill_(2.0)
+    torch.save(checkpoint, tmp_path / 'biased.pth')
+    arguments = ('test', 'mmdet', pictures / 'config.py', '--work-dir', tmp_path, '--out', tmp_path / 'found.pkl')
+    mim(*arguments, '--checkpoint', tmp_path / 'biased.pth')
+    found = mmengine.load(tmp_path / 'found.pkl')
+    assert len(found) == 16
+    for picture in found:
+        assert len(picture['pred_instances']['labels']) > 0
+        assert set(picture['pred_instances']['labels'].tolist()) == {0}
 
 
 TWO_PROCESSES = """
@@ -176,6 +221,23 @@ def test_det_inferencer_takes_every_config(pictures, tmp_path):
     assert len(configs) == 7
     for found in infer(pictures / 'img' / '0.png', '', tmp_path, *configs):
         assert found.keys() == {'bboxes', 'labels', 'scores'}
+
+
+ODD_SIZE = """
+_base_ = '{configs}/rtmdet_nano.py'
+
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (330, 330)
+test_pipeline.pop(2)  # no Pad
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+"""
+
+
+def test_det_inferencer_takes_sizes_that_32_does_not_divide(pictures, tmp_path):
+    (tmp_path / 'config.py').write_text(ODD_SIZE.format(configs=CONFIGS))
+    cv2.imwrite(str(tmp_path / 'wide.png'), np.full((61, 97), 128, dtype=np.uint8))  # grey, too
+    (found,) = infer(tmp_path / 'wide.png', '', tmp_path, tmp_path / 'config.py')
+    assert found.keys() == {'bboxes', 'labels', 'scores'}
 
 
 def test_det_inferencer_finds_people(data_root, weights_root, tmp_path):

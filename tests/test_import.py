@@ -58,8 +58,8 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize(('kind', 'name'), NAMES)
-def test_each_name_is_found_first(kind, name):
-    """Each in an interpreter of its own would be slow; a registry that is asked for one name imports its own rooms."""
+def test_each_registry_knows_the_room_of_its_names(kind, name):
+    """It imports the rooms that it knows when it is asked for a name that it hasn't got yet."""
     assert f'rtmdet_plugin.{rooms.ROOMS[kind][0]}' in getattr(rooms.mmdet_registry, kind)._locations
     assert getattr(rooms.mmdet_registry, kind).get(name).__name__ == name
 

@@ -14,6 +14,9 @@ model = dict(
         mean=[103.53, 116.28, 123.675],
         std=[57.375, 57.12, 58.395],
         bgr_to_rgb=False,
+        # The pipelines pad to multiples of 32 themselves; this is for pictures that come by another way. They are
+        # padded after normalising, so with 0: the mean, about the grey of 114.
+        pad_size_divisor=32,
     ),
     backbone=dict(
         type='RTMCSPNeXt',
@@ -45,8 +48,8 @@ model = dict(
         exp_on_reg=True,  # False for nano, tiny and s
         anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
         bbox_coder=dict(type='DistancePointBBoxCoder'),
-        loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
-        loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
+        loss_cls=dict(type='RTMQualityFocalLoss', beta=2.0, loss_weight=1.0),
+        loss_bbox=dict(type='RTMGIoULoss', loss_weight=2.0),
         norm_cfg=norm_cfg,
         act_cfg=act_cfg,
     ),

@@ -1,6 +1,6 @@
 """Which prior learns which object, registered in mmdet's ``TASK_UTILS``."""
 
+from .baselines import RTMATSSAssigner, RTMSimOTAAssigner, RTMTaskAlignedAssigner
 from .dynamic_soft_label import RTMDynamicSoftLabelAssigner
-from .sim_ota import RTMSimOTAAssigner
 
-__all__ = ['RTMDynamicSoftLabelAssigner', 'RTMSimOTAAssigner']
+__all__ = ['RTMATSSAssigner', 'RTMDynamicSoftLabelAssigner', 'RTMSimOTAAssigner', 'RTMTaskAlignedAssigner']

@@ -1,25 +1,46 @@
 """RTMDynamicSoftLabelAssigner: each object takes the k cheapest priors, k from the IoUs, the cost from soft labels.
 
-Source: RTMDet, arXiv 2212.07784, section 3.3, eq. 1-4.
+Source: RTMDet, arXiv 2212.07784, section 3.3, eq. 1-4. The maths are in matching.py.
 
 Differences from mmdet, none of which changes an assignment:
 - The classification cost is a sum over classes of f(logit, target) with a target of 0 everywhere but at the object's
   class. So it is sum_c f(logit_c, 0), once a prior, plus f(logit, iou) - f(logit, 0) at the object's class, once a
   pair: no tensor of priors x objects x classes, which is what fills the memory on crowded images.
+- A whole batch in one call. On an accelerator there are no loops over images or objects and no synchronisation with the
+  host; on a CPU each image is matched by itself, with only the priors that lie in one of its objects.
 - 10^(distance - radius) overflows float32 beyond 41 strides; here it stops at the largest finite number.
 - Centres are the boxes' own, also where masks are loaded.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.task_modules.assigners import AssignResult, BaseAssigner
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .matching import Matches, inside_any, pairwise_iou, soft_center_cost
+
 EPS = 1e-7
 UNASSIGNED_IOU = -1e8  # what mmdet writes as the overlap of a prior without an object
+
+
+class GroundTruth(NamedTuple):
+    """Objects of a batch, padded to the largest number of them in an image."""
+
+    boxes: Tensor  # xyxy in pixels. (B, G, 4)
+    labels: Tensor  # (B, G)
+    mask: Tensor  # False for padding. (B, G)
+
+
+class Assignment(NamedTuple):
+    """Which object each prior of a batch learns."""
+
+    gt_index: Tensor  # index of the object, -1 for background. (B, N)
+    iou: Tensor  # IoU of the prior's box with it, 0 for background. (B, N)
 
 
 @TASK_UTILS.register_module()
@@ -32,9 +53,10 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         cls_weight: weight of the classification cost; 0 leaves it out.
         iou_weight: weight of -log(IoU); 0 leaves it out.
         center_weight: weight of 10^(distance - radius); 0 leaves it out.
+        max_pairs: pairs of prior and object in memory at a time; more are worked off in rounds, with the same result.
 
     Raises:
-        ValueError: where ``topk`` isn't positive or a weight is negative.
+        ValueError: where ``topk`` or ``max_pairs`` isn't positive or a weight is negative.
     """
 
     def __init__(
@@ -45,9 +67,11 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         cls_weight: float = 1.0,
         iou_weight: float = 3.0,
         center_weight: float = 1.0,
+        max_pairs: int = 2**22,
     ) -> None:
-        if topk < 1:
-            raise ValueError(f'topk must be at least 1, got {topk}')
+        for name, number in dict(topk=topk, max_pairs=max_pairs).items():
+            if number < 1:
+                raise ValueError(f'{name} must be at least 1, got {number}')
         for name, weight in dict(cls_weight=cls_weight, iou_weight=iou_weight, center_weight=center_weight).items():
             if weight < 0:
                 raise ValueError(f'{name} must not be negative (0 leaves the term out), got {weight}')
@@ -56,6 +80,67 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         self.cls_weight = cls_weight
         self.iou_weight = iou_weight
         self.center_weight = center_weight
+        self.max_pairs = max_pairs
+
+    @torch.no_grad()
+    def assign_batch(
+        self, logits: Tensor, boxes: Tensor, priors: Tensor, valid: Tensor, ground_truth: GroundTruth
+    ) -> Assignment:
+        """Assign the priors of a batch.
+
+        Args:
+            logits: class logits. (B, C, N)
+            boxes: decoded boxes, xyxy in pixels. (B, N, 4)
+            priors: x, y and stride in pixels. (N, 3 or more)
+            valid: priors that lie within their image. (B, N)
+            ground_truth: the objects.
+
+        Returns:
+            The object and the IoU of each prior.
+        """
+        logits, boxes, priors = logits.float(), boxes.float(), priors.float()
+        ground_truth = ground_truth._replace(boxes=ground_truth.boxes.float())
+        if boxes.device.type != 'cpu' or torch.compiler.is_compiling():
+            candidates = valid & inside_any(priors, ground_truth.boxes, ground_truth.mask, self.max_pairs)
+            return Assignment(*self._match(logits, boxes, priors, candidates, ground_truth))
+
+        gt_index = torch.full(valid.shape, -1)
+        iou = torch.zeros(valid.shape)
+        for i in range(len(boxes)):
+            present = ground_truth.mask[i : i + 1]  # (1, G)
+            objects = GroundTruth(*(column[i][present[0]][None] for column in ground_truth))
+            inside = inside_any(priors, objects.boxes, objects.mask, self.max_pairs)[0]
+            chosen = (valid[i] & inside).nonzero().squeeze(1)
+            if len(chosen):
+                candidates = torch.ones(1, len(chosen), dtype=torch.bool)
+                found = self._match(
+                    logits[i : i + 1, :, chosen], boxes[i : i + 1, chosen], priors[chosen], candidates, objects
+                )
+                gt_index[i, chosen], iou[i, chosen] = found[0][0], found[1][0]
+        return Assignment(gt_index, iou)
+
+    def _match(
+        self, logits: Tensor, boxes: Tensor, priors: Tensor, candidates: Tensor, ground_truth: GroundTruth
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`assign_batch`, among the priors that ``candidates`` (B, N) names."""
+        softplus, score = F.softplus(logits), logits.sigmoid()
+        background = (softplus * score.square()).sum(dim=1, keepdim=True)  # (B, 1, N)
+        matches = Matches(candidates, self.topk)
+        batch = torch.arange(len(boxes), device=boxes.device)[:, None]
+        step = max(1, self.max_pairs // candidates.numel())
+        for start in range(0, ground_truth.mask.size(1), step):
+            gt_boxes, labels, mask = (column[:, start : start + step] for column in ground_truth)  # (B, g, ...)
+            iou = pairwise_iou(gt_boxes, boxes)  # (B, g, N)
+            cost = torch.zeros_like(iou)
+            if self.cls_weight:
+                own = [table[batch, labels] for table in (logits, softplus, score)]  # rows of the objects' classes
+                cost += (soft_bce(*own, iou) - own[1] * own[2].square() + background).mul_(self.cls_weight)
+            if self.iou_weight:
+                cost += (iou + EPS).log_().mul_(-self.iou_weight)
+            if self.center_weight:
+                cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
+            matches.add(cost, iou, mask)
+        return matches.result()
 
     @torch.no_grad()
     def assign(
@@ -65,7 +150,7 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         gt_instances_ignore: InstanceData | None = None,
         **kwargs,
     ) -> AssignResult:
-        """Assign the priors of one image.
+        """Assign the priors of one image: mmdet's interface, for heads other than ours.
 
         Args:
             pred_instances: ``scores``, logits (N, C); ``bboxes``, decoded, xyxy in pixels (N, 4); ``priors``, x, y and
@@ -77,107 +162,34 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
             ``gt_inds``: 0 for background, else 1 + the object's index (N,); ``max_overlaps``: IoU with that object,
             -1e8 for background (N,), 0 where no prior lies in any object; ``labels``: its class, -1 for background.
         """
-        logits = pred_instances.scores.float()
-        boxes = pred_instances.bboxes.float()
-        priors = pred_instances.priors.float()
-        gt_boxes = get_box_tensor(gt_instances.bboxes).float()
-        gt_labels = gt_instances.labels.long()
-
-        gt_inds = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
-        labels = torch.full_like(gt_inds, -1)
-        candidates = inside_any(priors[:, :2], gt_boxes).nonzero().squeeze(1)
-        if len(candidates) == 0:
-            return AssignResult(len(gt_boxes), gt_inds, boxes.new_zeros(len(boxes)), labels=labels)
-
-        ious = bbox_overlaps(boxes[candidates], gt_boxes)  # (n, G)
-        cost = torch.zeros_like(ious)
-        if self.cls_weight:
-            cost += self.cls_weight * soft_label_cost(logits[candidates], gt_labels, ious)
-        if self.iou_weight:
-            cost += self.iou_weight * -(ious + EPS).log()
-        if self.center_weight:
-            cost += soft_center_cost(priors[candidates], gt_boxes, self.soft_center_radius, self.center_weight)
-
-        match = dynamic_k_match(cost, ious, self.topk)  # (n,)
-        positive = match >= 0
-        gt_inds[candidates] = match + 1
-        labels[candidates[positive]] = gt_labels[match[positive]]
-        max_overlaps = boxes.new_full((len(boxes),), UNASSIGNED_IOU)
-        max_overlaps[candidates[positive]] = ious[positive].gather(1, match[positive, None]).squeeze(1)
-        return AssignResult(len(gt_boxes), gt_inds, max_overlaps, labels=labels)
+        priors, gt_labels = pred_instances.priors, gt_instances.labels.long()
+        ground_truth = GroundTruth(get_box_tensor(gt_instances.bboxes), gt_labels, torch.ones_like(gt_labels).bool())
+        valid = torch.ones(1, len(priors), dtype=torch.bool, device=priors.device)
+        found = self.assign_batch(
+            pred_instances.scores.T[None],
+            pred_instances.bboxes[None],
+            priors,
+            valid,
+            GroundTruth(*(column[None] for column in ground_truth)),
+        )
+        gt_index, iou = found.gt_index[0], found.iou[0]
+        positive = gt_index >= 0
+        labels = torch.full_like(gt_index, -1)
+        labels[positive] = gt_labels[gt_index[positive]]
+        if positive.any():
+            iou = iou.masked_fill(~positive, UNASSIGNED_IOU)
+        return AssignResult(len(gt_labels), gt_index + 1, iou, labels=labels)
 
 
-def inside_any(points: Tensor, boxes: Tensor) -> Tensor:
-    """Which points (N, 2) lie strictly inside at least one of the boxes (G, 4), xyxy -> (N,) bool."""
-    sides = torch.cat((points[:, None] - boxes[:, :2], boxes[:, 2:] - points[:, None]), dim=-1)  # (N, G, 4)
-    return (sides > 0).all(dim=-1).any(dim=1)
-
-
-def soft_label_cost(logits: Tensor, labels: Tensor, ious: Tensor) -> Tensor:
-    """Classification cost: binary cross entropy against the IoU at the object's class and 0 elsewhere, times the
-    squared distance of the score from that target, summed over the classes.
+def soft_bce(logits: Tensor, softplus: Tensor, score: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy against a soft target, times the squared distance of the score from it.
 
     Args:
-        logits: class logits. (n, C)
-        labels: the objects' classes. (G,)
-        ious: IoU of each prediction with each object. (n, G)
-
-    Returns:
-        Cost, lower is better. (n, G)
+        logits: class logits.
+        softplus: their softplus.
+        score: their sigmoid.
+        target: target in [0, 1].
 
     Source: RTMDet, arXiv 2212.07784, eq. 2.
     """
-    background = _soft_bce(logits, torch.zeros_like(logits))  # (n, C)
-    at_label = logits[:, labels]  # (n, G)
-    correction = _soft_bce(at_label, ious) - background[:, labels]
-    return background.sum(dim=1, keepdim=True) + correction
-
-
-def _soft_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    bce = F.binary_cross_entropy_with_logits(logits, targets, reduction='none')
-    return bce * (targets - logits.sigmoid()).square()
-
-
-def soft_center_cost(priors: Tensor, boxes: Tensor, radius: float, weight: float = 1.0) -> Tensor:
-    """Cost of the distance from a prior to an object's centre: weight * 10^(distance - radius), in strides.
-
-    Args:
-        priors: x, y, stride in pixels. (n, 3 or more)
-        boxes: objects, xyxy in pixels. (G, 4)
-        radius: distance in strides at which the cost is ``weight``.
-
-    Returns:
-        Cost, finite. (n, G)
-
-    Source: RTMDet, arXiv 2212.07784, eq. 4.
-    """
-    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    distance = (priors[:, None, :2] - centers).square().sum(dim=-1).sqrt() / priors[:, 2:3]  # (n, G)
-    return (weight * torch.pow(10, distance - radius)).clamp(max=torch.finfo(distance.dtype).max)
-
-
-def dynamic_k_match(cost: Tensor, ious: Tensor, topk: int) -> Tensor:
-    """Give each object its k cheapest priors; a prior that several objects want goes to the cheapest of them.
-
-    k is the sum of an object's ``topk`` largest IoUs, rounded down, at least 1.
-
-    Args:
-        cost: lower is better. (n, G)
-        ious: IoU of each prediction with each object. (n, G)
-        topk: how many IoUs count.
-
-    Returns:
-        Index of the object of each prior, -1 for none. (n,)
-
-    Source: OTA, arXiv 2103.14259, in the form of YOLOX, arXiv 2107.08430.
-    """
-    num_priors, num_gts = cost.shape
-    ks = ious.topk(min(topk, num_priors), dim=0).values.sum(dim=0).int().clamp(min=1).tolist()
-    wanted = torch.zeros_like(cost, dtype=torch.bool)
-    for j in range(num_gts):
-        # top-k column by column, with this k, because its choice among equal costs depends on k
-        wanted[cost[:, j].topk(ks[j], largest=False).indices, j] = True
-
-    num_wanting = wanted.sum(dim=1)
-    match = torch.where(num_wanting > 0, wanted.float().argmax(dim=1), -1)
-    return torch.where(num_wanting > 1, cost.argmin(dim=1), match)
+    return (softplus - logits * target) * (target - score).square()

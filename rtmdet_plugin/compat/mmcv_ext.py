@@ -2,7 +2,7 @@
 
 `mmcv.ops` imports `mmcv._ext` by name and asserts that it has the ops it wants; the import hook of
 `rtmdet_plugin_startup` makes that module out of `fill`, only where no compiled one is found. RTMDet needs one op,
-NMS; soft-NMS comes with it. Every other op is there by name and says on use what to install.
+NMS. Every other op is there by name and says on use what to install.
 """
 
 from types import ModuleType
@@ -11,7 +11,6 @@ from . import nms as _nms
 
 STAND_INS = {
     'nms': _nms.nms,
-    'softnms': _nms.softnms,
     # For the environment report that mmengine and mmdet print.
     'get_compiler_version': lambda: 'n/a (no compiled mmcv)',
     'get_compiling_cuda_version': lambda: 'n/a (no compiled mmcv)',
@@ -28,7 +27,7 @@ def missing_op(name: str):
     def op(*args, **kwargs):
         raise MissingOpError(
             f"mmcv op '{name}' needs compiled mmcv and mmcv-lite is installed: `pip uninstall mmcv-lite`, then "
-            '`pip install mmcv==2.1.0` (mmcv-lite with rtmdet_plugin has nms and soft_nms only)'
+            '`pip install mmcv==2.1.0` (mmcv-lite with rtmdet_plugin has nms only)'
         )
 
     op.__name__ = op.__qualname__ = name

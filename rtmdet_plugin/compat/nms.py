@@ -1,4 +1,4 @@
-"""NMS and soft-NMS as compiled mmcv's CPU ops do them, without compiled code of our own.
+"""NMS as compiled mmcv's CPU op does it, without compiled code of our own.
 
 Same float32 arithmetic, order and comparison, so the same boxes: by score, downwards, equal scores in input order; a
 box goes when its IoU with a kept one is *above* the threshold; `offset` is added to every width and height. Boxes
@@ -149,50 +149,3 @@ def _suppressed(kept: _Sides, others: _Sides, threshold: float) -> np.ndarray:
             part = slice(start, min(start + step, end))
             hit[part] |= (some.iou(others[part]) > threshold).any(0)
     return hit
-
-
-def softnms(
-    boxes: Tensor,
-    scores: Tensor,
-    dets: Tensor,
-    iou_threshold: float,
-    sigma: float,
-    min_score: float,
-    method: int,
-    offset: int,
-) -> Tensor:
-    """Soft-NMS: a kept box lowers its neighbours' scores, and boxes whose score gets below `min_score` go.
-
-    The signature is that of `mmcv._ext.softnms`, CPU tensors only. Boxes whose scores are equal to the last bit can
-    come out in another order than there, where removing a box moves another one into its place.
-
-    Args:
-        boxes: boxes, xyxy. (N, 4)
-        scores: their scores. (N,)
-        dets: filled with the kept boxes and their new scores, in the order of the result. (N, 5)
-        iou_threshold: for methods 0 and 1: from this IoU on the score changes.
-        sigma: for method 2.
-        min_score: a box whose score gets below this is removed.
-        method: 0 naive (score 0), 1 linear (1 - IoU), 2 gaussian (exp(-IoU^2 / sigma)).
-        offset: 0 or 1, added to widths and heights.
-
-    Returns:
-        Indices of the kept boxes. (K,)
-    """
-    sides, new_scores = _Sides.of(_wide(boxes).numpy(), offset), _wide(scores).numpy().copy()
-    left, kept = np.arange(len(sides)), []
-    while len(left):
-        best = left[new_scores[left].argmax()]
-        kept.append(best)
-        left = left[left != best]
-        iou = sides[[best]].iou(sides[left])[0]
-        if method == 2:
-            new_scores[left] *= np.exp(-(iou * iou) / np.float32(sigma))
-        else:
-            changed = iou >= np.float32(iou_threshold)
-            new_scores[left[changed]] *= 1 - iou[changed] if method == 1 else 0
-        left = left[~(new_scores[left] < min_score)]
-    indices = torch.tensor(np.array(kept, dtype=np.int64))
-    dets[: len(kept), :4] = boxes.detach()[indices].to(dets)
-    dets[: len(kept), 4] = torch.from_numpy(new_scores)[indices].to(dets)
-    return indices

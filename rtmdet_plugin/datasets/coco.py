@@ -13,8 +13,9 @@ differs:
   :class:`RTMCocoMetric` follows the same rule.
 - *No palette of COCO's 80 colours*: there is none unless ``metainfo`` brings one; mmdet's visualizer then
   takes its own.
-- Broken or empty files are refused with the file's name and what is accepted; classes without objects, and
-  boxes that can't be learned from, are told.
+- Broken or empty files are refused with the file's name and what is accepted, and so are training files without
+  a single object; classes without objects, and boxes that can't be learned from, are told. What only COCO's
+  evaluation asks for (``iscrowd``, ``area``, ids of annotations) may be missing, see :func:`read_coco_file`.
 - The file is read once, without pycocotools.
 """
 
@@ -41,8 +42,8 @@ class RTMCocoDataset(CocoDataset):
     for and the file is there.
 
     Raises:
-        ValueError: where the annotation file is broken or empty, where a class isn't in it, or where the
-            filter leaves no image to train on.
+        ValueError: where the annotation file is broken or empty, where a class isn't in it, where it has no object
+            to train on, or where the filter leaves no image to train on.
         FileNotFoundError: where there is no such file.
     """
 
@@ -82,7 +83,7 @@ class RTMCocoDataset(CocoDataset):
             self._warn_of_order(content['categories'])
         else:
             self._warn_of_unusable(content)
-            self._warn_of_unused(data_list)
+            self._check_used(data_list)
         return data_list
 
     def filter_data(self) -> list[dict]:
@@ -115,8 +116,15 @@ class RTMCocoDataset(CocoDataset):
                 level=logging.WARNING,
             )
 
-    def _warn_of_unused(self, data_list: list[dict]) -> None:
+    def _check_used(self, data_list: list[dict]) -> None:
         used = {instance['bbox_label'] for data_info in data_list for instance in data_info['instances']}
+        if not used:
+            # The training pipelines would drop one image after the other, until mmengine gives up.
+            raise ValueError(
+                f'{self.ann_file}: no object to train on in {len(data_list)} images; accepted: at least one, of '
+                f'{self._metainfo["classes"]}, at least one pixel wide and high and not outside its image. Pictures '
+                'of background belong into the file of the objects that they are trained with.'
+            )
         names = [name for label, name in enumerate(self._metainfo['classes']) if label not in used]
         if names:
             print_log(

@@ -1,9 +1,13 @@
-"""Reading a COCO annotation file, with a clear refusal of what can't be trained or evaluated on."""
+"""Reading a COCO annotation file, with a clear refusal of what can't be trained or evaluated on.
+
+Files made by hand or by small tools often lack what only COCO's own evaluation asks for; that is filled in.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +17,7 @@ from mmengine.logging import print_log
 REQUIRED_KEYS = {
     'categories': ('id', 'name'),
     'images': ('id', 'file_name', 'height', 'width'),
-    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
+    'annotations': ('image_id', 'category_id', 'bbox'),
 }
 
 
@@ -26,11 +30,15 @@ def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: b
         annotated: whether the file must have ``annotations``; those of a test set may have none.
 
     Returns:
-        The lists ``categories``, ``images`` and ``annotations``, as they are in the file.
+        The lists ``categories``, ``images`` and ``annotations``, as they are in the file, except that where an
+        annotation lacks them (or has null) its ``area`` is that of its box and its ``iscrowd`` 0. Annotations get
+        the ids 1, 2, ... where one has no id, or one that isn't an integer above 0: pycocotools takes a match with
+        object 0 for no match.
 
     Raises:
         ValueError: where the file isn't COCO JSON, has no image or no category, an entry lacks a key, ids or
-            names repeat, or an object has a category that isn't listed. The message names the file.
+            names repeat, or an object has a category that isn't listed, or a box or an area that isn't made of
+            finite numbers. The message names the file.
         FileNotFoundError: where there is no such file.
     """
     if not ann_file:
@@ -59,11 +67,12 @@ def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: b
         for place, entry in enumerate(entries):
             if not isinstance(entry, dict) or any(key not in entry for key in keys):
                 raise ValueError(f'{ann_file}: {name}[{place}] is {entry!r}; accepted: an object with {list(keys)}.')
-        _refuse_repeats(ann_file, f'{name} ids', [entry['id'] for entry in entries])
+        _refuse_repeats(ann_file, f'{name} ids', [entry['id'] for entry in entries if entry.get('id') is not None])
         lists[name] = entries
 
     _check_categories(ann_file, lists['categories'])
     _check_annotations(ann_file, lists)
+    _fill_annotations(lists['annotations'])
     return lists
 
 
@@ -125,17 +134,18 @@ def _check_annotations(ann_file: str, lists: dict[str, list[dict]]) -> None:
     known = {category['id'] for category in lists['categories']}
     image_ids = {image['id'] for image in lists['images']}
     lost = 0
-    for annotation in lists['annotations']:
+    for place, annotation in enumerate(lists['annotations']):
+        where = f'{ann_file}: annotations[{place}] with id {annotation.get("id")!r}'
         if annotation['category_id'] not in known:
             raise ValueError(
-                f'{ann_file}: annotation {annotation["id"]} has category_id={annotation["category_id"]!r}; '
-                f'accepted: an id of its categories, {sorted(known)}.'
+                f'{where} has category_id={annotation["category_id"]!r}; accepted: an id of its categories, '
+                f'{sorted(known)}.'
             )
-        bbox = annotation['bbox']
-        if not isinstance(bbox, list) or len(bbox) != 4:
-            raise ValueError(
-                f'{ann_file}: annotation {annotation["id"]} has bbox={bbox!r}; accepted: [x, y, width, height].'
-            )
+        bbox, area = annotation['bbox'], annotation.get('area')
+        if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
+            raise ValueError(f'{where} has bbox={bbox!r}; accepted: four finite numbers [x, y, width, height].')
+        if area is not None and not _is_finite(area):
+            raise ValueError(f'{where} has area={area!r}; accepted: a finite number, or none for that of the box.')
         lost += annotation['image_id'] not in image_ids
     if lost:
         print_log(
@@ -144,6 +154,23 @@ def _check_annotations(ann_file: str, lists: dict[str, list[dict]]) -> None:
             logger='current',
             level=logging.WARNING,
         )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _fill_annotations(annotations: list[dict]) -> None:
+    """Fill in, in place, what `read_coco_file` says."""
+    renumber = any(type(annotation.get('id')) is not int or annotation['id'] < 1 for annotation in annotations)
+    for number, annotation in enumerate(annotations, 1):
+        if renumber:
+            annotation['id'] = number
+        if annotation.get('area') is None:
+            _, _, width, height = annotation['bbox']
+            annotation['area'] = max(width, 0) * max(height, 0)
+        if annotation.get('iscrowd') is None:
+            annotation['iscrowd'] = 0
 
 
 def _refuse_repeats(ann_file: str, what: str, values: list) -> None:

@@ -4,24 +4,43 @@ mmdet's ``CocoMetric`` numbers the categories in the order of the annotation fil
 that of their ids, whatever the order of the dataset's classes: with another order, one class is scored as
 another. Here a label goes to the category that has its class's *name*. With classes in the file's order, both
 give the same figures.
+
+The file is read and checked as :class:`RTMCocoDataset` does it, when the metric is built, so that a file without
+``iscrowd`` or ``area`` can be evaluated on and a broken one stops the run before its first step.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 
-from .coco_file import category_ids
+from .coco_file import category_ids, read_coco_file
 
 
 @METRICS.register_module()
 class RTMCocoMetric(CocoMetric):
-    """Takes the arguments of mmdet's ``CocoMetric``.
+    """Takes the arguments of mmdet's ``CocoMetric``; ``sort_categories`` makes no difference here.
 
     Raises:
-        ValueError: on evaluation, where the annotation file doesn't have one of the dataset's classes.
+        ValueError: where the annotation file is broken; on evaluation, where it doesn't have one of the dataset's
+            classes.
+        FileNotFoundError: where there is no such file.
     """
+
+    def __init__(self, ann_file: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(None, *args, **kwargs)
+        if ann_file is not None:
+            self._coco_api = COCO()
+            content = read_coco_file(ann_file, self.backend_args, annotated=False)
+            self._coco_api.dataset = {'info': {}, **content}  # some versions of pycocotools copy the info
+            self._coco_api.createIndex()
+            # The wrapper's other names for what createIndex makes anew.
+            self._coco_api.img_ann_map = self._coco_api.imgToAnns
+            self._coco_api.cat_img_map = self._coco_api.catToImgs
 
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
         """AP of all (ground truth, prediction) pairs."""

@@ -6,6 +6,7 @@ from .ema import RTMExpMomentumEMA
 from .flat_cosine import RTMFlatCosineLR
 from .load_report import RTMLoadReportHook
 from .num_class_check import RTMNumClassCheckHook
+from .optim_wrapper_constructor import RTMOptimWrapperConstructor
 from .pipeline_switch import RTMPipelineSwitchHook
 from .unfold_norm import RTMUnfoldNormHook
 
@@ -16,6 +17,7 @@ __all__ = [
     'RTMFlatCosineLR',
     'RTMLoadReportHook',
     'RTMNumClassCheckHook',
+    'RTMOptimWrapperConstructor',
     'RTMPipelineSwitchHook',
     'RTMUnfoldNormHook',
 ]

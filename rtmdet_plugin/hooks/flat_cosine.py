@@ -31,7 +31,8 @@ class RTMFlatCosineLR(LRSchedulerMixin, _ParamScheduler):
         end: length of the run, in iterations or (by_epoch) epochs. mmengine's Runner fills in the actual
             length.
         eta_min_ratio: fraction of the base lr that the cosine ends at, in [0, 1].
-        by_epoch: whether a step is an epoch. The configs say False: a new value every iteration.
+        by_epoch: whether a step is an epoch. The configs say False: a new value every iteration. The default has
+            to be mmengine's: where a config says nothing, its Runner fills in `end` in epochs.
         last_step: number of the last step, -1 for a new run.
         verbose: whether every change is printed.
 

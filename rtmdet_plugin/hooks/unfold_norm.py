@@ -6,6 +6,7 @@ step on the network isn't the one that was loaded: RTMDet-nano's person weights 
 
 import torch
 from mmdet.registry import HOOKS
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -44,10 +45,12 @@ def unfold(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
 class RTMUnfoldNormHook(Hook):
     """Before training, measure the statistics of folded batch norms on training data, and write them back.
 
-    Where no norm is folded it does nothing, so a resumed run goes on as it was.
+    Where no norm is folded it does nothing, so a resumed run goes on as it was. Of several processes each measures
+    its own batches, and all write the mean over the processes: DDP has broadcast the weights by then, so what
+    differed here would differ to the end.
 
     Args:
-        num_batches: training batches to measure on.
+        num_batches: training batches to measure on, in each process.
 
     Raises:
         ValueError: where `num_batches` is below 1.
@@ -83,6 +86,8 @@ class RTMUnfoldNormHook(Hook):
         for handle in handles:
             handle.remove()
         for name, norm in folded.items():
-            mean, square = torch.stack(sums[name]).mean(0)
+            moments = torch.stack(sums[name]).mean(0)  # (2, C)
+            all_reduce(moments, op='mean')
+            mean, square = moments
             unfold(norm, mean, (square - mean.square()).clamp(min=0))
         runner.logger.info(f'{len(folded)} folded batch norms were given the statistics of {len(sums[name])} batches.')

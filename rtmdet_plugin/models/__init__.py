@@ -1,7 +1,8 @@
-"""Backbone, neck and head of RTMDet, registered in mmdet's ``MODELS``."""
+"""Backbone, neck, head and losses of RTMDet, registered in mmdet's ``MODELS``."""
 
 from .cspnext import RTMCSPNeXt
 from .cspnext_pafpn import RTMCSPNeXtPAFPN
+from .losses import RTMGIoULoss, RTMQualityFocalLoss
 from .sep_bn_head import RTMSepBNHead
 
-__all__ = ['RTMCSPNeXt', 'RTMCSPNeXtPAFPN', 'RTMSepBNHead']
+__all__ = ['RTMCSPNeXt', 'RTMCSPNeXtPAFPN', 'RTMGIoULoss', 'RTMQualityFocalLoss', 'RTMSepBNHead']

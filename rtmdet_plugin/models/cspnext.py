@@ -128,6 +128,8 @@ class RTMCSPNeXt(BaseModule):
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        # Here already, and not only in `train`: DDP takes stock of what needs a gradient before the first epoch.
+        self._freeze()
 
     def init_weights(self) -> None:
         """Initialise after ``init_cfg``; a ``Pretrained`` entry must cover every weight.
@@ -147,13 +149,16 @@ class RTMCSPNeXt(BaseModule):
     def train(self, mode: bool = True) -> 'RTMCSPNeXt':
         """Set the mode; frozen stages, and with ``norm_eval`` all batch norms, stay in evaluation mode."""
         super().train(mode)
-        for name in self.layers[: self.frozen_stages + 1]:
-            getattr(self, name).eval().requires_grad_(False)
+        self._freeze()
         if mode and self.norm_eval:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def _freeze(self) -> None:
+        for name in self.layers[: self.frozen_stages + 1]:
+            getattr(self, name).eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> a feature map (B, C_i, H / 2^(i+1), W / 2^(i+1)) for each i in ``out_indices``."""

@@ -1,6 +1,7 @@
 """Start a module from a published checkpoint, or say why not."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
@@ -26,7 +27,9 @@ def load_pretrained(module: nn.Module, checkpoint: str, *, prefix: str = '') -> 
     """
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    except (OSError, EOFError) as error:  # URLError, timeouts and a missing file are all OSErrors
+    # URLError, timeouts and a missing file are OSErrors; a proxy's page saved as .pth can't be unpickled; a file that
+    # is cut off or has another hash than its name says is a RuntimeError.
+    except (OSError, EOFError, UnpicklingError, RuntimeError) as error:
         raise RuntimeError(_advice(checkpoint, error)) from None
     state_dict = loaded.get('state_dict', loaded)
     state_dict = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
@@ -51,7 +54,8 @@ def _advice(checkpoint: str, error: Exception) -> str:
     if urlparse(checkpoint).scheme in ('http', 'https'):
         cache = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(checkpoint).path).name)
         where = f'put the file at {cache}'
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
-        f'Pretrained weights not available: {checkpoint} ({error}). Either {where}, or go without: '
+        f'Pretrained weights not available: {checkpoint} ({reason}). Either {where}, or go without: '
         '--cfg-options model.backbone.init_cfg=None'
     )

@@ -11,6 +11,7 @@ Differences from mmdet:
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, is_norm
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS, TASK_UTILS
@@ -19,6 +20,8 @@ from mmdet.utils import reduce_mean
 from mmengine.model import bias_init_with_prob, constant_init, normal_init
 from mmengine.structures import InstanceData
 from torch import Tensor
+
+from ..assigners.dynamic_soft_label import GroundTruth
 
 
 @MODELS.register_module()
@@ -69,8 +72,8 @@ class RTMSepBNHead(BaseDenseHead):
         with_objectness: bool = False,
         anchor_generator: dict = dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),  # noqa: B006
         bbox_coder: dict = dict(type='DistancePointBBoxCoder'),  # noqa: B006
-        loss_cls: dict = dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),  # noqa: B006
-        loss_bbox: dict = dict(type='GIoULoss', loss_weight=2.0),  # noqa: B006
+        loss_cls: dict = dict(type='RTMQualityFocalLoss', beta=2.0, loss_weight=1.0),  # noqa: B006
+        loss_bbox: dict = dict(type='RTMGIoULoss', loss_weight=2.0),  # noqa: B006
         norm_cfg: dict = dict(type='BN', momentum=0.1, eps=1e-5),  # noqa: B006
         act_cfg: dict = dict(type='SiLU', inplace=True),  # noqa: B006
         train_cfg: dict | None = None,
@@ -209,60 +212,104 @@ class RTMSepBNHead(BaseDenseHead):
         distances = flatten_levels(bbox_preds).float()
         boxes = self.bbox_coder.decode(priors[:, :2].expand(*valid.shape, 2), distances)  # (B, N, 4)
 
-        ignored = batch_gt_instances_ignore or [None] * len(batch_gt_instances)
-        targets = [
-            self._targets(logits[i].detach(), boxes[i].detach(), priors, valid[i], gt_instances, ignored[i])
-            for i, gt_instances in enumerate(batch_gt_instances)
-        ]
-        labels, weights, target_boxes, ious = (torch.stack(column) for column in zip(*targets, strict=True))
+        check_ground_truth(batch_gt_instances, batch_img_metas, self.num_classes, boxes.device)
+        ground_truth = pad_ground_truth(batch_gt_instances, boxes)
+        if hasattr(self.assigner, 'assign_batch'):
+            gt_index, ious = self.assigner.assign_batch(
+                logits.detach().transpose(1, 2), boxes.detach(), priors, valid, ground_truth
+            )
+            weights = valid.to(logits)
+        else:
+            gt_index, ious, weights = self._assign_each(
+                logits.detach(), boxes.detach(), priors, valid, batch_gt_instances, batch_gt_instances_ignore
+            )
+
+        positive = gt_index >= 0
+        if ground_truth.mask.size(1):
+            at = gt_index.clamp(min=0)
+            labels = ground_truth.labels.gather(1, at).masked_fill(~positive, self.num_classes)
+            targets = ground_truth.boxes.gather(1, at[..., None].expand(-1, -1, 4))
+        else:
+            labels, targets = gt_index.new_full(gt_index.shape, self.num_classes), torch.zeros_like(boxes)
+        # Background is compared with its target: a constant, whatever the prediction was, so no gradient and no NaN.
+        boxes = torch.where(positive[..., None], boxes, targets)
 
         normalizer = reduce_mean(ious.sum()).clamp(min=1)
-        loss_cls = self.loss_cls(
-            logits.flatten(0, 1), (labels.flatten(), ious.flatten()), weights.flatten(), avg_factor=1.0
-        )
-        positive = labels < self.num_classes
-        # The sum over an empty selection is zero and keeps the graph: every parameter gets a gradient in any case.
-        loss_bbox = self.loss_bbox(boxes[positive], target_boxes[positive], weight=ious[positive], avg_factor=1.0)
+        quality = (labels.flatten(), ious.flatten())
+        loss_cls = self.loss_cls(logits.flatten(0, 1), quality, weight=weights.flatten(), avg_factor=1.0)
+        loss_bbox = self.loss_bbox(boxes.flatten(0, 1), targets.flatten(0, 1), weight=ious.flatten(), avg_factor=1.0)
         return dict(loss_cls=loss_cls / normalizer, loss_bbox=loss_bbox / normalizer)
 
     def _priors(self, feats: tuple[Tensor, ...], img_metas: list[dict]) -> tuple[Tensor, Tensor]:
         """Priors (x, y, stride, stride) of all levels (N, 4), and which of them lie within each image (B, N)."""
-        sizes = [feat.shape[-2:] for feat in feats]
         device = feats[0].device
+        sizes = [feat.shape[-2:] for feat in feats]
         priors = torch.cat(self.prior_generator.grid_priors(sizes, device=device, with_stride=True))
-        valid = [torch.cat(self.prior_generator.valid_flags(sizes, m['pad_shape'], device)) for m in img_metas]
-        return priors, torch.stack(valid)
+        width_height = torch.tensor([meta['pad_shape'][1::-1] for meta in img_metas], device=device)  # (B, 2)
+        corners = priors[:, :2] - self.prior_generator.offset * priors[:, 2:]  # of the cells
+        return priors, (corners < width_height[:, None]).all(dim=2)
 
     @torch.no_grad()
-    def _targets(
+    def _assign_each(
         self,
         logits: Tensor,
         boxes: Tensor,
         priors: Tensor,
         valid: Tensor,
-        gt_instances: InstanceData,
-        gt_instances_ignore: InstanceData | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Targets of one image: label (num_classes for background), weight, box and IoU of each prior.
+        batch_gt_instances: list[InstanceData],
+        batch_gt_instances_ignore: list[InstanceData] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Index of the object (B, N), IoU (B, N) and weight (B, N) of each prior, from one of mmdet's assigners."""
+        gt_index = torch.full(valid.shape, -1, device=logits.device)
+        ious = logits.new_zeros(valid.shape)
+        weights = valid.to(logits)
+        ignored = batch_gt_instances_ignore or [None] * len(batch_gt_instances)
+        for i, gt_instances in enumerate(batch_gt_instances):
+            if not valid[i].any():
+                continue
+            predictions = InstanceData(scores=logits[i, valid[i]], bboxes=boxes[i, valid[i]], priors=priors[valid[i]])
+            assigned = self.assigner.assign(predictions, gt_instances, ignored[i])
+            gt_index[i, valid[i]] = assigned.gt_inds.clamp(min=0) - 1
+            ious[i, valid[i]] = torch.where(assigned.gt_inds > 0, assigned.max_overlaps, 0).to(ious)
+            weights[i, valid[i]] = (assigned.gt_inds >= 0).to(weights)  # an assigner may ask to ignore a prior: -1
+        return gt_index, ious, weights
 
-        Shapes: logits (N, C), boxes (N, 4), priors (N, 4), valid (N,) -> (N,), (N,), (N, 4), (N,).
-        """
-        labels = priors.new_full((len(priors),), self.num_classes, dtype=torch.long)
-        weights = logits.new_zeros(len(priors))
-        target_boxes = torch.zeros_like(boxes)
-        ious = logits.new_zeros(len(priors))
-        if not valid.any():
-            return labels, weights, target_boxes, ious
 
-        predictions = InstanceData(scores=logits[valid], bboxes=boxes[valid], priors=priors[valid])
-        assigned = self.assigner.assign(predictions, gt_instances, gt_instances_ignore)
-        weights[valid] = (assigned.gt_inds >= 0).to(weights)  # an assigner may ask to ignore a prior: -1
-        positive = valid.nonzero().squeeze(1)[assigned.gt_inds > 0]
-        gt_index = assigned.gt_inds[assigned.gt_inds > 0] - 1
-        labels[positive] = gt_instances.labels[gt_index]
-        target_boxes[positive] = get_box_tensor(gt_instances.bboxes)[gt_index].to(boxes)
-        ious[positive] = assigned.max_overlaps[assigned.gt_inds > 0].to(ious)
-        return labels, weights, target_boxes, ious
+def check_ground_truth(
+    batch_gt_instances: list[InstanceData], batch_img_metas: list[dict], num_classes: int, device: torch.device
+) -> None:
+    """Refuse objects that would be assigned silently wrong.
+
+    On an accelerator only what is known without waiting for it is checked: the data set has looked at the rest.
+
+    Raises:
+        ValueError: for boxes on another device than the predictions, boxes that aren't finite or labels out of range;
+            it names the image.
+    """
+    for i, (instances, meta) in enumerate(zip(batch_gt_instances, batch_img_metas, strict=True)):
+        image = meta.get('img_path', f'image {i} of the batch')
+        boxes, labels = get_box_tensor(instances.bboxes), instances.labels
+        if boxes.device != device:
+            raise ValueError(f'{image}: its boxes are on {boxes.device}, the predictions on {device}')
+        if device.type != 'cpu' or torch.compiler.is_compiling() or not len(boxes):
+            continue
+        if not boxes.isfinite().all():
+            raise ValueError(f'{image}: boxes must be finite, got {boxes[~boxes.isfinite().all(dim=1)][0].tolist()}')
+        if labels.min() < 0 or labels.max() >= num_classes:
+            found = sorted(set(labels.tolist()) - set(range(num_classes)))
+            raise ValueError(
+                f'{image}: labels must lie in 0..{num_classes - 1} (num_classes={num_classes}), got {found}'
+            )
+
+
+def pad_ground_truth(batch_gt_instances: list[InstanceData], like: Tensor) -> GroundTruth:
+    """The objects of all images in one tensor each, with the type of ``like``; G is the most that an image has."""
+    boxes = [get_box_tensor(instances.bboxes).to(like.dtype) for instances in batch_gt_instances]
+    counts = [len(box) for box in boxes]
+    padded = torch.stack([F.pad(box, (0, 0, 0, max(counts) - len(box))) for box in boxes])
+    labels = torch.stack([F.pad(gt.labels.long(), (0, max(counts) - len(gt.labels))) for gt in batch_gt_instances])
+    places = torch.arange(max(counts), device=like.device)
+    return GroundTruth(padded, labels, places < torch.tensor(counts, device=like.device)[:, None])
 
 
 def flatten_levels(maps: tuple[Tensor, ...]) -> Tensor:

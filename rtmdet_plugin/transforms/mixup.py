@@ -5,6 +5,7 @@ Same arguments and, for the same draws, the same pixels and boxes as mmdet's ``C
 - *No sample goes unmixed because the cache is cold*: where there is no other sample yet, ``None`` is
   returned, which makes mmengine's ``BaseDataset`` draw another index. Only where ``max_iters`` draws find no
   partner with a box does a sample pass as it is, as in mmdet.
+- *No sample is mixed with its own picture*, as an earlier epoch left it in the cache, where there are others.
 - *``flip_ratio`` is the probability of a flip*; in mmdet it is the probability of none.
 - *Grayscale* images of (H, W) and (H, W, 1) work; mmdet builds three channels for each and fails.
 - *Every crop of the partner can be drawn*, the last one at its right and lower edge included.
@@ -159,18 +160,18 @@ class RTMCachedMixUp(BaseTransform):
     def rng(self) -> RandomSource:
         return random if self._rng is None else self._rng
 
-    def draw(self, others: int, shape: tuple[int, int]) -> MixUpParams | None:
+    def draw(self, places: Sequence[int], shape: tuple[int, int]) -> MixUpParams | None:
         """Draw one MixUp.
 
         Args:
-            others: the partner is one of the first ``others`` places of the cache, at least one.
+            places: the partner is at one of these places of the cache, at least one.
             shape: (height, width) of the image that it is mixed into.
 
         Returns:
             The draws; ``None`` where no partner with a box was found.
         """
         for _ in range(self.max_iters):
-            partner = self.rng.randrange(others)
+            partner = self.rng.choice(places)
             if len(self.cache[partner].boxes):
                 break
         else:
@@ -195,7 +196,7 @@ class RTMCachedMixUp(BaseTransform):
             return results
         if others == 0:
             return None
-        params = self.draw(others, sample.img.shape[:2])
+        params = self.draw(self.cache.partners(sample, others), sample.img.shape[:2])
         if params is None:
             return results
         partner = self.cache[params.partner]

@@ -7,8 +7,8 @@ Same arguments and, for the same draws, the same pixels and boxes as mmdet's ``C
   of a worker has no partner at all; it goes into the cache and ``None`` is returned, which makes mmengine's
   ``BaseDataset`` draw another index: one sample per start of a worker is seen as a partner only.
 - *Partners are three different samples*, where there are three. mmdet draws each for itself, so that one may
-  come twice. The image itself is no partner in either (in mmdet because numpy's ``randint`` leaves out its
-  upper bound).
+  come twice. The sample itself is no partner in either (in mmdet because numpy's ``randint`` leaves out its
+  upper bound); here, neither is its picture as an earlier epoch left it in the cache, where there are others.
 - *Masks have the canvas's (height, width)*, where mmdet's have (width, height), and bitmaps get exactly the
   size that their image has.
 - *Grayscale* images of (H, W) and (H, W, 1), and images so thin that a side would round to nothing, work.
@@ -141,10 +141,10 @@ class RTMCachedMosaic(BaseTransform):
     def rng(self) -> RandomSource:
         return random if self._rng is None else self._rng
 
-    def draw(self, others: int) -> MosaicParams:
-        """Draw partners from the first ``others`` places of the cache, at least one, and the centre."""
-        few = others < 3
-        partners = self.rng.choices(range(others), k=3) if few else self.rng.sample(range(others), 3)
+    def draw(self, places: Sequence[int]) -> MosaicParams:
+        """Draw partners from these places of the cache, at least one, and the centre."""
+        few = len(places) < 3
+        partners = self.rng.choices(places, k=3) if few else self.rng.sample(places, 3)
         x, y = (int(self.rng.uniform(*self.center_ratio_range) * side) for side in self.img_scale)
         return MosaicParams(tuple(partners), (x, y))
 
@@ -161,7 +161,7 @@ class RTMCachedMosaic(BaseTransform):
             return results
         if others == 0:
             return None
-        params = self.draw(others)
+        params = self.draw(self.cache.partners(sample, others))
         samples = [sample, *(self.cache[place] for place in params.partners)]
         mixed = mosaic(samples, params.center, self.img_scale, self.pad_val, self.bbox_clip_border)
         return mixed.write_to(results)

@@ -82,7 +82,7 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
             return self.resize_crop.transform(results)
         if others == 0:
             return None
-        params = mosaic.draw(others)
+        params = mosaic.draw(mosaic.cache.partners(sample, others))
         samples = [sample, *(mosaic.cache[place] for place in params.partners)]
         crop = self.resize_crop.draw(self.canvas_size)
         parts = mosaic_parts(samples, params.center, mosaic.img_scale)

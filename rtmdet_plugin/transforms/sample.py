@@ -27,6 +27,7 @@ class Sample:
         labels: class of each box. (N,)
         ignore_flags: True where a box marks a region to ignore, such as a crowd. (N,)
         masks: N masks of (H, W), or None where the pipeline loads none.
+        img_id: the dataset's number or name of the image, or None where it says none.
     """
 
     img: np.ndarray
@@ -34,6 +35,7 @@ class Sample:
     labels: np.ndarray
     ignore_flags: np.ndarray
     masks: Masks | None = None
+    img_id: int | str | None = None
 
     @classmethod
     def from_results(cls, results: dict) -> Sample:
@@ -68,6 +70,7 @@ class Sample:
             labels=results['gt_bboxes_labels'],
             ignore_flags=results['gt_ignore_flags'],
             masks=results.get('gt_masks'),
+            img_id=results.get('img_id'),
         )
 
     def write_to(self, results: dict) -> dict:
@@ -93,6 +96,7 @@ class Sample:
             labels=_locked(self.labels),
             ignore_flags=_locked(self.ignore_flags),
             masks=_locked_masks(self.masks),
+            img_id=self.img_id,
         )
 
     @property

@@ -3,8 +3,9 @@
 It follows mmdet's cached transforms in size and order: a sample is appended, and where the store is over its
 size then, one of the others leaves: the oldest, or a random one.
 Differences: what is kept are copies of image, boxes, labels, ignore flags and masks, not the whole dict of
-the pipeline; what is handed out is what is kept, uncopied, and refuses to be written to; and there is a limit
-in bytes beside the one in number.
+the pipeline; what is handed out is what is kept, uncopied, and refuses to be written to; there is a limit in
+bytes beside the one in number; and a sample's partners don't include the sample's own picture from an earlier
+epoch, which is there where the data set is smaller than the store.
 """
 
 from __future__ import annotations
@@ -60,6 +61,22 @@ class SampleCache:
             self.nbytes -= self._samples.pop(rng.randrange(others) if self.random_pop else 0).nbytes
             others -= 1
         return others
+
+    def partners(self, sample: Sample, others: int) -> list[int]:
+        """Places of the samples to mix with ``sample``.
+
+        Args:
+            sample: the one that was added last.
+            others: the number that ``add`` gave for it.
+
+        Returns:
+            Those of the first ``others`` places that show another picture, by ``img_id``; all of them where none
+            does, or where the sample has no ``img_id``.
+        """
+        places = list(range(others))
+        if sample.img_id is None:
+            return places
+        return [place for place in places if self._samples[place].img_id != sample.img_id] or places
 
     def __len__(self) -> int:
         return len(self._samples)

@@ -1,22 +1,17 @@
 """Assignment: hand-computed cases, then mmdet as the reference over random ones."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from rtmdet_plugin.assigners import RTMDynamicSoftLabelAssigner
-from rtmdet_plugin.assigners.dynamic_soft_label import (
-    dynamic_k_match,
-    inside_any,
-    soft_center_cost,
-    soft_label_cost,
-)
+from rtmdet_plugin.assigners.dynamic_soft_label import GroundTruth
+from rtmdet_plugin.assigners.matching import inside_any
 
 init_default_scope('mmdet')
 
@@ -43,45 +38,6 @@ def compare(pred: InstanceData, gt: InstanceData) -> torch.Tensor:
     torch.testing.assert_close(ours.max_overlaps, theirs.max_overlaps)
     assert ours.num_gts == theirs.num_gts
     return ours.gt_inds
-
-
-# -- the parts ------------------------------------------------------------------------------------------------
-
-
-def test_inside_is_strict():
-    box = torch.tensor([[8.0, 8.0, 24.0, 24.0]])
-    points = torch.tensor([[8.0, 16.0], [8.1, 16.0], [24.0, 16.0], [23.9, 23.9], [30.0, 9.0]])
-    assert inside_any(points, box).tolist() == [False, True, False, True, False]
-    assert inside_any(points, box[:0]).tolist() == [False] * 5
-
-
-def test_soft_label_cost_by_hand():
-    logits = torch.tensor([[0.0, math.log(3)]])  # scores 0.5 and 0.75
-    cost = soft_label_cost(logits, torch.tensor([1]), torch.tensor([[0.25]]))
-    other_class = -math.log(0.5) * 0.5**2
-    own_class = (-0.25 * math.log(0.75) - 0.75 * math.log(0.25)) * (0.25 - 0.75) ** 2
-    assert cost.item() == pytest.approx(other_class + own_class, rel=1e-5)
-
-
-def test_soft_center_cost_by_hand_and_far_away():
-    priors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [1000.0, 0.0, 8.0, 8.0]])
-    boxes = torch.tensor([[-24.0, -24.0, 24.0, 24.0], [24.0 - 1, -1.0, 24.0 + 1, 1.0]])
-    cost = soft_center_cost(priors, boxes, radius=3.0)
-    assert cost[0, 0].item() == pytest.approx(1e-3)
-    assert cost[0, 1].item() == pytest.approx(1.0)  # three strides away
-    assert cost[1].isfinite().all(), '10^(125 - 3) must not overflow'
-    assert (cost[1] > 1e38).all()
-
-
-def test_dynamic_k_counts_the_iou_and_conflicts_go_to_the_cheaper():
-    ious = torch.tensor([[0.9, 0.0], [0.8, 0.6], [0.7, 0.0], [0.0, 0.0]])
-    cost = torch.tensor([[1.0, 9.0], [2.0, 1.5], [3.0, 9.0], [4.0, 9.0]])
-    # object 0: 0.9 + 0.8 + 0.7 = 2.4 -> two priors, 0 and 1; object 1: 0.6 -> one, prior 1, which it gets for 1.5 < 2
-    assert dynamic_k_match(cost, ious, topk=13).tolist() == [0, 1, -1, -1]
-    # only the best IoU counts: 0.9 -> one prior each
-    assert dynamic_k_match(cost, ious, topk=1).tolist() == [0, 1, -1, -1]
-    cost[1] = torch.tensor([1.4, 1.5])
-    assert dynamic_k_match(cost, ious, topk=13).tolist() == [0, 0, -1, -1], 'object 1 is left without a prior'
 
 
 # -- the whole ------------------------------------------------------------------------------------------------
@@ -149,7 +105,9 @@ def test_equals_mmdet(boxes, duplicates, scale, num_classes, seed):
     target = gt_boxes[torch.randint(0, len(gt_boxes), (len(priors),), generator=generator)]
     noise = torch.randn(len(priors), 4, generator=generator) * 6
     around = torch.cat((priors[:, :2] - 2 * priors[:, 2:], priors[:, :2] + 2 * priors[:, 2:]), dim=1)
-    near = (torch.rand(len(priors), 1, generator=generator) < 0.5) & inside_any(priors[:, :2], gt_boxes)[:, None]
+    everything = torch.ones(1, len(gt_boxes), dtype=torch.bool)
+    inside = inside_any(priors, gt_boxes[None], everything, max_pairs=10**6)[0]
+    near = (torch.rand(len(priors), 1, generator=generator) < 0.5) & inside[:, None]
     pred_boxes = torch.where(near, target, around) + noise
     logits = torch.randn(len(priors), num_classes, generator=generator) * scale
     compare(instances(priors, pred_boxes, logits), InstanceData(bboxes=gt_boxes, labels=labels))
@@ -172,9 +130,8 @@ def test_half_precision_input_is_assigned_in_float32(dtype):
     assert half.max_overlaps.dtype == torch.float32
 
 
-@pytest.mark.parametrize('off', ['cls_weight', 'iou_weight', 'center_weight'])
-def test_each_term_can_be_left_out(off):
-    """With one term off the assignment is what the two others say."""
+def test_each_term_can_be_left_out():
+    """A term that is off takes its input's influence with it, one that is on keeps it."""
     priors = grid(160)
     generator = torch.Generator().manual_seed(3)
     boxes = (
@@ -184,47 +141,115 @@ def test_each_term_can_be_left_out(off):
     gt = InstanceData(
         bboxes=torch.tensor([[10.0, 10.0, 90.0, 90.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4])
     )
-    full = RTMDynamicSoftLabelAssigner().assign(instances(priors, boxes, logits), gt)
-    without = RTMDynamicSoftLabelAssigner(**{off: 0.0}).assign(instances(priors, boxes, logits), gt)
-    assert full.gt_inds.tolist() != without.gt_inds.tolist()
-    # inputs of the term that is off no longer matter
-    if off == 'cls_weight':
-        again = RTMDynamicSoftLabelAssigner(cls_weight=0.0).assign(instances(priors, boxes, -logits), gt)
-        assert again.gt_inds.tolist() == without.gt_inds.tolist()
+
+    def assigned(logits=logits, **settings):
+        return RTMDynamicSoftLabelAssigner(**settings).assign(instances(priors, boxes, logits), gt).gt_inds.tolist()
+
+    everything = assigned()
+    assert assigned(-logits) != everything
+    assert assigned(-logits, cls_weight=0.0) == assigned(cls_weight=0.0)
+    assert assigned(soft_center_radius=0.5) != everything
+    assert assigned(soft_center_radius=0.5, center_weight=0.0) == assigned(center_weight=0.0)
+    # Where -log(IoU) alone tells priors apart, the best predictions are taken.
+    taken = torch.tensor(assigned(cls_weight=0.0, center_weight=0.0))
+    ious = bbox_overlaps(boxes, gt.bboxes)
+    inside = inside_any(priors, gt.bboxes[None], torch.ones(1, 2, dtype=torch.bool), 10**6)[0]
+    for j in (0, 1):
+        left = inside & (taken == 0)
+        assert ious[taken == j + 1, j].min() >= ious[left, j].max()
+    assert assigned(cls_weight=0.0, iou_weight=0.0) != assigned(cls_weight=0.0)
 
 
 def test_arguments_are_not_changed():
     priors = grid(64)
     pred = instances(priors, torch.rand(len(priors), 4) * 64, torch.randn(len(priors), 3))
     gt = InstanceData(bboxes=torch.tensor([[4.0, 4.0, 50.0, 50.0]]), labels=torch.tensor([1]))
-    copies = {k: v.clone() for k, v in (*pred.items(), *gt.items())}
+    before = [{key: value.clone() for key, value in data.items()} for data in (pred, gt)]
     RTMDynamicSoftLabelAssigner().assign(pred, gt)
-    assert all(torch.equal(v, copies[k]) for k, v in (*pred.items(), *gt.items()) if k != 'bboxes')
-    assert torch.equal(gt.bboxes, copies['bboxes'])
+    for data, copies in zip((pred, gt), before, strict=True):
+        assert all(torch.equal(value, copies[key]) for key, value in data.items())
 
 
-@pytest.mark.parametrize('bad', [dict(topk=0), dict(cls_weight=-1.0), dict(iou_weight=-0.1), dict(center_weight=-3.0)])
+@pytest.mark.parametrize(
+    'bad', [dict(topk=0), dict(max_pairs=0), dict(cls_weight=-1.0), dict(iou_weight=-0.1), dict(center_weight=-3.0)]
+)
 def test_bad_settings(bad):
     (name, value), *_ = bad.items()
     with pytest.raises(ValueError, match=rf'{name} must .*got {value}'):
         RTMDynamicSoftLabelAssigner(**bad)
 
 
-# -- the baseline ---------------------------------------------------------------------------------------------
+# -- batches --------------------------------------------------------------------------------------------------
 
 
-def test_sim_ota_takes_logits():
-    """RTMSimOTAAssigner on logits gives what mmdet's SimOTA gives on probabilities."""
-    priors = grid(160)
+def random_batch(batch=3, most=12, num_classes=5, size=160):
+    """Images with 0, 1 and ``most`` objects; priors of one image outside of its padding."""
     generator = torch.Generator().manual_seed(0)
-    boxes = (
-        torch.cat((priors[:, :2] - 20, priors[:, :2] + 20), 1) + torch.randn(len(priors), 4, generator=generator) * 5
-    )
-    logits = torch.randn(len(priors), 5, generator=generator) * 4
+    priors = grid(size)
+    corner = torch.rand(batch, most, 2, generator=generator) * size * 0.8
+    boxes = torch.cat((corner, corner + 5 + torch.rand(batch, most, 2, generator=generator) * size / 2), dim=2)
+    labels = torch.randint(0, num_classes, (batch, most), generator=generator)
+    mask = torch.arange(most) < torch.tensor([0, 1, most])[:, None]
+    around = torch.cat((priors[:, :2] - 2 * priors[:, 2:], priors[:, :2] + 2 * priors[:, 2:]), dim=1)
+    predictions = around + torch.randn(batch, len(priors), 4, generator=generator) * 6
+    logits = torch.randn(batch, num_classes, len(priors), generator=generator) * 2
+    valid = torch.ones(batch, len(priors), dtype=torch.bool)
+    valid[2] = priors[:, 1] < 120
+    return logits, predictions, priors, valid, GroundTruth(boxes, labels, mask)
+
+
+def test_a_batch_is_its_images_one_by_one():
+    logits, boxes, priors, valid, truth = random_batch()
+    found = RTMDynamicSoftLabelAssigner().assign_batch(logits, boxes, priors, valid, truth)
+    assert (found.gt_index[0] == -1).all()
+    assert (found.gt_index[2] >= 0).sum() > 12
+    assert (found.gt_index[~valid] == -1).all()
+    for i in (1, 2):
+        pred = instances(priors[valid[i]], boxes[i, valid[i]], logits[i, :, valid[i]].T)
+        gt = InstanceData(bboxes=truth.boxes[i][truth.mask[i]], labels=truth.labels[i][truth.mask[i]])
+        assert (found.gt_index[i, valid[i]] + 1).tolist() == compare(pred, gt).tolist()
+
+
+def test_the_path_of_accelerators_gives_the_same(monkeypatch):
+    """Padded and without selections: what runs on CUDA and under torch.compile, here forced on the CPU."""
+    arguments = random_batch()
+    expected = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
+    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    found = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
+    assert found.gt_index.tolist() == expected.gt_index.tolist()
+    torch.testing.assert_close(found.iou, expected.iou)
+
+
+@pytest.mark.parametrize('dense', [False, True])
+def test_rounds_of_few_pairs_give_the_same(monkeypatch, dense):
+    if dense:
+        monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    arguments = random_batch()
+    expected = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
+    for max_pairs in (1, 1000, 3000):
+        found = RTMDynamicSoftLabelAssigner(max_pairs=max_pairs).assign_batch(*arguments)
+        assert found.gt_index.tolist() == expected.gt_index.tolist()
+        torch.testing.assert_close(found.iou, expected.iou)
+
+
+def test_compiles_without_graph_breaks():
+    arguments = random_batch()
+    expected = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
+    compiled = torch.compile(RTMDynamicSoftLabelAssigner().assign_batch, fullgraph=True, backend='aot_eager')
+    assert compiled(*arguments).gt_index.tolist() == expected.gt_index.tolist()
+
+
+@pytest.mark.parametrize('num_objects', [300, 2000])
+def test_crowds(num_objects):
+    """As many objects as no image of COCO has; most share priors."""
+    generator = torch.Generator().manual_seed(0)
+    priors = grid(160)
+    corner = torch.rand(num_objects, 2, generator=generator) * 150
     gt = InstanceData(
-        bboxes=torch.tensor([[10.0, 10.0, 90.0, 90.0], [60.0, 20.0, 120.0, 90.0]]), labels=torch.tensor([0, 4])
+        bboxes=torch.cat((corner, corner + 4 + torch.rand(num_objects, 2, generator=generator) * 20), dim=1),
+        labels=torch.randint(0, 3, (num_objects,), generator=generator),
     )
-    ours = TASK_UTILS.build(dict(type='RTMSimOTAAssigner')).assign(instances(priors, boxes, logits), gt)
-    theirs = TASK_UTILS.build(dict(type='SimOTAAssigner')).assign(instances(priors, boxes, logits.sigmoid()), gt)
-    assert ours.gt_inds.tolist() == theirs.gt_inds.tolist()
-    assert (ours.gt_inds > 0).sum() > 4
+    boxes = torch.cat((priors[:, :2] - 12, priors[:, :2] + 12), 1) + torch.randn(len(priors), 4, generator=generator)
+    pred = instances(priors, boxes, torch.randn(len(priors), 3, generator=generator))
+    found = compare(pred, gt)
+    assert len(found.unique()) > 100

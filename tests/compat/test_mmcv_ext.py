@@ -57,6 +57,15 @@ def test_another_op_says_what_to_install():
 
 
 @lite_only
+def test_so_does_soft_nms():
+    import torch
+    from mmcv.ops import soft_nms
+
+    with pytest.raises(mmcv_ext.MissingOpError, match=r"'softnms' needs compiled mmcv.*has nms only"):
+        soft_nms(torch.tensor([[0.0, 0, 4, 4]]), torch.ones(1))
+
+
+@lite_only
 def test_the_module_is_not_everything_to_everybody():
     module = importlib.import_module('mmcv._ext')
     assert not hasattr(module, '__wrapped__')
@@ -89,7 +98,7 @@ print(sys.modules['mmcv.ops.nms'].ext_module.nms('boxes'))
 def test_fill_gives_real_ops_and_refusals():
     module = types.ModuleType('mmcv._ext')
     mmcv_ext.fill(module)
-    assert module.nms is mmcv_ext.STAND_INS['nms'] and module.softnms is mmcv_ext.STAND_INS['softnms']
+    assert module.nms is mmcv_ext.STAND_INS['nms']
     assert module.deform_conv_forward.__name__ == 'deform_conv_forward'
     with pytest.raises(NotImplementedError, match='deform_conv_forward'):
         module.deform_conv_forward(1, key=2)

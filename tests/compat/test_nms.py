@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmcv.ops import batched_nms, soft_nms
+from mmcv.ops import batched_nms
 from mmcv.ops import nms as mmcv_nms
 
 from rtmdet_plugin.compat import nms as stand_in
@@ -207,35 +207,3 @@ def test_thirty_thousand_boxes_apart():
     kept = stand_in.nms(torch.cat([corner, corner + 8], 1), torch.rand(30_000), 0.65, 0)
     assert time.process_time() - started < 2
     assert len(kept) == 30_000
-
-
-class TestSoftNMS:
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 5], [50.0, 50, 60, 60]])
-    scores = torch.tensor([0.9, 0.8, 0.3])
-
-    @pytest.mark.parametrize(
-        ('method', 'scores'),
-        [('naive', [0.9, 0.3]), ('linear', [0.9, 0.4, 0.3]), ('gaussian', [0.9, 0.8 * np.exp(-0.5), 0.3])],
-    )
-    def test_new_scores(self, method, scores):
-        dets, kept = soft_nms(self.boxes, self.scores, iou_threshold=0.3, sigma=0.5, min_score=0.01, method=method)
-        assert kept.tolist() == ([0, 2] if method == 'naive' else [0, 1, 2])
-        np.testing.assert_allclose(dets[:, 4], scores, rtol=1e-6)
-        assert torch.equal(dets[:, :4], self.boxes[kept])
-
-    def test_lowered_scores_change_the_order(self):
-        _, kept = soft_nms(self.boxes, torch.tensor([0.9, 0.5, 0.3]), iou_threshold=0.3, min_score=0.01)
-        assert kept.tolist() == [0, 2, 1]
-
-    def test_scores_below_the_minimum_go(self):
-        dets, kept = soft_nms(self.boxes, self.scores, iou_threshold=0.3, min_score=0.35)
-        assert kept.tolist() == [0, 1] and torch.isclose(dets[1, 4], torch.tensor(0.4))
-
-    def test_no_boxes(self):
-        dets, kept = soft_nms(torch.empty(0, 4), torch.empty(0))
-        assert dets.shape == (0, 5) and kept.shape == (0,)
-
-    def test_the_input_is_left_alone(self):
-        boxes, scores = self.boxes.clone(), self.scores.clone()
-        soft_nms(boxes, scores)
-        assert torch.equal(boxes, self.boxes) and torch.equal(scores, self.scores)

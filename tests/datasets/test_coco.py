@@ -14,6 +14,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 
 from rtmdet_plugin.datasets.coco import RTMCocoDataset
+from rtmdet_plugin.datasets.coco_file import read_coco_file
 
 CLASSES = ('square', 'bar', 'disc')
 
@@ -154,10 +155,19 @@ def broken(key, value=None, where=0, entry=None):
         (broken('height', where=1, entry='images'), r'images\[1\]'),
         (broken('id', 99, entry='images'), r'repeated images ids: \[99\]'),
         (broken('bbox', where=3, entry='annotations'), r'annotations\[3\]'),
-        (broken('area', where=3, entry='annotations'), r'annotations\[3\]'),
         (broken('id', 2, entry='annotations'), r'repeated annotations ids: \[2\]'),
         (broken('category_id', 5, entry='annotations'), r'category_id=5; accepted: .*\[0, 3, 7\]'),
-        (broken('bbox', [1, 2, 3], entry='annotations'), r'bbox=\[1, 2, 3\]; accepted'),
+        (broken('bbox', [1, 2, 3], entry='annotations'), r'annotations\[0\] with id 1 has bbox=\[1, 2, 3\]; accepted'),
+        (
+            broken('bbox', [None] * 4, 5, 'annotations'),
+            r'annotations\[5\] with id 22 has bbox=\[None, None, None, None\]',
+        ),
+        (broken('bbox', [1, float('nan'), 3, 4], 1, 'annotations'), r'with id 2 has bbox=\[1, nan, 3, 4\]'),
+        (broken('bbox', [1, 2, float('inf'), 4], 1, 'annotations'), r'with id 2 has bbox=\[1, 2, inf, 4\]'),
+        (broken('bbox', ['1', 2, 3, 4], 1, 'annotations'), r"with id 2 has bbox=\['1', 2, 3, 4\]"),
+        (broken('bbox', {'x': 1}, 1, 'annotations'), r"with id 2 has bbox=\{'x': 1\}"),
+        (broken('area', float('nan'), 1, 'annotations'), 'with id 2 has area=nan'),
+        (broken('area', '12', 1, 'annotations'), "with id 2 has area='12'"),
     ],
 )
 def test_broken_file_is_refused_with_its_name(content, write, change, message):
@@ -179,12 +189,46 @@ def test_filter_that_leaves_nothing_is_refused(content, write):
     settings = write(content)
     with pytest.raises(ValueError, match=r"filter_cfg=\{'min_size': 500\} leaves none of 6 images"):
         RTMCocoDataset(**settings, filter_cfg={'min_size': 500})
-    content['annotations'] = []
-    empty = write(content)
-    with pytest.raises(ValueError, match='leaves none of 6 images'):
-        RTMCocoDataset(**empty, filter_cfg={'filter_empty_gt': True})
-    # pictures of background are legitimate beside another data set
-    assert len(RTMCocoDataset(**empty)) == 6
+
+
+@pytest.mark.parametrize('filter_cfg', [None, {'filter_empty_gt': False}, {'filter_empty_gt': True}], ids=str)
+def test_training_file_without_a_single_object_is_refused(content, write, filter_cfg):
+    """mmengine ends such a run with "Cannot find valid image after 1000!"."""
+    nothing, too_thin = json.loads(json.dumps([content, content]))
+    nothing['annotations'] = []
+    for annotation in too_thin['annotations']:
+        annotation['bbox'][2] = 0.5
+    for number, broken_content in enumerate([nothing, too_thin]):
+        settings = write(broken_content, f'{number}.json')
+        with pytest.raises(ValueError, match=rf"{number}.json: no object to train on in 6 images.*\('square', 'bar'"):
+            RTMCocoDataset(**settings, filter_cfg=filter_cfg)
+        assert len(RTMCocoDataset(**settings, filter_cfg=filter_cfg, test_mode=True)) == 6
+    # objects of other classes don't count
+    one_class = [a for a in content['annotations'] if a['category_id'] == 7]
+    settings = write({**content, 'annotations': one_class})
+    with pytest.raises(ValueError, match=r"no object to train on.*\('bar',\)"):
+        RTMCocoDataset(**settings, metainfo={'classes': ('bar',)}, filter_cfg=filter_cfg)
+
+
+@pytest.mark.parametrize('missing', [{}, {'area': None, 'iscrowd': None, 'id': None}], ids=['absent', 'null'])
+def test_what_a_file_made_by_hand_lacks_is_filled_in(content, write, missing):
+    expected = RTMCocoDataset(**write(content))
+    for annotation in content['annotations']:
+        for key in ('area', 'iscrowd', 'id'):
+            del annotation[key]
+        annotation.update(missing)
+    settings = write(content, 'lean.json')
+    dataset = RTMCocoDataset(**settings)
+    assert [dataset.get_data_info(i) for i in range(6)] == [expected.get_data_info(i) for i in range(6)]
+    filled = read_coco_file(f'{settings["data_root"]}/lean.json')['annotations']
+    assert [a['id'] for a in filled] == list(range(1, 13))
+    assert all(a['area'] == a['bbox'][2] * a['bbox'][3] and a['iscrowd'] == 0 for a in filled)
+
+
+def test_what_a_file_says_itself_stays(content, write):
+    content['annotations'][0].update(id=77, area=5.5, iscrowd=1)
+    settings = write(content)
+    assert read_coco_file(f'{settings["data_root"]}/ann.json')['annotations'] == content['annotations']
 
 
 def test_filter_and_test_mode_as_in_mmdet(content, write):

@@ -98,5 +98,44 @@ def test_class_that_the_file_does_not_have(content, write):
         metric.compute_metrics([({}, {'labels': np.zeros(0, int)})])
 
 
+@pytest.mark.parametrize('drop', [('iscrowd',), ('area',), ('id',), ('iscrowd', 'area', 'id')], ids=str)
+def test_file_made_by_hand(content, write, drop):
+    """pycocotools asks for these keys, one of them only when the first validation comes."""
+    dataset, metric = build(content, write, None)
+    expected = evaluate(metric, dataset, wrong_class='bar')
+    for annotation in content['annotations']:
+        for key in drop:
+            del annotation[key]
+    dataset, metric = build(content, write, None)
+    assert evaluate(metric, dataset, wrong_class='bar') == expected
+
+
+def test_ids_from_zero_on(content, write):
+    """pycocotools takes object 0 for no object, so its box would count as a false one."""
+    for number, annotation in enumerate(content['annotations']):
+        annotation['id'] = number
+    dataset, metric = build(content, write, None)
+    assert evaluate(metric, dataset)['coco/bbox_mAP'] == pytest.approx(1.0)
+    content['categories'] = sorted(content['categories'], key=lambda c: c['id'])  # mmdet's needs this order
+    dataset, theirs = build(content, write, None, CocoMetric)
+    assert evaluate(theirs, dataset)['coco/bbox_mAP'] < 0.99
+
+
+def test_broken_file_is_refused_before_the_run(content, write):
+    content['annotations'][4]['bbox'] = [None] * 4
+    settings = write(content)
+    with pytest.raises(ValueError, match=r'ann.json: annotations\[4\] with id 21 has bbox=\[None'):
+        RTMCocoMetric(ann_file=f'{settings["data_root"]}/ann.json')
+
+
+def test_test_set_without_annotations_can_be_predicted_on(content, write, tmp_path):
+    del content['annotations']
+    settings = write(content)
+    dataset = RTMCocoDataset(**settings, test_mode=True)
+    metric = RTMCocoMetric(f'{settings["data_root"]}/ann.json', format_only=True, outfile_prefix=str(tmp_path / 'out'))
+    evaluate(metric, dataset)
+    assert (tmp_path / 'out.bbox.json').exists()
+
+
 def test_is_registered():
     assert isinstance(METRICS.build({'type': 'RTMCocoMetric'}), RTMCocoMetric)

@@ -128,6 +128,13 @@ def test_real_run_uses_it(make_runner):
     assert runner.record.lr == pytest.approx(expected)
 
 
+def test_without_by_epoch_it_steps_by_epoch_over_the_whole_run(make_runner):
+    """mmengine's Runner counts `end` in epochs then, so a default of False would end after 8 iterations."""
+    runner = make_runner(max_epochs=8, loader=dict(batch_size=5), param_scheduler=[dict(type='RTMFlatCosineLR')])
+    runner.train()
+    assert runner.record.lr == pytest.approx([0.01 * flat_cosine(step // 2, 8) for step in range(16)])
+
+
 @pytest.mark.parametrize('ratio', [-0.1, 1.5])
 def test_bad_ratio(ratio):
     optimizer = build_optim_wrapper(nn.Linear(1, 1), dict(optimizer=dict(type='SGD', lr=1.0)))

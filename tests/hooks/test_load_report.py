@@ -2,9 +2,12 @@
 
 import logging
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
+from mmengine.evaluator import Evaluator
+from mmengine.runner import BaseLoop
 from torch import nn
 
 from rtmdet_plugin.hooks import RTMLoadReportHook
@@ -19,10 +22,11 @@ class Net(nn.Module):
         self.cls = nn.Conv2d(width, num_classes, 1)
 
 
-def load(model, checkpoint, caplog):
-    """Run the hook as mmengine does; returns the log."""
-    logger = logging.getLogger('load_report')
-    runner = SimpleNamespace(model=model, logger=logger, cfg=dict(load_from='there.pth'))
+def load(model, checkpoint, caplog, built=('train', 'val'), **kwargs):
+    """Run the hook as mmengine does, in a run that has built these loops; returns the log."""
+    loops = {f'_{name}_loop': Mock(BaseLoop) if name in built else {} for name in ('train', 'val', 'test')}
+    settings = dict(logger=logging.getLogger('load_report'), _load_from='there.pth', _resume=False)
+    runner = SimpleNamespace(model=model, **settings | loops | kwargs)
     with caplog.at_level(logging.INFO, logger='load_report'):
         RTMLoadReportHook().after_load_checkpoint(runner, checkpoint)
     return caplog.text
@@ -65,3 +69,55 @@ def test_checkpoint_of_another_size_stops_the_run(caplog):
 def test_checkpoint_of_something_else_stops_the_run(caplog):
     with pytest.raises(ValueError, match=r"'there.pth'.*0 of the 0.*it holds other; the model conv.weight"):
         load(Net(), dict(state_dict=dict(other=torch.zeros(1))), caplog)
+
+
+@pytest.mark.parametrize('built', [['val'], ['test'], ['val', 'test']], ids=str)
+def test_evaluation_needs_the_whole_model(caplog, built):
+    whole = Net().state_dict()
+    beside = dict(whole, **{'old.weight': torch.zeros(1)})
+    without_counter = {name: value for name, value in beside.items() if not name.endswith('num_batches_tracked')}
+    assert '7 of the 7' in load(Net(), without_counter, caplog, built)
+    with pytest.raises(
+        ValueError, match=r"'there.pth' does not hold all.*\n5 of the 7(.|\n)*checkpoint \(1,\), model \(3,\)"
+    ):
+        load(Net(num_classes=3), Net(num_classes=1).state_dict(), caplog, built)
+    del whole['bn.bias']
+    with pytest.raises(ValueError, match='not in the checkpoint: bn.bias'):
+        load(Net(), whole, caplog, built)
+
+
+def test_only_the_loops_of_the_run_count(caplog):
+    """A user's own `runner.load_checkpoint()`, before anything is built, is as free as training."""
+    for built in ([], ['train'], ['train', 'val', 'test']):
+        assert '5 of the 7' in load(Net(num_classes=3), Net(num_classes=1).state_dict(), caplog, built)
+
+
+@pytest.mark.parametrize('latest', [True, False])
+def test_a_resumed_file_is_named(caplog, tmp_path, latest):
+    (tmp_path / 'last_checkpoint').write_text('epoch_7.pth')
+    other = Net(width=8).state_dict()
+    name = 'epoch_7.pth' if latest else 'mine.pth'
+    with pytest.raises(ValueError, match=f"^resume from '{name}' does not fit"):
+        load(Net(), other, caplog, _resume=True, _load_from=None if latest else name, work_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize('kind', ['train', 'val', 'test'])
+def test_real_runs(make_runner, coco, tmp_path, kind):
+    """With one tensor missing, training goes on, and evaluation stops."""
+    toy = make_runner().model
+    state = toy.state_dict()
+    del state['conv.bias']
+    torch.save(dict(state_dict=state, meta={}), tmp_path / 'part.pth')
+    hooks = dict(load_report=dict(type='RTMLoadReportHook'))
+    val = coco(test_mode=True)
+    loader = dict(batch_size=5, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False), dataset=val)
+    testing = dict(test_dataloader=loader, test_cfg=dict(type='TestLoop'), test_evaluator=Evaluator(metrics=[]))
+    runner = make_runner(
+        max_epochs=1, model=toy, hooks=hooks, val_dataset=val, load_from=str(tmp_path / 'part.pth'), **testing
+    )
+    if kind == 'train':
+        runner.train()
+        assert '5 of the 6 tensors' in runner.log() and 'not in the checkpoint: conv.bias' in runner.log()
+    else:
+        with pytest.raises(ValueError, match='not in the checkpoint: conv.bias'):
+            getattr(runner, kind)()

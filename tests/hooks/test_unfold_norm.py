@@ -1,6 +1,11 @@
 """A folded norm gets statistics; the function stays, also in training."""
 
+import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -82,3 +87,55 @@ def test_fewer_batches_than_asked_for(setup):
 def test_number_of_batches_is_checked():
     with pytest.raises(ValueError, match='num_batches=0'):
         RTMUnfoldNormHook(0)
+
+
+# Each process measures pictures of its own brightness. Run by one process, on the batches of both.
+RANKS = """
+import json, logging, sys
+from types import SimpleNamespace
+import torch
+from mmengine.dist import init_dist
+from rtmdet_plugin.hooks import RTMDistributedDataParallel, RTMUnfoldNormHook
+
+torch.manual_seed(0)
+class Net(torch.nn.Sequential):
+    def data_preprocessor(self, data, training):
+        return data
+
+    def forward(self, inputs, mode):
+        return super().forward(inputs)
+
+model = Net(torch.nn.Conv2d(3, 2, 3), torch.nn.BatchNorm2d(2))
+model[1].bias.data.normal_()
+model[1].running_var.fill_(1 - model[1].eps)
+batches = [dict(inputs=torch.rand(2, 3, 8, 8) * (1 + i % 2)) for i in range(8)]
+rank = 0
+if sys.argv[2] == 'distributed':
+    init_dist('pytorch', backend='gloo')
+    rank = torch.distributed.get_rank()
+    batches = batches[rank::2]
+    model = RTMDistributedDataParallel(model)
+runner = SimpleNamespace(model=model, train_loop=SimpleNamespace(dataloader=batches), logger=logging.getLogger())
+RTMUnfoldNormHook(len(batches)).before_train(runner)
+state = {name.removeprefix('module.'): value.flatten().tolist() for name, value in model.state_dict().items()}
+with open(f'{sys.argv[1]}/{sys.argv[2]}{rank}.json', 'w') as file:
+    json.dump(state, file)
+"""
+
+
+def test_several_processes_write_the_same(tmp_path):
+    (tmp_path / 'ranks.py').write_text(RANKS)
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get('PYTHONPATH')]))
+    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1', PYTHONPATH=path)
+    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
+    for flags, mode in (([], 'alone'), (launcher, 'distributed')):
+        command = [sys.executable, *flags, str(tmp_path / 'ranks.py'), str(tmp_path), mode]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+    alone, first, second = (
+        json.loads((tmp_path / f'{name}.json').read_text()) for name in ('alone0', 'distributed0', 'distributed1')
+    )
+    assert first == second
+    assert first.keys() == alone.keys() and first['1.running_mean'] != [0, 0]
+    for name, value in alone.items():
+        assert first[name] == pytest.approx(value, rel=1e-5), name

@@ -80,6 +80,13 @@ def test_frozen_stages_keep_weights_and_statistics(frozen_stages):
     assert moved == set(model.layers[frozen_stages + 1 :])
 
 
+def test_frozen_stages_need_no_gradient_before_the_first_epoch():
+    """DDP registers parameters before `train` is called, and waits in vain for those that are frozen later."""
+    model = RTMCSPNeXt(frozen_stages=1, **SMALL)
+    frozen = {name.split('.')[0] for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {'stem', 'stage1'}
+
+
 def test_norm_eval_keeps_statistics_but_trains_weights():
     model = RTMCSPNeXt(norm_eval=True, **SMALL).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -167,3 +174,13 @@ def test_the_file_put_at_that_path_is_used(tmp_path, monkeypatch):
 def test_pretrained_path_that_does_not_exist(tmp_path):
     with pytest.raises(RuntimeError, match='check the path .*missing.pth'):
         pretrained(tmp_path / 'missing.pth', **SMALL).init_weights()
+
+
+def test_pretrained_file_that_is_no_checkpoint(tmp_path):
+    """A proxy's error page, saved under the checkpoint's name."""
+    (tmp_path / 'cspnext.pth').write_text('<html>403</html>')
+    with pytest.raises(RuntimeError) as caught:
+        pretrained(tmp_path / 'cspnext.pth', **SMALL).init_weights()
+    message = str(caught.value)
+    assert '\n' not in message
+    assert 'cspnext.pth' in message and 'model.backbone.init_cfg=None' in message

@@ -139,6 +139,36 @@ def test_priors_beyond_the_padded_image_take_no_part():
     assert 0.15 < (half['loss_cls'] / whole['loss_cls']).item() < 0.35
 
 
+@pytest.mark.parametrize(
+    ('objects', 'message'),
+    [
+        (gt([[4, 4, 40, float('nan')]]), r'street\.jpg: boxes must be finite, got \[4\.0, 4\.0, 40\.0, nan\]'),
+        (
+            gt([[4, 4, 40, 40]], torch.tensor([3])),
+            r'street\.jpg: labels must lie in 0\.\.2 \(num_classes=3\), got \[3\]',
+        ),
+        (gt([[4, 4, 40, 40]], torch.tensor([-1])), r'got \[-1\]'),
+        (InstanceData(bboxes=torch.empty(1, 4, device='meta'), labels=torch.zeros(1)), 'boxes are on meta, .* on cpu'),
+    ],
+)
+def test_ground_truth_that_would_be_assigned_wrong_is_refused(objects, message):
+    metas = [meta(), dict(meta(), img_path='street.jpg')]
+    with pytest.raises(ValueError, match=message):
+        losses_and_gradients(build(), [gt([[4, 4, 40, 40]]), objects], metas)
+
+
+@pytest.mark.parametrize('dense', [False, True])
+def test_predictions_that_are_nan_arrive_as_nan(monkeypatch, dense):
+    """For the run to notice; a loss of 0 would go on training."""
+    if dense:
+        monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    head = build(exp_on_reg=True)
+    objects, metas = [gt([[4, 4, 40, 40]])], [meta()]
+    logits, distances = head(feature_maps(1))
+    assert head.loss_by_feat([x * float('nan') for x in logits], distances, objects, metas)['loss_cls'].isnan()
+    assert head.loss_by_feat(logits, [x * float('nan') for x in distances], objects, metas)['loss_bbox'].isnan()
+
+
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_autocast_gives_finite_losses_near_the_float32_ones(dtype):
     head = build(exp_on_reg=True)
@@ -167,9 +197,17 @@ def test_crowded_images_with_duplicates():
     assert all(g.isfinite().all() for g in gradients)
 
 
-@pytest.mark.parametrize('assigner', ['RTMSimOTAAssigner', 'DynamicSoftLabelAssigner'])
+ASSIGNERS = [
+    dict(type='RTMSimOTAAssigner'),
+    dict(type='RTMTaskAlignedAssigner'),
+    dict(type='RTMATSSAssigner', topk=9),
+    dict(type='DynamicSoftLabelAssigner'),
+]
+
+
+@pytest.mark.parametrize('assigner', ASSIGNERS, ids=lambda cfg: cfg['type'])
 def test_other_assigners_serve_in_the_same_head(assigner):
-    head = build(train_cfg=dict(assigner=dict(type=assigner)))
+    head = build(train_cfg=dict(assigner=assigner), exp_on_reg=True)
     losses, _ = losses_and_gradients(head, [gt([[4, 4, 40, 40]]), gt([[10, 10, 60, 60]])], [meta()] * 2)
     assert all(v.isfinite() and v > 0 for v in losses.values())
 

@@ -228,6 +228,17 @@ def test_the_partner_is_another_image(random_results, random_pop):
     assert {1, 2, 3} <= drawn
 
 
+def test_the_picture_itself_is_no_partner_in_a_later_epoch(random_results):
+    transform = RTMCachedMixUp(img_scale=(61, 47), ratio_range=(1, 1))
+    for step in range(100):
+        results = random_results(step % 3, num_boxes=1)
+        results['gt_bboxes_labels'][:] = step % 3
+        mixed = transform(results)
+        if step:
+            own, partner = mixed['gt_bboxes_labels'].tolist()
+            assert own == step % 3 != partner
+
+
 def test_partner_with_boxes_is_looked_for_at_most_max_iters_times(random_results):
     """As in mmdet: images without objects are no partners, and without a partner a sample passes as it is."""
     transform = RTMCachedMixUp(img_scale=(64, 64), max_cached_images=30, max_iters=4, rng=random.Random(0))
@@ -241,14 +252,14 @@ def test_partner_with_boxes_is_looked_for_at_most_max_iters_times(random_results
         patient.prob = 0.0
         patient(random_results(i, num_boxes=3 if i == 7 else 0))
     patient.prob = 1.0
-    assert patient.draw(20, (47, 61)).partner == 7
+    assert patient.draw(range(20), (47, 61)).partner == 7
 
 
 def test_draws_cover_the_range(random_results):
     transform = RTMCachedMixUp(img_scale=(100, 80), ratio_range=(0.5, 1.5), flip_ratio=0.25, rng=random.Random(0))
     for i in range(3):
         transform.cache.add(Sample.from_results(random_results(i)), transform.rng)
-    draws = [transform.draw(3, (60, 90)) for _ in range(3000)]
+    draws = [transform.draw(range(3), (60, 90)) for _ in range(3000)]
     ratios = np.array([d.ratio for d in draws])
     assert 0.5 <= ratios.min() < 0.51 and 1.49 < ratios.max() <= 1.5
     assert 0.2 < np.mean([d.flip for d in draws]) < 0.3, 'flip_ratio is the probability of a flip'

@@ -203,15 +203,37 @@ def test_partners_are_three_different_others(random_results, random_pop):
     assert {1, 2, 3} <= drawn
 
 
+@pytest.mark.parametrize('random_pop', [True, False])
+def test_the_picture_itself_is_no_partner_in_a_later_epoch(random_results, random_pop):
+    """Four pictures and a cache of 40: each picture is in the cache many times."""
+    transform = RTMCachedMosaic(img_scale=(32, 32), center_ratio_range=(1, 1), random_pop=random_pop)
+    drawn = set()
+    for step in range(200):
+        results = random_results(step % 4, 32, 32, num_boxes=1)
+        results['gt_bboxes_labels'][:] = step % 4
+        mixed = transform(results)
+        if step:
+            own, *partners = mixed['gt_bboxes_labels'].tolist()
+            assert own == step % 4 and len(partners) == 3 and own not in partners
+            drawn.update(partners)
+    assert drawn == {0, 1, 2, 3}
+
+
+def test_one_picture_alone_is_its_own_partner(random_results):
+    transform = RTMCachedMosaic(img_scale=(32, 32), center_ratio_range=(1, 1))
+    assert transform(random_results(0)) is None
+    assert len(transform(random_results(0, num_boxes=1))['gt_bboxes']) > 1
+
+
 def test_draws_cover_the_range(random_results):
     transform = RTMCachedMosaic(img_scale=(100, 50), center_ratio_range=(0.5, 1.5), rng=random.Random(0))
-    draws = [transform.draw(12) for _ in range(2000)]
+    draws = [transform.draw(range(12)) for _ in range(2000)]
     xs, ys = np.array([d.center for d in draws]).T
     assert (xs.min(), xs.max()) == (50, 149) and (ys.min(), ys.max()) == (25, 74)
     assert {p for d in draws for p in d.partners} == set(range(12))
     assert all(len(set(d.partners)) == 3 for d in draws)
     assert abs(np.corrcoef(xs, ys)[0, 1]) < 0.1
-    assert {transform.draw(1).partners for _ in range(9)} == {(0, 0, 0)}
+    assert {transform.draw(range(1)).partners for _ in range(9)} == {(0, 0, 0)}
 
 
 def test_default_draws_follow_pythons_seed(random_results):

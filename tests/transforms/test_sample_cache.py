@@ -78,6 +78,23 @@ def test_is_bounded_in_bytes(random_results, masks):
     assert labels_of(cache) == [7] and cache.nbytes > cache.max_bytes
 
 
+def test_partners_show_other_pictures_where_there_are_some(random_results):
+    cache, rng = SampleCache(5), random.Random(0)
+
+    def partners_of(*ids):
+        for img_id in ids:
+            sample = Sample.from_results(random_results(0) | {'img_id': img_id})
+            others = cache.add(sample, rng)
+        return cache.partners(sample, others)
+
+    assert partners_of(7) == []
+    assert partners_of(7) == [0]
+    assert partners_of(8, 7) == [2]
+    assert partners_of('7') == [0, 1, 2, 3]
+    assert SampleCache(5).partners(Sample.from_results(random_results(0)), 0) == []
+    assert partners_of(None) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize('masks', ['bitmap', 'polygon'])
 def test_the_caller_can_not_change_a_cached_sample(random_results, masks):
     results, untouched = random_results(1, masks=masks), random_results(1, masks=masks)

@@ -1,0 +1,161 @@
+"""Assignment and loss, ours beside mmdet's and mmyolo's: time and peak memory against the number of objects.
+
+    python benchmarks/loss.py
+
+RTMDet-tiny's head at 640 px, 80 classes; from the head's maps to the gradients on them. mmyolo (GPL) is only a
+reference: it takes part where it is installed (`pip install --no-deps mmyolo==0.6.0 prettytable`). Writes
+benchmarks/results/loss_<device>.json and a plot beside it. The references are left out where they would take minutes or
+all of the memory ('not measured').
+"""
+
+import matplotlib
+import torch
+from harness import RESULTS, alternate, device_name, peak_memory, write
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+import rtmdet_plugin  # noqa: F401  registers the head
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+SIZE, NUM_CLASSES, STRIDES = 640, 80, (8, 16, 32)
+BATCHES = (1, 4, 16)
+OBJECTS = (0, 1, 10, 50, 100, 300, 1000)
+# The most objects that a reference is given, in an image and in a batch: mmdet would take 17 GB for one image of 1,000,
+# and takes a minute for a batch of 1,200 on two CPU cores.
+LIMITS = {'mmdet': (300, 1200), 'mmyolo': (1000, 4800), 'ours': (10**9, 10**9)}
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+
+COMMON = dict(
+    num_classes=NUM_CLASSES,
+    in_channels=96,
+    feat_channels=96,
+    anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=list(STRIDES)),
+    bbox_coder=dict(type='DistancePointBBoxCoder'),
+)
+MMDET_LOSSES = dict(
+    loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
+    loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
+)
+
+
+def heads() -> dict[str, torch.nn.Module]:
+    """The heads to compare; mmyolo's where it is installed."""
+    init_default_scope('mmdet')
+    train_cfg = dict(assigner=dict(type='RTMDynamicSoftLabelAssigner'))
+    found = {'ours': MODELS.build(ConfigDict(type='RTMSepBNHead', train_cfg=train_cfg, **COMMON))}
+    train_cfg = dict(assigner=dict(type='DynamicSoftLabelAssigner', topk=13), allowed_border=-1, pos_weight=-1)
+    mmdet = dict(type='RTMDetSepBNHead', with_objectness=False, train_cfg=train_cfg, **COMMON, **MMDET_LOSSES)
+    found['mmdet'] = MODELS.build(ConfigDict(mmdet))
+    try:
+        from rtmdet_plugin.compat.mmyolo import import_mmyolo
+
+        import_mmyolo()
+        from mmyolo.models.dense_heads import RTMDetHead
+        from mmyolo.utils import register_all_modules
+    except ImportError:
+        return found
+    register_all_modules(init_default_scope=False)
+    module = dict(type='RTMDetSepBNHeadModule', num_classes=NUM_CLASSES, in_channels=96, feat_channels=96)
+    assigner = dict(type='BatchDynamicSoftLabelAssigner', num_classes=NUM_CLASSES, topk=13)
+    assigner['iou_calculator'] = dict(type='mmdet.BboxOverlaps2D')
+    losses = {name: {**cfg, 'type': f'mmdet.{cfg["type"]}'} for name, cfg in MMDET_LOSSES.items()}
+    init_default_scope('mmyolo')
+    found['mmyolo'] = RTMDetHead(
+        head_module=ConfigDict(module),
+        prior_generator=dict(type='mmdet.MlvlPointGenerator', offset=0, strides=list(STRIDES)),
+        train_cfg=ConfigDict(assigner=assigner, allowed_border=-1, pos_weight=-1),
+        **losses,
+    )
+    init_default_scope('mmdet')
+    return found
+
+
+def make_batch(batch: int, num_objects: int) -> tuple[list[Tensor], list[Tensor], list[InstanceData], list[dict]]:
+    """Maps as a head gives them, and objects of 20 to 140 px."""
+    generator = torch.Generator().manual_seed(0)
+    sides = [SIZE // stride for stride in STRIDES]
+    logits = [torch.randn(batch, NUM_CLASSES, n, n, generator=generator) - 2 for n in sides]
+    distances = [torch.rand(batch, 4, n, n, generator=generator) * 4 * s for n, s in zip(sides, STRIDES, strict=True)]
+    objects = []
+    for _ in range(batch):
+        corner = torch.rand(num_objects, 2, generator=generator) * (SIZE - 40)
+        sizes = 20 + torch.rand(num_objects, 2, generator=generator) * 120
+        labels = torch.randint(0, NUM_CLASSES, (num_objects,), generator=generator)
+        boxes = torch.cat((corner, (corner + sizes).clamp(max=SIZE)), dim=1)
+        objects.append(InstanceData(bboxes=boxes, labels=labels).to(DEVICE))
+    metas = [dict(img_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE), batch_input_shape=(SIZE, SIZE))] * batch
+    to_leaf = lambda maps: [m.to(DEVICE).requires_grad_() for m in maps]  # noqa: E731
+    return to_leaf(logits), to_leaf(distances), objects, metas
+
+
+def can_take(name: str, batch: int, num_objects: int) -> bool:
+    """Whether a head is measured with so many objects; mmyolo's fails without any."""
+    most_an_image, most_a_batch = LIMITS[name]
+    if name == 'mmyolo' and num_objects == 0:
+        return False
+    return num_objects <= most_an_image and batch * num_objects <= most_a_batch
+
+
+def step(name: str, head: torch.nn.Module, logits, distances, objects, metas) -> float:
+    """Loss and gradients once; returns the loss."""
+    if name == 'mmyolo':  # takes distances in cells and the objects of a batch in one tensor
+        index = torch.cat([torch.full((len(o), 1), float(i), device=DEVICE) for i, o in enumerate(objects)])
+        rows = torch.cat([torch.cat((o.labels[:, None].float(), o.bboxes), dim=1) for o in objects])
+        objects = torch.cat((index, rows), dim=1)
+        distances = [d / s for d, s in zip(distances, STRIDES, strict=True)]
+    losses = head.loss_by_feat(logits, distances, objects, metas)
+    total = sum(sum(value) if isinstance(value, list | tuple) else value for value in losses.values())
+    total.backward()
+    return total
+
+
+def main() -> None:
+    """Measure, print, write, plot."""
+    found = heads()
+    names = ['mmdet', 'mmyolo', 'ours']
+    rows = []
+    for batch in BATCHES:
+        for num_objects in OBJECTS:
+            inputs = make_batch(batch, num_objects)
+            candidates = {
+                name: lambda name=name: step(name, found[name], *inputs)  # noqa: B023
+                for name in names
+                if name in found and can_take(name, batch, num_objects)
+            }
+            seconds = alternate(candidates, repeats=3 if batch * num_objects > 200 else 7)
+            memory = {name: peak_memory(candidate) for name, candidate in candidates.items()}
+            row = dict(batch=batch, objects=num_objects)
+            for name in names:
+                row[f'{name} ms'] = 1e3 * seconds[name] if name in seconds else 'not measured'
+                row[f'{name} MB'] = memory.get(name, 'not measured')
+            row['times faster'] = seconds['mmdet'] / seconds['ours'] if 'mmdet' in seconds else 'not measured'
+            row['times less MB'] = memory['mmdet'] / memory['ours'] if 'mmdet' in memory else 'not measured'
+            rows.append(row)
+            print(row, flush=True)
+    write('loss', rows, list(rows[0]))
+    plot(rows)
+
+
+def plot(rows: list[dict]) -> None:
+    """Growth of time and memory with the number of objects, at batch 4."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    for axis, unit in zip(axes, ('ms', 'MB'), strict=True):
+        for name in ('mmdet', 'mmyolo', 'ours'):
+            points = [(r['objects'], r[f'{name} {unit}']) for r in rows if r['batch'] == 4]
+            points = [(x, y) for x, y in points if x and not isinstance(y, str)]
+            if points:
+                axis.loglog(*zip(*points, strict=True), marker='o', label=name)
+        axis.set(xlabel='objects in an image', ylabel=unit, title=f'loss and gradients, batch 4: {unit}')
+        axis.grid(alpha=0.3, which='both')
+        axis.legend()
+    figure.suptitle(device_name())
+    figure.savefig(RESULTS / f'loss_{DEVICE}.png', dpi=110)
+
+
+if __name__ == '__main__':
+    main()

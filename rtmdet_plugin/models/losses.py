@@ -1,0 +1,127 @@
+"""Quality focal loss and GIoU loss without selections: every prior takes part, weights say how much.
+
+mmdet's own select the positives with ``nonzero`` and ask ``weight.any()``, which makes the host wait for the device in
+every step, and their autograd graph holds six tensors of priors x classes. They serve in the same head; these give the
+same values and gradients.
+
+Sources: quality focal loss, arXiv 2006.04388; GIoU, arXiv 1902.09630.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class RTMQualityFocalLoss(nn.Module):
+    """mmdet's ``QualityFocalLoss`` on logits.
+
+    Args:
+        beta: exponent of the distance between score and target.
+        loss_weight: factor of the loss.
+
+    Raises:
+        ValueError: where ``beta`` isn't positive.
+    """
+
+    def __init__(self, *, beta: float = 2.0, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        if beta <= 0:
+            raise ValueError(f'beta must be positive, got {beta}')
+        self.beta = beta
+        self.loss_weight = loss_weight
+
+    def forward(
+        self, logits: Tensor, target: tuple[Tensor, Tensor], weight: Tensor, avg_factor: float | Tensor
+    ) -> Tensor:
+        """Sum over priors and classes, divided by ``avg_factor``.
+
+        Args:
+            logits: class logits. (M, C)
+            target: label, C for background (M,), and target score in [0, 1] (M,).
+            weight: weight of each prior. (M,)
+            avg_factor: divisor.
+        """
+        return self.loss_weight * quality_focal_loss(logits, *target, weight, self.beta) / avg_factor
+
+
+@MODELS.register_module()
+class RTMGIoULoss(nn.Module):
+    """mmdet's ``GIoULoss``.
+
+    Args:
+        loss_weight: factor of the loss.
+    """
+
+    def __init__(self, *, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, boxes: Tensor, target: Tensor, weight: Tensor, avg_factor: float | Tensor) -> Tensor:
+        """Weighted sum over the boxes, divided by ``avg_factor``.
+
+        Args:
+            boxes: predictions, xyxy. (M, 4)
+            target: xyxy. (M, 4)
+            weight: weight of each box. (M,)
+            avg_factor: divisor.
+        """
+        return self.loss_weight * ((1 - giou(boxes, target)) * weight).sum() / avg_factor
+
+
+def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, weight: Tensor, beta: float) -> Tensor:
+    """Binary cross entropy against the quality at the label and 0 elsewhere, times |target - score|^beta, summed.
+
+    Args:
+        logits: class logits. (M, C)
+        labels: class of each prior, C for background. (M,)
+        quality: target score at the label, in [0, 1]. (M,)
+        weight: weight of each prior. (M,)
+        beta: exponent.
+
+    Returns:
+        Scalar.
+    """
+    num_classes = logits.size(1)
+    own = logits.gather(1, labels.clamp(max=num_classes - 1)[:, None]).squeeze(1)  # (M,)
+    score = own.sigmoid()
+    background = F.softplus(own) * score.pow(beta)
+    foreground = (F.softplus(own) - own * quality) * (quality - score).abs().pow(beta)
+    correction = torch.where(labels < num_classes, foreground - background, 0.0)
+    return _BackgroundLoss.apply(logits, weight, beta) + (correction * weight).sum()
+
+
+class _BackgroundLoss(torch.autograd.Function):
+    """Sum of weight * softplus(logit) * sigmoid(logit)^beta, the loss where every target is 0.
+
+    The derivative is made of what the value is made of, so it is written down in the forward pass: one tensor of the
+    logits' size is kept, not the six of autograd's own graph.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, weight: Tensor, beta: float) -> Tensor:
+        score = logits.sigmoid()
+        softplus = F.softplus(logits)
+        power = score.square() if beta == 2 else score.pow(beta)
+        loss = torch.mv((softplus * power).T, weight).sum()
+        # d/dx softplus = score, d/dx score^beta = beta * score^beta * (1 - score)
+        derivative = softplus.mul_(beta).addcmul_(softplus, score, value=-1).add_(score).mul_(power)
+        ctx.save_for_backward(derivative.mul_(weight[:, None]))
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * grad, None, None
+
+
+def giou(boxes: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
+    """Generalised IoU of pairs of boxes, xyxy. (M, 4), (M, 4) -> (M,) in [-1, 1]"""
+    sides = (torch.minimum(boxes[:, 2:], target[:, 2:]) - torch.maximum(boxes[:, :2], target[:, :2])).clamp(min=0)
+    intersection = sides.prod(dim=1)
+    union = ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (target[:, 2:] - target[:, :2]).prod(1) - intersection).clamp(
+        min=eps
+    )
+    hull = torch.maximum(boxes[:, 2:], target[:, 2:]) - torch.minimum(boxes[:, :2], target[:, :2])
+    enclosing = hull.clamp(min=0).prod(dim=1).clamp(min=eps)
+    return intersection / union - (enclosing - union) / enclosing
