@@ -1,7 +1,9 @@
-"""Random shifts of hue, saturation and value, by look-up tables.
+"""Random shifts of hue, saturation and value in 8 bits: hue by a look-up table, the others by saturating arithmetic.
 
 Same arguments, same distribution and, for the same draws, the same pixels as mmdet's ``YOLOXHSVRandomAug``,
-which takes its way through 16 bits. What differs: images that aren't 8-bit colour are refused.
+which takes its way through 16 bits. What differs: where all three shifts are drawn as 0, the image stays as it is,
+while mmdet's goes through HSV and back, which moves colours by a few levels; images that aren't 8-bit colour are
+refused.
 """
 
 from __future__ import annotations
@@ -30,16 +32,15 @@ def shift_hsv(img: np.ndarray, hue: int, saturation: int, value: int) -> np.ndar
         value: in steps of 1/255.
 
     Returns:
-        BGR, uint8. (H, W, 3), new
+        BGR, uint8. (H, W, 3); ``img`` itself where all shifts are 0
     """
+    if not hue and not saturation and not value:
+        return img
     hsv = cv2.cvtColor(img, cv2.COLOR_BGR2HSV)
-    if hue == 0:
-        # saturating arithmetic is the same as a clipped table, and ten times as fast
-        cv2.add(hsv, (0, saturation, value, 0), dst=hsv)
-    else:
-        levels = np.arange(256)
-        table = np.stack([(levels + hue) % HUES, levels + saturation, levels + value], axis=1)
-        cv2.LUT(hsv, np.clip(table, 0, 255).astype(np.uint8)[None], dst=hsv)
+    cv2.add(hsv, (0, saturation, value, 0), dst=hsv)  # saturates
+    if hue:
+        table = ((np.arange(256) + hue) % HUES).astype(np.uint8)
+        cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), table), hsv, 0)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=hsv)
 
 

@@ -63,33 +63,32 @@ def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], 
     """
     check_alike([part.sample for part in parts])
     shape = crop.size[::-1]
-    placed = [_place(part, crop, shape, clip) for part in parts]
-    if not any(len(sample.boxes) for sample in placed):
+    # Objects first, with a picture of no meaning: a crop without any is not drawn.
+    placed = join(parts[0].sample.img, [_place(part, crop, shape) for part in parts])
+    if clip:
+        clip_boxes(placed.boxes, shape)
+    shown = placed.select(inside(placed.boxes, shape))
+    if len(shown.boxes) == 0:
         return None
     canvas = blank(parts[0].sample.img, *shape, pad_val)
     for part in parts:
         _draw(canvas, part.sample.img, *_pixel_map(part, crop), cv2.INTER_LINEAR)
-    return join(canvas, placed)
+    return replace(shown, img=canvas)
 
 
-def _place(part: Part, crop: Crop, shape: tuple[int, int], clip: bool) -> Sample:
-    """The part's sample with the objects that the crop shows, in its coordinates; the picture is still its own."""
+def _place(part: Part, crop: Crop, shape: tuple[int, int]) -> Sample:
+    """The part's sample with its objects in the crop's coordinates; the picture is still its own."""
     offset = _offset(part, crop)
     scale = part.scale * crop.zoom[0], part.scale * crop.zoom[1]
-    boxes = place_boxes(part.sample.boxes, scale, offset)
-    if clip:
-        clip_boxes(boxes, shape)
-    shown = replace(part.sample, boxes=boxes).select(inside(boxes, shape))
-    if shown.masks is None:
-        return shown
-    if isinstance(shown.masks, PolygonMasks):
-        masks = _place_polygons(shown.masks, scale, offset, shape)
-    else:
-        bitmaps = np.zeros((len(shown.boxes), *shape), np.uint8)
-        for bitmap, mask in zip(bitmaps, shown.masks.masks, strict=True):
+    masks = part.sample.masks
+    if isinstance(masks, PolygonMasks):
+        masks = _place_polygons(masks, scale, offset, shape)
+    elif masks is not None:
+        bitmaps = np.zeros((len(masks), *shape), np.uint8)
+        for bitmap, mask in zip(bitmaps, masks.masks, strict=True):
             _draw(bitmap, mask, *_pixel_map(part, crop), cv2.INTER_NEAREST)
         masks = BitmapMasks(bitmaps, *shape)
-    return replace(shown, masks=masks)
+    return replace(part.sample, boxes=place_boxes(part.sample.boxes, scale, offset), masks=masks)
 
 
 def _place_polygons(
