@@ -55,9 +55,10 @@ class Trainer:
         settings = {key: value for key, value in ema.items() if key not in ('type', 'ema_type', 'priority')}
         self.ema = MODELS.get(ema.ema_type)(self.model, **settings)
         optim_wrapper = dict(cfg.optim_wrapper)
-        if dtype is not None:
-            optim_wrapper.update(type='AmpOptimWrapper', dtype=str(dtype).removeprefix('torch.'))
-            optim_wrapper.update(loss_scale='dynamic') if dtype == torch.float16 else None
+        if dtype == torch.bfloat16:
+            optim_wrapper.update(type='RTMBFloat16OptimWrapper')  # mmengine's refuses CPUs
+        elif dtype is not None:
+            optim_wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
         self.optim_wrapper = build_optim_wrapper(self.model, optim_wrapper)
         if compile:
             self.model = torch.compile(self.model)

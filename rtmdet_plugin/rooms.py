@@ -12,6 +12,7 @@ ROOMS = {
     'METRICS': ('datasets',),
     'HOOKS': ('hooks',),
     'MODEL_WRAPPERS': ('hooks',),
+    'OPTIM_WRAPPERS': ('hooks',),
     'OPTIM_WRAPPER_CONSTRUCTORS': ('hooks',),
     'PARAM_SCHEDULERS': ('hooks',),
 }

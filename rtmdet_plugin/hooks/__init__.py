@@ -1,5 +1,6 @@
 """What happens around the training steps: stages, schedule, averaged weights, checks, several processes."""
 
+from .bfloat16_optim_wrapper import RTMBFloat16OptimWrapper
 from .channels_last import RTMChannelsLastHook
 from .distributed import RTMDistributedDataParallel
 from .ema import RTMExpMomentumEMA
@@ -11,6 +12,7 @@ from .pipeline_switch import RTMPipelineSwitchHook
 from .unfold_norm import RTMUnfoldNormHook
 
 __all__ = [
+    'RTMBFloat16OptimWrapper',
     'RTMChannelsLastHook',
     'RTMDistributedDataParallel',
     'RTMExpMomentumEMA',
