@@ -17,15 +17,14 @@ model = dict(
 
 # Half the side length, everywhere.
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].img_scale = (320, 320)  # RTMCachedMosaic
-train_pipeline[3].scale = (640, 640)  # RandomResize, of the mosaic of twice the side
-train_pipeline[4].crop_size = (320, 320)  # RandomCrop
-train_pipeline[7].size = (320, 320)  # Pad
-train_pipeline[8].img_scale = (320, 320)  # RTMCachedMixUp
+train_pipeline[0].img_scale = (320, 320)  # RTMLoadImageAndAnnotations
+train_pipeline[1].update(img_scale=(320, 320), crop_size=(320, 320))  # RTMCachedMosaicResizeCrop
+train_pipeline[4].size = (320, 320)  # Pad
+train_pipeline[5].img_scale = (320, 320)  # RTMCachedMixUp
 train_pipeline_stage2 = _base_.train_pipeline_stage2
-train_pipeline_stage2[2].scale = (320, 320)  # RandomResize
-train_pipeline_stage2[3].crop_size = (320, 320)  # RandomCrop
-train_pipeline_stage2[6].size = (320, 320)  # Pad
+train_pipeline_stage2[0].img_scale = (640, 640)  # RTMLoadImageAndAnnotations
+train_pipeline_stage2[1].update(scale=(320, 320), crop_size=(320, 320))  # RTMRandomResizeCrop
+train_pipeline_stage2[4].size = (320, 320)  # Pad
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (320, 320)  # Resize
 test_pipeline[2].size = (320, 320)  # Pad

@@ -28,9 +28,9 @@ model = dict(
 
 # A gentler scale jitter for the small sizes, in both stages.
 train_pipeline = _base_.train_pipeline
-train_pipeline[3].ratio_range = (0.5, 2.0)  # RandomResize
+train_pipeline[1].ratio_range = (0.5, 2.0)  # RTMCachedMosaicResizeCrop
 train_pipeline_stage2 = _base_.train_pipeline_stage2
-train_pipeline_stage2[2].ratio_range = (0.5, 2.0)  # RandomResize
+train_pipeline_stage2[1].ratio_range = (0.5, 2.0)  # RTMRandomResizeCrop
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 default_hooks = dict(pipeline_switch=dict(switch_pipeline=train_pipeline_stage2))

@@ -26,7 +26,7 @@ model = dict(
 
 # Milder mixing: half-size caches that drop their oldest sample, and MixUp on every other image.
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].update(max_cached_images=20, random_pop=False)  # RTMCachedMosaic
-train_pipeline[8].update(max_cached_images=10, random_pop=False, prob=0.5)  # RTMCachedMixUp
+train_pipeline[1].update(max_cached_images=20, random_pop=False)  # RTMCachedMosaicResizeCrop
+train_pipeline[5].update(max_cached_images=10, random_pop=False, prob=0.5)  # RTMCachedMixUp
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

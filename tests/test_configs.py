@@ -12,13 +12,15 @@ import mmdet
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.registry import DATASETS, MODELS, TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, DictAction
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+
+from rtmdet_plugin.transforms.composable import composable
 
 ROOT = Path(__file__).parents[1]
 SIZES = ['nano', 'nano_person', 'tiny', 's', 'm', 'l', 'x']
@@ -107,6 +109,17 @@ def test_pipelines_are_what_the_variables_say(path):
             TRANSFORMS.build(transform)
 
 
+@pytest.mark.parametrize('path', ALL)
+def test_both_stages_take_the_fast_path_and_need_no_more_of_the_picture_than_they_load(path):
+    config = Config.fromfile(path)
+    load, mosaic = config.train_pipeline[:2]
+    assert (load.type, mosaic.type) == ('RTMLoadImageAndAnnotations', 'RTMCachedMosaicResizeCrop')
+    assert tuple(load.img_scale) == tuple(mosaic.img_scale)
+    load, crop = config.train_pipeline_stage2[:2]
+    assert (load.type, crop.type) == ('RTMLoadImageAndAnnotations', 'RTMRandomResizeCrop')
+    assert tuple(load.img_scale) == tuple(side * crop.ratio_range[1] for side in crop.scale)
+
+
 # -- against mmdet's own configs ------------------------------------------------------------------
 
 MMDET_NAMES = dict(
@@ -149,7 +162,7 @@ def plain(value):
 
 def plain_pipeline(pipeline: list) -> list:
     """`plain`, with the defaults of the mixing transforms filled in from mmdet's classes."""
-    steps = plain([step.to_dict() for step in pipeline])
+    steps = plain(composable([step.to_dict() for step in pipeline]))
     for step in steps:
         if step['type'] in ('CachedMosaic', 'CachedMixUp'):
             signature = inspect.signature(TRANSFORMS.get(step['type'])).parameters
@@ -222,9 +235,9 @@ def test_trap_lr_belongs_to_batch_256():
 def test_trap_scale_jitter_and_caches(size):
     config = load(size)
     small = size not in ('m', 'l', 'x')
-    assert config.train_pipeline[3].ratio_range == ((0.5, 2.0) if small else (0.1, 2.0))
-    assert config.train_pipeline_stage2[2].ratio_range == ((0.5, 2.0) if small else (0.1, 2.0))
-    mosaic, mixup = config.train_pipeline[2], config.train_pipeline[8]
+    assert config.train_pipeline[1].ratio_range == ((0.5, 2.0) if small else (0.1, 2.0))
+    assert config.train_pipeline_stage2[1].ratio_range == ((0.5, 2.0) if small else (0.1, 2.0))
+    mosaic, mixup = config.train_pipeline[1], config.train_pipeline[5]
     mild = size in ('nano', 'nano_person', 'tiny')
     assert (mosaic.max_cached_images, mosaic.random_pop) == ((20, False) if mild else (40, True))
     expected = (10, False, 0.5) if mild else (20, True, 1.0)
@@ -244,12 +257,8 @@ def test_nano_is_320_px_throughout(size):
         for step in pipeline
     ]
     expected = [
-        dict(img_scale=full),
-        dict(scale=double),  # the mosaic's canvas has twice the side
-        dict(crop_size=full),
-        dict(size=full),
-        dict(img_scale=full),
-        *(dict(scale=full), dict(crop_size=full), dict(size=full)),
+        *(dict(img_scale=full), dict(img_scale=full, crop_size=full), dict(size=full), dict(img_scale=full)),
+        *(dict(img_scale=double), dict(scale=full, crop_size=full), dict(size=full)),  # enlarged to twice the side
         *(dict(scale=full), dict(size=full)),
     ]
     assert [side for side in sides if side] == expected
@@ -321,7 +330,7 @@ def test_max_epochs_alone_moves_everything(pictures, tmp_path, monkeypatch, max_
         assert loop.dataloader.dataset.pipeline is stage1_pipeline
     loop._epoch = stage2
     hook.before_train_epoch(runner)
-    assert 'RTMCachedMosaic' not in repr(loop.dataloader.dataset.pipeline)
+    assert 'RTMCachedM' not in repr(loop.dataloader.dataset.pipeline)
 
 
 def test_ten_lines_for_own_data_train(pictures, tmp_path):
@@ -347,6 +356,19 @@ default_hooks = dict(pipeline_switch=dict(num_last_epochs=1))
     assert 'Stage 2 (epochs 2 to 2): switched 1 dataset(s).' in log
     assert list((tmp_path / 'work').glob('best_coco_bbox_mAP_epoch_*.pth'))
     assert (tmp_path / 'work' / 'epoch_2.pth').exists()
+
+
+def test_the_composable_path_as_the_comment_says(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv('RTMDET_COCO', str(pictures))
+    comment = (ROOT / 'configs' / '_base_' / 'coco_detection.py').read_text().split('\n#\n')[1].splitlines()[:5]
+    lines = '\n'.join(line.removeprefix('# ') for line in comment)
+    (tmp_path / 'slow.py').write_text(f"_base_ = '{ROOT}/configs/rtmdet_nano.py'\n{lines}\n")
+    config = Config.fromfile(tmp_path / 'slow.py')
+    assert not [key for key, value in config.items() if inspect.ismodule(value) or callable(value)]
+    for pipeline in (config.train_dataloader.dataset.pipeline, config.default_hooks.pipeline_switch.switch_pipeline):
+        assert [step.type for step in pipeline[:2]] == ['LoadImageFromFile', 'LoadAnnotations']
+        dataset = DATASETS.build(dict(config.train_dataloader.dataset, pipeline=pipeline))
+        assert dataset[0]['inputs'].shape == (3, 320, 320)
 
 
 def test_wrong_num_classes_names_the_option(pictures, tmp_path, monkeypatch):

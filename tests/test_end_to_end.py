@@ -24,11 +24,10 @@ _base_ = '{configs}/rtmdet_nano.py'
 data_root = '{data_root}/'
 model = dict(bbox_head=dict(num_classes=2))
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].img_scale = ({size}, {size})
-train_pipeline[3].scale = ({size} * 2, {size} * 2)
-train_pipeline[4].crop_size = ({size}, {size})
-train_pipeline[7].size = ({size}, {size})
-train_pipeline[8].img_scale = ({size}, {size})
+train_pipeline[0].img_scale = ({size}, {size})
+train_pipeline[1].update(img_scale=({size}, {size}), crop_size=({size}, {size}))
+train_pipeline[4].size = ({size}, {size})
+train_pipeline[5].img_scale = ({size}, {size})
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = ({size}, {size})
 test_pipeline[2].size = ({size}, {size})

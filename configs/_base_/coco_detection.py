@@ -6,15 +6,29 @@ the annotation file; there is no list of names to keep in step with it.
 
 data_root = '{{$RTMDET_COCO:data/coco/}}'.rstrip('/') + '/'
 
+# Both stages take the fast path, whose steps render only the pixels that survive. The same augmentation as a chain of
+# small steps, into which any mmdet transform fits, for a config of your own:
+#
+# from rtmdet_plugin.transforms.composable import composable
+# train_pipeline = composable(_base_.train_pipeline)
+# train_pipeline_stage2 = composable(_base_.train_pipeline_stage2)
+# train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+# default_hooks = dict(pipeline_switch=dict(switch_pipeline=train_pipeline_stage2))
+
 # Stage 1: mosaic and MixUp, each out of a cache of earlier samples.
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RTMCachedMosaic', img_scale=(640, 640), pad_val=114.0, max_cached_images=40, random_pop=True),
-    dict(type='RandomResize', scale=(1280, 1280), ratio_range=(0.1, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(640, 640)),
-    dict(type='YOLOXHSVRandomAug'),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='RTMLoadImageAndAnnotations', img_scale=(640, 640)),
+    dict(
+        type='RTMCachedMosaicResizeCrop',
+        img_scale=(640, 640),
+        ratio_range=(0.1, 2.0),
+        crop_size=(640, 640),
+        pad_val=114.0,
+        max_cached_images=40,
+        random_pop=True,
+    ),
+    dict(type='RTMYOLOXHSVRandomAug'),
+    dict(type='RTMRandomFlip', prob=0.5),
     dict(type='Pad', size=(640, 640), pad_val=dict(img=(114, 114, 114))),
     dict(
         type='RTMCachedMixUp',
@@ -25,19 +39,17 @@ train_pipeline = [
         random_pop=True,
         prob=1.0,
     ),
-    dict(type='PackDetInputs'),
+    dict(type='RTMPackDetInputs'),
 ]
 
 # Stage 2, the last epochs: large scale jitter alone.
 train_pipeline_stage2 = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomResize', scale=(640, 640), ratio_range=(0.1, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(640, 640)),
-    dict(type='YOLOXHSVRandomAug'),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='RTMLoadImageAndAnnotations', img_scale=(1280, 1280)),  # the largest that the next step makes of it
+    dict(type='RTMRandomResizeCrop', scale=(640, 640), ratio_range=(0.1, 2.0), crop_size=(640, 640)),
+    dict(type='RTMYOLOXHSVRandomAug'),
+    dict(type='RTMRandomFlip', prob=0.5),
     dict(type='Pad', size=(640, 640), pad_val=dict(img=(114, 114, 114))),
-    dict(type='PackDetInputs'),
+    dict(type='RTMPackDetInputs'),
 ]
 
 test_pipeline = [
@@ -53,6 +65,7 @@ train_dataloader = dict(
     num_workers=10,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='rtm_collate'),  # one tensor for the images of a batch
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='RTMCocoDataset',

@@ -18,18 +18,14 @@ model = dict(
 )
 
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].img_scale = (160, 160)  # RTMCachedMosaic
-train_pipeline[3].scale = (320, 320)  # RandomResize, of the mosaic of twice the side
-train_pipeline[3].ratio_range = (0.7, 1.2)
-train_pipeline[4].crop_size = (160, 160)  # RandomCrop
-train_pipeline[7].size = (160, 160)  # Pad
-train_pipeline[8].img_scale = (160, 160)  # RTMCachedMixUp
-train_pipeline[8].prob = 0.15
+train_pipeline[0].img_scale = (160, 160)  # RTMLoadImageAndAnnotations
+train_pipeline[1].update(img_scale=(160, 160), crop_size=(160, 160), ratio_range=(0.7, 1.2))  # the mosaic
+train_pipeline[4].size = (160, 160)  # Pad
+train_pipeline[5].update(img_scale=(160, 160), prob=0.15)  # RTMCachedMixUp
 train_pipeline_stage2 = _base_.train_pipeline_stage2
-train_pipeline_stage2[2].scale = (160, 160)  # RandomResize
-train_pipeline_stage2[2].ratio_range = (0.8, 1.25)
-train_pipeline_stage2[3].crop_size = (160, 160)  # RandomCrop
-train_pipeline_stage2[6].size = (160, 160)  # Pad
+train_pipeline_stage2[0].img_scale = (200, 200)  # RTMLoadImageAndAnnotations
+train_pipeline_stage2[1].update(scale=(160, 160), crop_size=(160, 160), ratio_range=(0.8, 1.25))  # RTMRandomResizeCrop
+train_pipeline_stage2[4].size = (160, 160)  # Pad
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (160, 160)  # Resize
 test_pipeline[2].size = (160, 160)  # Pad

@@ -14,8 +14,8 @@ differs:
 - *No palette of COCO's 80 colours*: there is none unless ``metainfo`` brings one; mmdet's visualizer then
   takes its own.
 - Broken or empty files are refused with the file's name and what is accepted, and so are training files without
-  a single object; classes without objects are told. What only COCO's evaluation asks for (``iscrowd``, ``area``,
-  ids of annotations) may be missing, see :func:`read_coco_file`.
+  a single object; classes without objects, and boxes that can't be learned from, are told. What only COCO's
+  evaluation asks for (``iscrowd``, ``area``, ids of annotations) may be missing, see :func:`read_coco_file`.
 - The file is read once, without pycocotools.
 """
 
@@ -30,7 +30,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from .coco_file import category_ids, read_coco_file
+from .coco_file import category_ids, read_coco_file, unusable_boxes
 
 
 @DATASETS.register_module()
@@ -82,6 +82,7 @@ class RTMCocoDataset(CocoDataset):
         if self.test_mode:
             self._warn_of_order(content['categories'])
         else:
+            self._warn_of_unusable(content)
             self._check_used(data_list)
         return data_list
 
@@ -104,6 +105,16 @@ class RTMCocoDataset(CocoDataset):
         palette, count = self._metainfo.get('palette'), len(self._metainfo['classes'])
         if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) != count:
             raise ValueError(f"metainfo['palette'] has {len(palette)} colours; accepted: {count}, one for each class.")
+
+    def _warn_of_unusable(self, content: dict[str, list[dict]]) -> None:
+        lost = unusable_boxes(content['images'], content['annotations'])
+        if lost:
+            print_log(
+                f'{self.ann_file}: {len(lost)} of {len(content["annotations"])} boxes lie outside their image, are '
+                f'less than a pixel wide or high, or have area 0; they are left out. Ids of annotations: {lost[:20]}.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def _check_used(self, data_list: list[dict]) -> None:
         used = {instance['bbox_label'] for data_info in data_list for instance in data_info['instances']}

@@ -105,6 +105,24 @@ def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, sour
     return {name: found[name] for name in classes}
 
 
+def unusable_boxes(images: Iterable[dict], annotations: Iterable[dict]) -> list[int]:
+    """Ids of the annotations that mmdet's ``CocoDataset`` leaves out because of their boxes.
+
+    These are boxes outside their image, of less than a pixel in width or height, or of area 0.
+    """
+    sizes = {image['id']: (image['width'], image['height']) for image in images}
+    lost = []
+    for annotation in annotations:
+        if annotation['image_id'] not in sizes:
+            continue
+        x, y, width, height = annotation['bbox']
+        image_width, image_height = sizes[annotation['image_id']]
+        shown = min(x + width, image_width) > max(x, 0) and min(y + height, image_height) > max(y, 0)
+        if not shown or width < 1 or height < 1 or annotation['area'] <= 0:
+            lost.append(annotation['id'])
+    return lost
+
+
 def _check_categories(ann_file: str, categories: list[dict]) -> None:
     for category in categories:
         if not isinstance(category['name'], str) or type(category['id']) is not int:

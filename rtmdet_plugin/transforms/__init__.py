@@ -1,7 +1,23 @@
-"""Mixing transforms, registered in mmdet's ``TRANSFORMS``."""
+"""Loading, mixing and packing of training samples, registered in mmdet's ``TRANSFORMS``."""
 
+from .flip import RTMRandomFlip
+from .hsv import RTMYOLOXHSVRandomAug
+from .loading import RTMLoadImageAndAnnotations
 from .mixup import RTMCachedMixUp
 from .mosaic import RTMCachedMosaic
+from .mosaic_resize_crop import RTMCachedMosaicResizeCrop
+from .packing import RTMPackDetInputs
+from .resize_crop import RTMRandomResizeCrop
 from .sample_cache import SampleCache
 
-__all__ = ['RTMCachedMixUp', 'RTMCachedMosaic', 'SampleCache']
+__all__ = [
+    'RTMCachedMixUp',
+    'RTMCachedMosaic',
+    'RTMCachedMosaicResizeCrop',
+    'RTMLoadImageAndAnnotations',
+    'RTMPackDetInputs',
+    'RTMRandomFlip',
+    'RTMRandomResizeCrop',
+    'RTMYOLOXHSVRandomAug',
+    'SampleCache',
+]

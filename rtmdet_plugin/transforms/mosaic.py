@@ -12,6 +12,7 @@ Same arguments and, for the same draws, the same pixels and boxes as mmdet's ``C
 - *Masks have the canvas's (height, width)*, where mmdet's have (width, height), and bitmaps get exactly the
   size that their image has.
 - *Grayscale* images of (H, W) and (H, W, 1), and images so thin that a side would round to nothing, work.
+- *The cache holds images at the scale of the mosaic*, not at that of the file.
 - The draws are a value of their own (:class:`MosaicParams`); :func:`mosaic` is a pure function of them.
 
 Source: mosaic, YOLOv4, arXiv 2004.10934; cached as in RTMDet, arXiv 2212.07784.
@@ -25,10 +26,11 @@ from typing import NamedTuple
 
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.bbox import autocast_box_type
 
+from .boxes import clip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
-from .sample import Sample, blank, check_alike, fit_scale, join, paste, place_masks, resize
+from .render import Part
+from .sample import Sample, blank, check_alike, fit_scale, join, paste, place_masks, resize, shrink_to_fit
 from .sample_cache import RandomSource, SampleCache
 
 
@@ -46,7 +48,7 @@ def mosaic(
     center: tuple[int, int],
     img_scale: tuple[int, int],
     pad_val: float | Sequence[float] = 114.0,
-    clip_boxes: bool = True,
+    clip: bool = True,
 ) -> Sample:
     """Lay four images around a point of a canvas of twice ``img_scale``.
 
@@ -55,37 +57,41 @@ def mosaic(
         center: (x, y) where their corners meet.
         img_scale: (width, height) that each image is made to fit, with its proportions kept.
         pad_val: colour where no image is.
-        clip_boxes: cut boxes at the border of the canvas.
+        clip: cut boxes at the border of the canvas.
 
     Returns:
         The canvas, (2 * height, 2 * width[, C]), and the objects that lie on it at least in part, image by
         image.
     """
     check_alike(samples)
-    width, height = img_scale
-    shape = (2 * height, 2 * width)
+    shape = (2 * img_scale[1], 2 * img_scale[0])
     canvas = blank(samples[0].img, *shape, pad_val)
-    parts = []
-    for cell, sample in enumerate(samples):
-        scale = fit_scale(sample.img, width, height)
-        source_height, source_width = sample.img.shape[:2]
-        img = resize(sample.img, int(source_width * scale), int(source_height * scale))
-        x = center[0] if cell in (1, 3) else center[0] - img.shape[1]
-        y = center[1] if cell in (2, 3) else center[1] - img.shape[0]
-        paste(canvas, img, x, y)
-
-        boxes = sample.boxes.clone()
-        boxes.rescale_([scale, scale])
-        boxes.translate_([x, y])
+    moved = []
+    for sample, position, size, scale in mosaic_parts(samples, center, img_scale):
+        img = resize(sample.img, *size)
+        paste(canvas, img, *position)
+        boxes = place_boxes(sample.boxes, (scale, scale), position)
         masks = sample.masks
         if masks is not None:
-            masks = place_masks(masks, img.shape[:2], scale, (x, y), shape)
-        parts.append(Sample(img, boxes, sample.labels, sample.ignore_flags, masks))
+            masks = place_masks(masks, size[::-1], scale, position, shape)
+        moved.append(Sample(img, boxes, sample.labels, sample.ignore_flags, masks))
 
-    mixed = join(canvas, parts)
-    if clip_boxes:
-        mixed.boxes.clip_(shape)
-    return mixed.select(mixed.boxes.is_inside(shape).numpy())
+    mixed = join(canvas, moved)
+    if clip:
+        clip_boxes(mixed.boxes, shape)
+    return mixed.select(inside(mixed.boxes, shape))
+
+
+def mosaic_parts(samples: Sequence[Sample], center: tuple[int, int], img_scale: tuple[int, int]) -> list[Part]:
+    """Where four images lie on the canvas; the arguments are those of :func:`mosaic`."""
+    parts = []
+    for cell, sample in enumerate(samples):
+        scale = fit_scale(sample.img, *img_scale)
+        width, height = (max(int(side * scale), 1) for side in sample.img.shape[1::-1])
+        x = center[0] if cell in (1, 3) else center[0] - width
+        y = center[1] if cell in (2, 3) else center[1] - height
+        parts.append(Part(sample, (x, y), (width, height), scale))
+    return parts
 
 
 @TRANSFORMS.register_module()
@@ -142,7 +148,6 @@ class RTMCachedMosaic(BaseTransform):
         x, y = (int(self.rng.uniform(*self.center_ratio_range) * side) for side in self.img_scale)
         return MosaicParams(tuple(partners), (x, y))
 
-    @autocast_box_type()
     def transform(self, results: dict) -> dict | None:
         """Cache the sample, and mix it.
 
@@ -150,7 +155,7 @@ class RTMCachedMosaic(BaseTransform):
             The mixed sample; ``None`` where the cache holds no other sample yet, so that the dataset draws
             again.
         """
-        sample = Sample.from_results(results)
+        sample = shrink_to_fit(Sample.from_results(results), *self.img_scale)
         others = self.cache.add(sample, self.rng)
         if self.rng.random() >= self.prob:
             return results

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import mmcv
 import numpy as np
-from mmdet.structures.bbox import BaseBoxes
+import torch
+from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 Masks = BitmapMasks | PolygonMasks
@@ -18,11 +19,11 @@ UNMIXABLE_KEYS = ('gt_seg_map', 'gt_keypoints', 'proposals')
 
 @dataclass(frozen=True)
 class Sample:
-    """An image with its objects.
+    """An image with its objects, in plain arrays.
 
     Attributes:
         img: pixels. (H, W, C) or (H, W)
-        boxes: N boxes in pixels of ``img``.
+        boxes: xyxy in pixels of ``img``, float32. (N, 4)
         labels: class of each box. (N,)
         ignore_flags: True where a box marks a region to ignore, such as a crowd. (N,)
         masks: N masks of (H, W), or None where the pipeline loads none.
@@ -30,7 +31,7 @@ class Sample:
     """
 
     img: np.ndarray
-    boxes: BaseBoxes
+    boxes: np.ndarray
     labels: np.ndarray
     ignore_flags: np.ndarray
     masks: Masks | None = None
@@ -41,7 +42,8 @@ class Sample:
         """Read the sample out of a pipeline's dict; arrays are shared, not copied.
 
         Raises:
-            ValueError: where a key is missing, or an annotation is there that can't be mixed.
+            ValueError: where a key is missing, an annotation is there that can't be mixed, or the boxes aren't
+                horizontal ones.
         """
         needed = ('img', 'gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags')
         if missing := [key for key in needed if key not in results]:
@@ -54,9 +56,17 @@ class Sample:
                 f'The sample holds {unmixable}, which mixing can not keep in step with the image; '
                 'accepted are boxes, labels, ignore flags and gt_masks.'
             )
+        boxes = results['gt_bboxes']
+        if isinstance(boxes, HorizontalBoxes):
+            boxes = boxes.tensor.numpy()
+        elif not isinstance(boxes, np.ndarray) or boxes.shape[1:] != (4,):
+            raise ValueError(
+                f'gt_bboxes is {type(boxes).__name__} of shape {tuple(boxes.shape)}; accepted: HorizontalBoxes, or an '
+                'array (N, 4) of xyxy.'
+            )
         return cls(
             img=results['img'],
-            boxes=results['gt_bboxes'],
+            boxes=np.asarray(boxes, dtype=np.float32),
             labels=results['gt_bboxes_labels'],
             ignore_flags=results['gt_ignore_flags'],
             masks=results.get('gt_masks'),
@@ -64,10 +74,14 @@ class Sample:
         )
 
     def write_to(self, results: dict) -> dict:
-        """Put the sample into a pipeline's dict, and return that dict; its other keys stay."""
+        """Put the sample into a pipeline's dict, and return that dict; its other keys stay.
+
+        Boxes go in as the kind that is there: an array, or mmdet's ``HorizontalBoxes``.
+        """
+        boxed = isinstance(results.get('gt_bboxes'), BaseBoxes)
         results['img'] = self.img
         results['img_shape'] = self.img.shape[:2]
-        results['gt_bboxes'] = self.boxes
+        results['gt_bboxes'] = HorizontalBoxes(torch.from_numpy(self.boxes)) if boxed else self.boxes
         results['gt_bboxes_labels'] = self.labels
         results['gt_ignore_flags'] = self.ignore_flags
         if self.masks is not None:
@@ -75,15 +89,25 @@ class Sample:
         return results
 
     def snapshot(self) -> Sample:
-        """An own copy whose arrays refuse to be written to (boxes are tensors, which have no such lock)."""
+        """An own copy whose arrays refuse to be written to."""
         return Sample(
             img=_locked(self.img),
-            boxes=self.boxes.clone(),
+            boxes=_locked(self.boxes),
             labels=_locked(self.labels),
             ignore_flags=_locked(self.ignore_flags),
             masks=_locked_masks(self.masks),
             img_id=self.img_id,
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the arrays take, in bytes."""
+        arrays = [self.img, self.boxes, self.labels, self.ignore_flags]
+        if isinstance(self.masks, BitmapMasks):
+            arrays.append(self.masks.masks)
+        elif self.masks is not None:
+            arrays.extend(polygon for polygons in self.masks.masks for polygon in polygons)
+        return sum(array.nbytes for array in arrays)
 
     def select(self, keep: np.ndarray) -> Sample:
         """The same image with the objects where ``keep`` (N,) is True."""
@@ -101,7 +125,7 @@ def join(img: np.ndarray, parts: Sequence[Sample]) -> Sample:
     masks = [part.masks for part in parts]
     return Sample(
         img=img,
-        boxes=parts[0].boxes.cat([part.boxes for part in parts], 0),
+        boxes=np.concatenate([part.boxes for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         ignore_flags=np.concatenate([part.ignore_flags for part in parts]),
         masks=None if masks[0] is None else masks[0].cat(masks),
@@ -149,6 +173,19 @@ def resize(img: np.ndarray, width: int, height: int) -> np.ndarray:
     if (height, width) == img.shape[:2]:
         return img
     return mmcv.imresize(img, (width, height)).reshape(height, width, *img.shape[2:])
+
+
+def shrink_to_fit(sample: Sample, width: int, height: int) -> Sample:
+    """``sample`` brought to width x height, its proportions kept; itself where it fits in already."""
+    scale = fit_scale(sample.img, width, height)
+    if scale >= 1:
+        return sample
+    # the small term keeps 640 / w * w from becoming 639
+    size = tuple(max(int(side * scale + 1e-6), 1) for side in sample.img.shape[:2])
+    masks = sample.masks
+    if masks is not None:
+        masks = place_masks(masks, size, scale, (0, 0), size)
+    return replace(sample, img=resize(sample.img, *size[::-1]), boxes=sample.boxes * np.float32(scale), masks=masks)
 
 
 def paste(canvas: np.ndarray, patch: np.ndarray, x: int, y: int) -> None:

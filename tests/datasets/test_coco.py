@@ -363,3 +363,17 @@ def test_blood_cells(data_root):
         assert dataset.metainfo == {'classes': ('RBC', 'WBC', 'Platelets')}
         assert Path(dataset.get_data_info(0)['img_path']).is_file()
         assert_same_as_mmdet(settings, metainfo=dataset.metainfo)
+
+
+def test_boxes_that_can_not_be_learned_from_are_told(content, write, warnings_of):
+    width = content['images'][0]['width']
+    broken = [[width + 5, 2, 10, 10], [5, 5, 0, 10], [5, 5, 10, 0.5], [-20, 5, 15, 15]]
+    for annotation, bbox in zip(content['annotations'], broken, strict=False):
+        annotation['bbox'] = bbox
+    settings = write(content)
+    ids = [annotation['id'] for annotation in content['annotations'][:4]]
+    told = [message for message in warnings_of(**settings) if 'left out' in message]
+    assert len(told) == 1 and f'4 of {len(content["annotations"])} boxes' in told[0] and str(ids) in told[0]
+    dataset = RTMCocoDataset(**settings, filter_cfg={'filter_empty_gt': False})
+    kept = sum(len(dataset.get_data_info(i)['instances']) for i in range(len(dataset)))
+    assert kept == len(content['annotations']) - 4, 'the warning and mmdet disagree'

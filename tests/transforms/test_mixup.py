@@ -52,7 +52,7 @@ def mmdet_mixup(monkeypatch, results, partner, params, **settings):
 
 def our_mixup(results, partner, params, img_scale, pad_val=114.0, bbox_clip_border=True):
     samples = [Sample.from_results(copy.deepcopy(r)) for r in (results, partner)]
-    return mixup(*samples, params, img_scale, pad_val, bbox_clip_border).write_to({})
+    return mixup(*samples, params, img_scale, pad_val, bbox_clip_border).write_to(copy.deepcopy(results))
 
 
 def params_for(results, img_scale, ratio, flip, where=0.6):

@@ -43,7 +43,7 @@ def mmdet_mosaic(monkeypatch, results, partners, center, **settings):
 
 def our_mosaic(results, partners, center, img_scale, pad_val=114.0, bbox_clip_border=True):
     samples = [Sample.from_results(copy.deepcopy(r)) for r in (results, *partners)]
-    return mosaic(samples, center, img_scale, pad_val, bbox_clip_border).write_to({})
+    return mosaic(samples, center, img_scale, pad_val, bbox_clip_border).write_to(copy.deepcopy(results))
 
 
 def assert_same(ours, theirs):

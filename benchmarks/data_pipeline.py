@@ -1,0 +1,279 @@
+"""The training data path beside mmdet's: time by step, images a second, memory of a worker, first batch.
+
+    python benchmarks/data_pipeline.py            # about four minutes on two cores
+    python benchmarks/data_pipeline.py --quick    # a tenth of it, to see that it runs
+
+Pictures are the 50 of coco_tiny's train2017 in RTMDET_DATA; for memory, generated ones. Both sides run in turn, in
+the same process, on one thread; figures are medians over rounds. Writes results/data_pipeline.json and .md beside
+this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import cv2
+import mmdet
+import numpy as np
+import torch
+from mmdet.registry import DATASETS, TRANSFORMS
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, set_random_seed
+
+import rtmdet_plugin  # noqa: F401  registers
+
+HERE = Path(__file__).parent
+OURS = HERE.parent / 'configs' / 'rtmdet_s.py'
+MMDETS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet' / 'rtmdet_s_8xb32-300e_coco.py'
+SIDES = {'mmdet': MMDETS, 'ours': OURS}
+STAGES = {'stage 1': 'train_pipeline', 'stage 2': 'train_pipeline_stage2'}
+WARM_UP = 60
+"""Samples until both caches are full."""
+
+
+def pipeline_of(side: str, stage: str) -> list[dict]:
+    return Config.fromfile(SIDES[side])[STAGES[stage]]
+
+
+def dataset_config(root: Path, pipeline: list[dict]) -> dict:
+    return dict(
+        type='RTMCocoDataset',
+        data_root=str(root),
+        ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017/'),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=pipeline,
+    )
+
+
+class Pipeline:
+    """A pipeline that is timed step by step."""
+
+    def __init__(self, config: list[dict], infos: list[dict]) -> None:
+        self.steps = [TRANSFORMS.build(step) for step in config]
+        self.infos = infos
+        self.place = 0
+
+    def run(self, images: int) -> tuple[float, dict[str, float]]:
+        """Milliseconds an image, in all and by step; what a rejected sample took counts with the others."""
+        spent, made = defaultdict(float), 0
+        start = time.perf_counter()
+        while made < images:
+            results = dict(self.infos[self.place % len(self.infos)])
+            self.place += 1
+            for step in self.steps:
+                begin = time.perf_counter()
+                results = step(results)
+                spent[type(step).__name__] += time.perf_counter() - begin
+                if results is None:
+                    break
+            else:
+                made += 1
+        total = time.perf_counter() - start
+        return 1e3 * total / images, {name: 1e3 * value / images for name, value in spent.items()}
+
+
+def floor_ms(infos: list[dict]) -> float:
+    """Read and decode a picture, and pass once over an output of 640x640: what no pipeline can do without."""
+    start = time.perf_counter()
+    for info in infos:
+        img = cv2.imdecode(np.fromfile(info['img_path'], np.uint8), cv2.IMREAD_COLOR)
+        out = cv2.resize(img, (640, 640), interpolation=cv2.INTER_LINEAR)
+        planes = np.empty((3, 640, 640), np.uint8)
+        cv2.split(out, list(planes))
+    return 1e3 * (time.perf_counter() - start) / len(infos)
+
+
+def time_steps(root: Path, rounds: int, images: int) -> dict:
+    infos = DATASETS.build(dataset_config(root, []))
+    infos = [infos.get_data_info(i) for i in range(len(infos))]
+    result = {}
+    for stage in STAGES:
+        pipelines = {side: Pipeline(pipeline_of(side, stage), infos) for side in SIDES}
+        for pipeline in pipelines.values():
+            pipeline.run(WARM_UP)
+        runs, floors = defaultdict(list), []
+        for _ in range(rounds):
+            for side, pipeline in pipelines.items():
+                runs[side].append(pipeline.run(images))
+            floors.append(floor_ms(infos))
+        ratios = [theirs[0] / ours[0] for theirs, ours in zip(runs['mmdet'], runs['ours'], strict=True)]
+        result[stage] = dict(
+            ratio=median(ratios),
+            ratio_range=[min(ratios), max(ratios)],
+            floor_ms=median(floors),
+            **{
+                side: dict(
+                    ms=median(total for total, _ in side_runs),
+                    steps={name: median(steps[name] for _, steps in side_runs) for name in side_runs[0][1]},
+                )
+                for side, side_runs in runs.items()
+            },
+        )
+    return result
+
+
+def time_loader(root: Path, workers: int, rounds: int, batches: int) -> dict:
+    """Images a second and seconds to the first batch, stage 1, batches of 16."""
+    rates, firsts = defaultdict(list), defaultdict(list)
+    for _ in range(rounds):
+        for side, path in SIDES.items():
+            loader_config = dict(
+                batch_size=16,
+                num_workers=workers,
+                persistent_workers=True,
+                collate_fn=Config.fromfile(path).train_dataloader.get('collate_fn', dict(type='pseudo_collate')),
+                sampler=dict(type='InfiniteSampler'),
+                dataset=dataset_config(root, pipeline_of(side, 'stage 1')),
+            )
+            loader = Runner.build_dataloader(loader_config, seed=0)
+            start = time.perf_counter()
+            batch_source = iter(loader)
+            next(batch_source)
+            firsts[side].append(time.perf_counter() - start)
+            for _ in range(WARM_UP * workers // 16):
+                next(batch_source)
+            start = time.perf_counter()
+            for _ in range(batches):
+                next(batch_source)
+            rates[side].append(16 * batches / (time.perf_counter() - start))
+            batch_source._shutdown_workers()
+    ratios = [ours / theirs for theirs, ours in zip(rates['mmdet'], rates['ours'], strict=True)]
+    return dict(
+        ratio=median(ratios),
+        ratio_range=[min(ratios), max(ratios)],
+        **{side: dict(images_per_s=median(rates[side]), first_batch_s=median(firsts[side])) for side in SIDES},
+    )
+
+
+def generate(root: Path, width: int, height: int) -> None:
+    """Twelve pictures of noise and rectangles, laid out as COCO."""
+    rng = np.random.default_rng(0)
+    (root / 'train2017').mkdir(parents=True)
+    (root / 'annotations').mkdir()
+    images, annotations = [], []
+    for i in range(12):
+        img = cv2.resize(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8), (width, height))
+        images.append(dict(id=i, file_name=f'{i}.jpg', width=width, height=height))
+        for _ in range(8):
+            w, h = (int(side * rng.uniform(0.1, 0.4)) for side in (width, height))
+            x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+            img[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+            box = dict(bbox=[x, y, w, h], area=w * h, iscrowd=0, category_id=1)
+            annotations.append(dict(id=len(annotations) + 1, image_id=i, **box))
+        cv2.imwrite(str(root / 'train2017' / f'{i}.jpg'), img)
+    content = dict(images=images, annotations=annotations, categories=[dict(id=1, name='rectangle')])
+    (root / 'annotations' / 'instances_train2017.json').write_text(json.dumps(content))
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far. (`getrusage` would count its parent's.)"""
+    line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
+    return int(line.split()[1]) / 1024
+
+
+def memory_of(side: str, root: Path) -> dict:
+    """Peak memory in MiB of this process after it filled the caches; run in a process of its own."""
+    dataset = DATASETS.build(dataset_config(root, pipeline_of(side, 'stage 1')))
+    before = peak_mib()
+    for i in range(WARM_UP + 20):
+        dataset[i % len(dataset)]
+    peak = peak_mib()
+    return dict(start_mib=before, peak_mib=peak, data_mib=peak - before)
+
+
+def measure_memory(width: int, height: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder) / 'pictures', width, height)
+        result = {}
+        for side in SIDES:
+            command = [sys.executable, __file__, '--memory-of', side, '--data', str(Path(folder) / 'pictures')]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            result[side] = json.loads(output.splitlines()[-1])
+    result['peak_ratio'] = result['mmdet']['peak_mib'] / result['ours']['peak_mib']
+    result['data_ratio'] = result['mmdet']['data_mib'] / result['ours']['data_mib']
+    return result
+
+
+def table(result: dict) -> str:
+    lines = [
+        f'Measured on {result["machine"]}.',
+        '',
+        '| RTMDet-s, 640 px | mmdet | ours | ratio |',
+        '| --- | --- | --- | --- |',
+    ]
+    for stage in STAGES:
+        figures = result['steps'][stage]
+        ours, theirs = figures['ours'], figures['mmdet']
+        ratio = f'{figures["ratio"]:.1f} ({" to ".join(f"{value:.1f}" for value in figures["ratio_range"])})'
+        lines.append(f'| {stage}, ms an image | {theirs["ms"]:.1f} | {ours["ms"]:.1f} | {ratio} |')
+        lines.append(f'| floor: decode and one pass over the output, ms | | {figures["floor_ms"]:.1f} | |')
+    for workers, figures in result['loader'].items():
+        ours, theirs = figures['ours'], figures['mmdet']
+        name = f'{workers} worker{"s" if workers != "1" else ""}'
+        rates = f'{theirs["images_per_s"]:.0f} | {ours["images_per_s"]:.0f}'
+        lines.append(f'| stage 1, {name}, images/s | {rates} | {figures["ratio"]:.1f} |')
+        lines.append(
+            f'| first batch of 16, {name}, s | {theirs["first_batch_s"]:.2f} | {ours["first_batch_s"]:.2f} | |'
+        )
+    for size, figures in result['memory'].items():
+        ours, theirs = figures['ours'], figures['mmdet']
+        for key, name in (('peak', 'peak memory of a worker'), ('data', 'of that, on top of the imports')):
+            values = f'{theirs[key + "_mib"]:.0f} | {ours[key + "_mib"]:.0f}'
+            lines.append(f'| {size}: {name}, MiB | {values} | {figures[key + "_ratio"]:.1f} |')
+    for stage in STAGES:
+        lines += ['', f'| {stage} | ms an image |', '| --- | --- |']
+        for side in SIDES:
+            for name, value in result['steps'][stage][side]['steps'].items():
+                lines.append(f'| {side}: {name} | {value:.2f} |')
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    data = Path(os.environ.get('RTMDET_DATA', 'data')) / 'coco_tiny'
+    parser.add_argument('--data', type=Path, default=data, help='a folder with train2017 and annotations')
+    parser.add_argument('--out', type=Path, default=HERE / 'results', help='folder for the results')
+    parser.add_argument('--quick', action='store_true', help='few rounds, nothing is written')
+    parser.add_argument('--memory-of', choices=SIDES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    set_random_seed(0)
+    init_default_scope('mmdet')
+    MMLogger.get_instance('mmengine', log_level='ERROR')
+    if args.memory_of:
+        print(json.dumps(memory_of(args.memory_of, args.data)))
+        return
+    if not (args.data / 'annotations').is_dir():
+        sys.exit(f'{args.data}: no annotations there; set RTMDET_DATA to the folder that holds coco_tiny/, or --data.')
+
+    rounds = 2 if args.quick else 9
+    result = dict(
+        machine=f'{os.cpu_count()} CPU cores, torch {torch.__version__}, OpenCV {cv2.__version__}, one thread',
+        steps=time_steps(args.data, rounds, 20 if args.quick else 100),
+        loader={str(n): time_loader(args.data, n, 1 if args.quick else 3, 3 if args.quick else 30) for n in (1, 2)},
+        memory={f'{w}x{h} pictures': measure_memory(w, h) for w, h in ((640, 480), (4000, 3000))},
+    )
+    print(table(result))
+    if not args.quick:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / 'data_pipeline.json').write_text(json.dumps(result, indent=2) + '\n')
+        (args.out / 'data_pipeline.md').write_text(table(result))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,143 @@
+"""Draw a grid of augmented training samples with their boxes: a look at the data before a training.
+
+    python -m rtmdet_plugin.cli.draw_samples configs/rtmdet_s.py --out samples.png
+    python -m rtmdet_plugin.cli.draw_samples configs/rtmdet_s.py --stage 2 --count 16 --seed 1 \
+        --cfg-options train_dataloader.dataset.data_root=data/mine/
+
+What is drawn is what the model gets: the config's own data set and pipeline, packed. Boxes have the colour of
+their class; those that training ignores, such as crowds, are thin and grey.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, DictAction
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
+
+from ..hooks.dataset_tree import leaf_datasets
+
+GAP = 8
+"""Pixels between two samples."""
+
+
+def training_set(config: Config, stage: int):
+    """The config's training set, with the pipeline of stage 1 or 2.
+
+    Raises:
+        ValueError: where the config has no stage 2.
+    """
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    if stage == 2:
+        switch = config.get('default_hooks', {}).get('pipeline_switch') or {}
+        if not switch.get('switch_pipeline') or not switch.get('num_last_epochs', 1):
+            raise ValueError(
+                'stage=2: the config has none; accepted: 1, or a config with default_hooks.pipeline_switch.'
+            )
+        for leaf in leaf_datasets(dataset):
+            leaf.pipeline = Compose(switch.switch_pipeline)
+    return dataset
+
+
+def draw_sample(packed: dict, classes: tuple[str, ...]) -> np.ndarray:
+    """Draw one sample.
+
+    Args:
+        packed: what ``PackDetInputs`` gives: ``inputs``, uint8 BGR of (3, H, W), and ``data_samples``.
+        classes: names by label.
+
+    Returns:
+        BGR, uint8. (H, W, 3)
+    """
+    img = np.ascontiguousarray(packed['inputs'].numpy().transpose(1, 2, 0))
+    sample: DetDataSample = packed['data_samples']
+    for box, _ in _boxes(sample.ignored_instances):
+        cv2.rectangle(img, box[:2], box[2:], (160, 160, 160), 1)
+    for box, label in _boxes(sample.gt_instances):
+        colour = _colour(label)
+        cv2.rectangle(img, box[:2], box[2:], colour, 2)
+        name = classes[label] if label < len(classes) else str(label)
+        place = box[0] + 3, min(max(box[1] + 14, 12), img.shape[0] - 3)
+        cv2.putText(img, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(img, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+    return img
+
+
+def grid(images: list[np.ndarray]) -> np.ndarray:
+    """Lay images out in as square a grid as they fill, on white. (H, W, 3)"""
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    height = max(img.shape[0] for img in images) + GAP
+    width = max(img.shape[1] for img in images) + GAP
+    canvas = np.full((rows * height + GAP, columns * width + GAP, 3), 255, np.uint8)
+    for place, img in enumerate(images):
+        y, x = place // columns * height + GAP, place % columns * width + GAP
+        canvas[y : y + img.shape[0], x : x + img.shape[1]] = img
+    return canvas
+
+
+def draw_samples(config: Config, count: int = 9, stage: int = 1, seed: int = 0) -> np.ndarray:
+    """A grid of ``count`` samples of a config's training set.
+
+    Args:
+        config: any that mmdet trains with.
+        count: number of samples, at least 1; drawn without repeats where there are as many.
+        stage: 1, or 2 for the pipeline of the last epochs.
+        seed: of all draws.
+
+    Raises:
+        ValueError: where ``count`` is below 1, or the config has no such stage.
+    """
+    if count < 1:
+        raise ValueError(f'count={count!r}; accepted: an integer of at least 1.')
+    dataset = training_set(config, stage)
+    set_random_seed(seed)
+    # Some samples are drawn for nothing first, so that the caches behind mosaic and MixUp have something to offer.
+    places = np.resize(np.random.permutation(len(dataset)), count + min(20, len(dataset)))
+    drawn = [dataset[int(place)] for place in places][-count:]
+    classes = dataset.metainfo.get('classes') or ()
+    return grid([draw_sample(packed, classes) for packed in drawn])
+
+
+def _boxes(instances) -> list[tuple[list[int], int]]:
+    boxes = instances.bboxes
+    boxes = np.asarray(getattr(boxes, 'tensor', boxes)).round().astype(int)
+    return [(box.tolist(), int(label)) for box, label in zip(boxes, instances.labels, strict=True)]
+
+
+def _colour(label: int) -> tuple[int, int, int]:
+    """A bright colour, as far from those of the labels before as the golden ratio brings it."""
+    hue = int(180 * (label * 0.618034 % 1))
+    return tuple(cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='a training config')
+    parser.add_argument('--out', type=Path, default=Path('samples.png'), help='picture to write')
+    parser.add_argument('--count', type=int, default=9, help='number of samples')
+    parser.add_argument('--stage', type=int, choices=(1, 2), default=1, help='pipeline of the first or last epochs')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='changes to the config, as key=value')
+    args = parser.parse_args()
+    config = Config.fromfile(args.config)
+    if args.cfg_options:
+        config.merge_from_dict(args.cfg_options)
+    picture = draw_samples(config, args.count, args.stage, args.seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.out), picture):
+        raise SystemExit(f'{args.out}: not written; accepted: a name that ends in .png or .jpg.')
+    print(f'{args.out}: {args.count} samples of stage {args.stage}, {picture.shape[1]}x{picture.shape[0]} pixels')
+
+
+if __name__ == '__main__':
+    main()

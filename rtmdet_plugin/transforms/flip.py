@@ -1,0 +1,60 @@
+"""A random flip left to right, with the pixels in order in memory.
+
+mmdet's ``RandomFlip`` gives a view with a negative stride, which every later step pays for: ``Pad`` takes 1.3 ms
+instead of 0.1. OpenCV's flip of 640x640 pixels takes 0.05 ms.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import cv2
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+
+from .boxes import flip_boxes
+from .checks import check_probability
+from .sample import Sample
+from .sample_cache import RandomSource
+
+
+@TRANSFORMS.register_module()
+class RTMRandomFlip(BaseTransform):
+    """Mirror image, boxes and masks left to right.
+
+    Sets ``flip`` and ``flip_direction``, which is None without a flip.
+
+    Args:
+        prob: probability of the flip.
+        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
+
+    Raises:
+        ValueError: where ``prob`` isn't a number from 0 to 1.
+    """
+
+    def __init__(self, prob: float = 0.5, *, rng: RandomSource | None = None) -> None:
+        self.prob = check_probability('prob', prob)
+        self._rng = rng
+
+    @property
+    def rng(self) -> RandomSource:
+        return random if self._rng is None else self._rng
+
+    def transform(self, results: dict) -> dict:
+        """Flip the sample, or leave it."""
+        results['flip'] = self.rng.random() < self.prob
+        results['flip_direction'] = 'horizontal' if results['flip'] else None
+        if not results['flip']:
+            return results
+        sample = Sample.from_results(results)
+        img = sample.img
+        return replace(
+            sample,
+            img=cv2.flip(img, 1).reshape(img.shape),
+            boxes=flip_boxes(sample.boxes, img.shape[1]),
+            masks=None if sample.masks is None else sample.masks.flip('horizontal'),
+        ).write_to(results)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(prob={self.prob})'

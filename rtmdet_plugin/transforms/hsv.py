@@ -1,0 +1,103 @@
+"""Random shifts of hue, saturation and value in 8 bits: hue by a look-up table, the others by saturating arithmetic.
+
+Same arguments, same distribution and, for the same draws, the same pixels as mmdet's ``YOLOXHSVRandomAug``,
+which takes its way through 16 bits. What differs: where all three shifts are drawn as 0, the image stays as it is,
+while mmdet's goes through HSV and back, which moves colours by a few levels; images that aren't 8-bit colour are
+refused.
+"""
+
+from __future__ import annotations
+
+import random
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+
+from .checks import check_at_least
+from .sample_cache import RandomSource
+
+HUES = 180
+"""OpenCV's 8-bit hue is half of the angle in degrees."""
+
+
+def shift_hsv(img: np.ndarray, hue: int, saturation: int, value: int) -> np.ndarray:
+    """Shift an image's hue (round the circle), saturation and value (0 to 255).
+
+    Args:
+        img: BGR, uint8; unchanged. (H, W, 3)
+        hue: in steps of two degrees.
+        saturation: in steps of 1/255.
+        value: in steps of 1/255.
+
+    Returns:
+        BGR, uint8. (H, W, 3); ``img`` itself where all shifts are 0
+    """
+    if not hue and not saturation and not value:
+        return img
+    hsv = cv2.cvtColor(img, cv2.COLOR_BGR2HSV)
+    cv2.add(hsv, (0, saturation, value, 0), dst=hsv)  # saturates
+    if hue:
+        table = ((np.arange(256) + hue) % HUES).astype(np.uint8)
+        cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), table), hsv, 0)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=hsv)
+
+
+@TRANSFORMS.register_module()
+class RTMYOLOXHSVRandomAug(BaseTransform):
+    """Each of hue, saturation and value is shifted, or left alone, with equal probability.
+
+    Args:
+        hue_delta: largest shift of the hue, in steps of two degrees; the shift is drawn from -delta to delta and cut
+            to an integer.
+        saturation_delta: the same for saturation, in steps of 1/255.
+        value_delta: the same for value.
+        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
+
+    Raises:
+        ValueError: where an argument isn't an integer of at least 0.
+    """
+
+    def __init__(
+        self,
+        hue_delta: int = 5,
+        saturation_delta: int = 30,
+        value_delta: int = 30,
+        *,
+        rng: RandomSource | None = None,
+    ) -> None:
+        self.hue_delta = check_at_least('hue_delta', hue_delta, 0)
+        self.saturation_delta = check_at_least('saturation_delta', saturation_delta, 0)
+        self.value_delta = check_at_least('value_delta', value_delta, 0)
+        self._rng = rng
+
+    @property
+    def rng(self) -> RandomSource:
+        return random if self._rng is None else self._rng
+
+    def draw(self) -> tuple[int, int, int]:
+        """Draw the shifts of hue, saturation and value."""
+        deltas = (self.hue_delta, self.saturation_delta, self.value_delta)
+        return tuple(int(self.rng.uniform(-1, 1) * delta) * self.rng.randrange(2) for delta in deltas)
+
+    def transform(self, results: dict) -> dict:
+        """Shift ``img``.
+
+        Raises:
+            ValueError: where it isn't 8-bit colour.
+        """
+        img = results['img']
+        if img.dtype != np.uint8 or img.shape[2:] != (3,):
+            raise ValueError(
+                f'{results.get("img_path", "The image")}: {img.dtype} of shape {img.shape}; accepted: uint8 of '
+                "(H, W, 3), as LoadImageFromFile gives with color_type='color' and to_float32=False."
+            )
+        results['img'] = shift_hsv(img, *self.draw())
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(hue_delta={self.hue_delta}, saturation_delta={self.saturation_delta}, '
+            f'value_delta={self.value_delta})'
+        )

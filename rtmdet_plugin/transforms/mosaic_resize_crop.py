@@ -1,0 +1,102 @@
+"""Mosaic, random resize and random crop in one step, which renders only the pixels that survive.
+
+It stands for ``RTMCachedMosaic``, ``RandomResize`` (to the mosaic's size, with ``keep_ratio``) and
+``RandomCrop``, and has their names in its own. Draws come first: partners and centre, resize factor, place of the
+crop. Then each of the four pictures is resampled once, where the crop shows it. The mosaic's canvas (1280x1280
+for 640 px) and its enlargement (up to 2560x2560) never exist, and a picture that doesn't show isn't touched.
+
+What differs from the chain: pixels are sampled once instead of up to three times, and lie within half a pixel of
+the chain's (see render.py). Boxes are the chain's, but for float32's last digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+
+from .mosaic import RTMCachedMosaic, mosaic_parts
+from .render import render
+from .resize_crop import RTMRandomResizeCrop
+from .sample import Sample, shrink_to_fit
+from .sample_cache import RandomSource
+
+
+@TRANSFORMS.register_module()
+class RTMCachedMosaicResizeCrop(BaseTransform):
+    """A random crop of a randomly resized mosaic of each sample with three earlier ones.
+
+    Needs ``img``, ``gt_bboxes``, ``gt_bboxes_labels`` and ``gt_ignore_flags``; changes them, ``img_shape``
+    and, where there, ``gt_masks``; sets ``scale_factor``.
+
+    Args:
+        img_scale: (width, height) of the cell that an image is made to fit; half the size of the mosaic.
+        ratio_range: range of the factor that the mosaic is resized by.
+        crop_size: (width, height) of the crop. A smaller mosaic stays whole.
+        center_ratio_range: the centre is drawn from this range times ``img_scale``, for x and y apart.
+        bbox_clip_border: cut boxes at the border of the crop.
+        pad_val: colour where no image is: a number, or one for each of three channels.
+        prob: probability of mixing; otherwise the sample alone is resized, to the size that the mosaic would
+            have, and cropped (and is cached all the same).
+        max_cached_images: size of the cache, at least 4.
+        random_pop: a random sample leaves the full cache; otherwise the oldest.
+        rng: source of all draws, as in :class:`RTMCachedMosaic`.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        img_scale: Sequence[int] = (640, 640),
+        ratio_range: Sequence[float] = (0.1, 2.0),
+        crop_size: Sequence[int] = (640, 640),
+        center_ratio_range: Sequence[float] = (0.5, 1.5),
+        bbox_clip_border: bool = True,
+        pad_val: float | Sequence[float] = 114.0,
+        prob: float = 1.0,
+        max_cached_images: int = 40,
+        random_pop: bool = True,
+        *,
+        rng: RandomSource | None = None,
+    ) -> None:
+        # The two steps draw and keep; what they would render isn't asked for.
+        self.mosaic = RTMCachedMosaic(
+            img_scale, center_ratio_range, bbox_clip_border, pad_val, prob, max_cached_images, random_pop, rng=rng
+        )
+        self.canvas_size = 2 * self.mosaic.img_scale[0], 2 * self.mosaic.img_scale[1]
+        self.resize_crop = RTMRandomResizeCrop(self.canvas_size, ratio_range, crop_size, bbox_clip_border, rng=rng)
+
+    def transform(self, results: dict) -> dict | None:
+        """Cache the sample, mix it, resize and crop.
+
+        Returns:
+            The crop; ``None``, so that the dataset draws again, where it shows no object, or where the cache holds
+            no other sample yet.
+        """
+        mosaic = self.mosaic
+        sample = shrink_to_fit(Sample.from_results(results), *mosaic.img_scale)
+        others = mosaic.cache.add(sample, mosaic.rng)
+        if mosaic.rng.random() >= mosaic.prob:
+            return self.resize_crop.transform(results)
+        if others == 0:
+            return None
+        params = mosaic.draw(mosaic.cache.partners(sample, others))
+        samples = [sample, *(mosaic.cache[place] for place in params.partners)]
+        crop = self.resize_crop.draw(self.canvas_size)
+        parts = mosaic_parts(samples, params.center, mosaic.img_scale)
+        mixed = render(parts, crop, mosaic.pad_val, mosaic.bbox_clip_border)
+        if mixed is None:
+            return None
+        results['scale_factor'] = crop.zoom
+        return mixed.write_to(results)
+
+    def __repr__(self) -> str:
+        mosaic, crop = self.mosaic, self.resize_crop
+        return (
+            f'{type(self).__name__}(img_scale={mosaic.img_scale}, ratio_range={crop.ratio_range}, '
+            f'crop_size={crop.crop_size}, center_ratio_range={mosaic.center_ratio_range}, '
+            f'bbox_clip_border={mosaic.bbox_clip_border}, pad_val={mosaic.pad_val}, prob={mosaic.prob}, '
+            f'max_cached_images={mosaic.cache.max_size}, random_pop={mosaic.cache.random_pop})'
+        )

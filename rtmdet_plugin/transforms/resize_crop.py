@@ -1,0 +1,95 @@
+"""A random resize and a random crop in one step, which renders only the pixels of the crop.
+
+Draws and boxes are those of mmdet's ``RandomResize`` (with ``keep_ratio``) and ``RandomCrop`` (with absolute
+``crop_size``), one after the other. What differs: the draws come first, and the picture is resampled only where
+the crop shows it; pixels lie within half a pixel of mmdet's (see render.py). Masks get the crop's exact size.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+
+from .checks import check_image_scale, check_range
+from .render import Crop, Part, render
+from .sample import Sample
+from .sample_cache import RandomSource
+
+
+@TRANSFORMS.register_module()
+class RTMRandomResizeCrop(BaseTransform):
+    """Resize by a random factor, and crop at a random place.
+
+    Needs ``img``, ``gt_bboxes``, ``gt_bboxes_labels`` and ``gt_ignore_flags``; changes them, ``img_shape`` and,
+    where there, ``gt_masks``; sets ``scale_factor``. A picture smaller than the crop stays whole.
+
+    Args:
+        scale: (width, height) that the picture fits into at factor 1: its longer side into the longer one, its
+            shorter side into the shorter one.
+        ratio_range: range of the factor.
+        crop_size: (width, height) of the crop.
+        bbox_clip_border: cut boxes at the border.
+        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
+            An instance of ``random.Random`` is copied into workers as it stands, so they would draw the same.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        scale: Sequence[int],
+        ratio_range: Sequence[float],
+        crop_size: Sequence[int],
+        bbox_clip_border: bool = True,
+        *,
+        rng: RandomSource | None = None,
+    ) -> None:
+        self.scale = check_image_scale('scale', scale)
+        self.ratio_range = check_range('ratio_range', ratio_range)
+        self.crop_size = check_image_scale('crop_size', crop_size)
+        self.bbox_clip_border = bbox_clip_border
+        self._rng = rng  # a module can't be pickled, so the default is looked up on use
+
+    @property
+    def rng(self) -> RandomSource:
+        return random if self._rng is None else self._rng
+
+    def draw(self, size: tuple[int, int]) -> Crop:
+        """Draw the factor and the place of the crop for a picture of (width, height)."""
+        ratio = self.rng.uniform(*self.ratio_range)
+        width, height = resized(size, (int(self.scale[0] * ratio), int(self.scale[1] * ratio)))
+        crop_width, crop_height = min(self.crop_size[0], width), min(self.crop_size[1], height)
+        offset = self.rng.randint(0, width - crop_width), self.rng.randint(0, height - crop_height)
+        return Crop((width / size[0], height / size[1]), offset, (crop_width, crop_height))
+
+    def transform(self, results: dict) -> dict | None:
+        """Resize and crop.
+
+        Returns:
+            The crop; ``None`` where it shows no object, so that the dataset draws again.
+        """
+        sample = Sample.from_results(results)
+        size = sample.img.shape[1::-1]
+        crop = self.draw(size)
+        # the pad value is never seen: the crop lies inside the picture
+        cropped = render([Part(sample, (0, 0), size)], crop, 0, self.bbox_clip_border)
+        if cropped is None:
+            return None
+        results['scale_factor'] = crop.zoom
+        return cropped.write_to(results)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(scale={self.scale}, ratio_range={self.ratio_range}, crop_size={self.crop_size}, '
+            f'bbox_clip_border={self.bbox_clip_border})'
+        )
+
+
+def resized(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of a picture made to fit ``scale``: longer side in longer, shorter in shorter."""
+    factor = min(max(scale) / max(size), min(scale) / min(size))
+    return max(int(size[0] * factor + 0.5), 1), max(int(size[1] * factor + 0.5), 1)

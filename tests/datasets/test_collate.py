@@ -1,0 +1,72 @@
+"""Collating: the same batch as mmengine's, in fewer pieces."""
+
+import pickle
+
+import pytest
+import torch
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmdet.structures import DetDataSample
+from mmengine.dataset import pseudo_collate
+from mmengine.structures import InstanceData
+
+from rtmdet_plugin.datasets.collate import DetSampleBatch, rtm_collate
+
+
+def item(seed, boxes=3, size=(32, 64)):
+    generator = torch.Generator().manual_seed(seed)
+    sample = DetDataSample(metainfo={'img_path': f'{seed}.jpg', 'img_shape': size, 'scale_factor': (0.5, 0.5)})
+    for part, count in (('gt_instances', boxes), ('ignored_instances', seed % 2)):
+        corners = torch.rand(count, 4, generator=generator)
+        setattr(sample, part, InstanceData(bboxes=corners, labels=torch.arange(count) + seed))
+    return {'inputs': torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator), 'data_samples': sample}
+
+
+def assert_same(first, second):
+    assert first.metainfo == second.metainfo and first.keys() == second.keys()
+    for part in ('gt_instances', 'ignored_instances'):
+        assert torch.equal(first.get(part).bboxes, second.get(part).bboxes)
+        assert torch.equal(first.get(part).labels, second.get(part).labels)
+
+
+@pytest.mark.parametrize('counts', [(), (0,), (0, 0), (3, 0, 5)], ids=str)
+def test_samples_survive_the_way_from_a_worker(counts):
+    samples = DetSampleBatch(item(i, n)['data_samples'] for i, n in enumerate(counts))
+    again = pickle.loads(pickle.dumps(samples))
+    assert isinstance(again, DetSampleBatch) and len(again) == len(counts)
+    for first, second in zip(samples, again, strict=True):
+        assert_same(first, second)
+
+
+def test_samples_with_more_than_boxes_and_labels_survive_too():
+    samples = DetSampleBatch(item(i)['data_samples'] for i in range(2))
+    samples[1].gt_instances.scores = torch.ones(3)
+    again = pickle.loads(pickle.dumps(samples))
+    assert torch.equal(again[1].gt_instances.scores, torch.ones(3))
+    assert_same(samples[0], again[0])
+
+
+def test_mmdets_preprocessor_makes_the_same_of_it():
+    batch = [item(i, boxes) for i, boxes in enumerate((3, 0, 7))]
+    preprocessor = DetDataPreprocessor(mean=[103.53, 116.28, 123.675], std=[57.375, 57.12, 58.395], pad_size_divisor=32)
+    ours = preprocessor(pickle.loads(pickle.dumps(rtm_collate(batch))), training=True)
+    theirs = preprocessor(pseudo_collate([item(i, boxes) for i, boxes in enumerate((3, 0, 7))]), training=True)
+    assert torch.equal(ours['inputs'], theirs['inputs'])
+    for first, second in zip(ours['data_samples'], theirs['data_samples'], strict=True):
+        assert_same(first, second)
+        assert first.batch_input_shape == (32, 64)
+
+
+def test_images_of_different_sizes_are_refused_with_their_names():
+    with pytest.raises(ValueError, match=r'1\.jpg.*\(3, 32, 96\).*pseudo_collate'):
+        rtm_collate([item(0), item(1, size=(32, 96))])
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_through_a_loader(num_workers):
+    data = [item(i, i) for i in range(6)]
+    loader = torch.utils.data.DataLoader(data, batch_size=3, num_workers=num_workers, collate_fn=rtm_collate)
+    for start, batch in zip((0, 3), loader, strict=True):
+        assert batch['inputs'].shape == (3, 3, 32, 64) and batch['inputs'].dtype == torch.uint8
+        for offset, sample in enumerate(batch['data_samples']):
+            assert torch.equal(batch['inputs'][offset], data[start + offset]['inputs'])
+            assert_same(sample, data[start + offset]['data_samples'])

@@ -1,0 +1,189 @@
+"""Loading: mmdet's result, reduced decoding, and pictures and annotations that are no good."""
+
+import copy
+import io
+import pickle
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
+
+from rtmdet_plugin.transforms.loading import RTMLoadImageAndAnnotations
+
+BOX = (120, 80, 360, 280)
+
+
+def flat_picture(width=600, height=400, box=BOX):
+    img = np.full((height, width, 3), 10, np.uint8)
+    img[box[1] : box[3], box[0] : box[2]] = (30, 30, 250)
+    return img
+
+
+def info(path, width=600, height=400, box=BOX):
+    x1, y1, x2, y2 = box
+    polygon = [float(v) for v in (x1, y1, x2, y1, x2, y2, x1, y2)]
+    instances = [{'bbox': list(box), 'bbox_label': 3, 'ignore_flag': 0, 'mask': [polygon]}]
+    instances.append({'bbox': [1.0, 2.0, 30.5, 40.25], 'bbox_label': 5, 'ignore_flag': 1, 'mask': [polygon]})
+    return {'img_path': str(path), 'height': height, 'width': width, 'instances': instances}
+
+
+@pytest.fixture
+def jpeg(tmp_path):
+    def write(img, name='picture.jpg'):
+        assert cv2.imwrite(str(tmp_path / name), img)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize('masks', [{}, {'with_mask': True}, {'with_mask': True, 'poly2mask': False}], ids=str)
+def test_is_what_mmdet_loads(jpeg, masks):
+    data = info(jpeg(flat_picture()))
+    theirs = LoadAnnotations(with_bbox=True, **masks)(LoadImageFromFile()(copy.deepcopy(data)))
+    ours = RTMLoadImageAndAnnotations(**masks)(copy.deepcopy(data))
+    assert set(ours) == set(theirs)
+    np.testing.assert_array_equal(ours['img'], theirs['img'])
+    np.testing.assert_array_equal(ours['gt_bboxes'], theirs['gt_bboxes'].numpy())
+    assert ours['gt_bboxes'].dtype == np.float32
+    for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
+        np.testing.assert_array_equal(ours[key], theirs[key])
+    assert (ours['img_shape'], ours['ori_shape']) == (theirs['img_shape'], theirs['ori_shape']) == ((400, 600),) * 2
+    if masks:
+        np.testing.assert_array_equal(ours['gt_masks'].to_ndarray(), theirs['gt_masks'].to_ndarray())
+
+
+@pytest.mark.parametrize(
+    ('img_scale', 'part'),
+    [(None, 1), ((600, 600), 1), ((301, 301), 1), ((300, 300), 2), ((151, 300), 2), ((150, 101), 4), ((20, 20), 8)],
+    ids=str,
+)
+@pytest.mark.parametrize('masks', [None, 'bitmap', 'polygon'])
+def test_jpeg_is_decoded_no_larger_than_needed(jpeg, colour_box, img_scale, part, masks):
+    load = RTMLoadImageAndAnnotations(img_scale, with_mask=masks is not None, poly2mask=masks == 'bitmap')
+    out = load(info(jpeg(flat_picture())))
+    assert out['img'].shape == (400 // part, 600 // part, 3)
+    assert out['img_shape'] == out['img'].shape[:2] and out['ori_shape'] == (400, 600)
+    if img_scale is not None:
+        assert out['img'].shape[1] >= min(img_scale[0], 600) or out['img'].shape[0] >= min(img_scale[1], 400)
+    np.testing.assert_allclose(out['gt_bboxes'][0], np.array(BOX) / part)
+    np.testing.assert_allclose(out['gt_bboxes'][0], colour_box(out['img'], (30, 30, 250), 100), atol=1)
+    if masks:
+        assert isinstance(out['gt_masks'], BitmapMasks if masks == 'bitmap' else PolygonMasks)
+        ys, xs = np.nonzero(out['gt_masks'].to_ndarray()[0])
+        np.testing.assert_allclose([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], out['gt_bboxes'][0], atol=1)
+
+
+def test_odd_sides_scale_by_the_original_size(jpeg):
+    out = RTMLoadImageAndAnnotations((50, 50))(info(jpeg(flat_picture(601, 403)), 601, 403, (0, 0, 601, 403)))
+    assert out['img'].shape == (51, 76, 3)
+    np.testing.assert_allclose(out['gt_bboxes'][0], (0, 0, 76, 51))
+
+
+def test_png_is_decoded_in_full(jpeg):
+    out = RTMLoadImageAndAnnotations((50, 50))(info(jpeg(flat_picture(), 'picture.png')))
+    assert out['img'].shape == (400, 600, 3)
+
+
+def test_without_a_size_in_the_annotation_the_picture_is_decoded_in_full(jpeg):
+    data = info(jpeg(flat_picture()))
+    del data['height'], data['width']
+    assert RTMLoadImageAndAnnotations((50, 50))(data)['img'].shape == (400, 600, 3)
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+def cmyk_jpeg():
+    image = pytest.importorskip('PIL.Image')
+    content = io.BytesIO()
+    image.fromarray(flat_picture()[..., ::-1]).convert('CMYK').save(content, 'jpeg', quality=95)
+    return content.getvalue()
+
+
+def encoded(img, suffix):
+    return cv2.imencode(suffix, img)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        lambda: encoded(flat_picture()[..., 2], '.png'),
+        lambda: encoded(flat_picture()[..., 2], '.jpg'),
+        lambda: encoded(flat_picture().astype(np.uint16) * 257, '.png'),
+        lambda: encoded(np.dstack([flat_picture(), np.full((400, 600), 99, np.uint8)]), '.png'),
+        cmyk_jpeg,
+    ],
+    ids=['grey png', 'grey jpeg', '16 bit', 'RGBA', 'CMYK'],
+)
+def test_other_kinds_of_pixels_become_8_bit_bgr(tmp_path, content, colour_box):
+    (tmp_path / 'picture').write_bytes(content())
+    img = RTMLoadImageAndAnnotations()(info(tmp_path / 'picture'))['img']
+    assert img.dtype == np.uint8 and img.shape == (400, 600, 3)
+    red = (img[..., 2] > 128).astype(np.uint8)  # transparency is dropped, not mixed in
+    assert cv2.boundingRect(red) == (120, 80, 240, 200)
+    assert img[0, 0].max() < 30
+
+
+def turned(img, orientation):
+    """A JPEG with an EXIF tag that says how to turn it."""
+    tag = struct.pack('>HHIHH', 0x0112, 3, 1, orientation, 0)
+    exif = b'Exif\0\0MM\0*' + struct.pack('>IH', 8, 1) + tag + b'\0' * 4
+    data = encoded(img, '.jpg')
+    return data[:2] + b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif + data[2:]
+
+
+@pytest.mark.parametrize('img_scale', [None, (300, 300)])
+@pytest.mark.parametrize('annotated', ['stored', 'turned'])
+def test_exif_rotation_follows_the_size_that_is_annotated(tmp_path, colour_box, annotated, img_scale):
+    (tmp_path / 'phone.jpg').write_bytes(turned(flat_picture(), 6))  # to be turned right by 90 degrees
+    size, box = ((600, 400), BOX) if annotated == 'stored' else ((400, 600), (120, 120, 320, 360))
+    out = RTMLoadImageAndAnnotations(img_scale)(info(tmp_path / 'phone.jpg', *size, box))
+    assert out['img'].shape[:2] == tuple(side // (2 if img_scale else 1) for side in size[::-1])
+    np.testing.assert_allclose(out['gt_bboxes'][0], colour_box(out['img'], (30, 30, 250), 100), atol=1)
+
+
+@pytest.mark.parametrize('img_scale', [None, (100, 100)])
+def test_one_pixel_height(jpeg, img_scale):
+    out = RTMLoadImageAndAnnotations(img_scale)(info(jpeg(flat_picture(600, 1)), 600, 1, (0, 0, 600, 1)))
+    assert out['img'].shape == ((1, 600, 3) if img_scale is None else (1, 150, 3))
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'no picture', b'\xff\xd8\xff\xe0' + b'0' * 50], ids=['empty', 'text', 'torn']
+)
+def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path, content):
+    (tmp_path / 'broken.jpg').write_bytes(content)
+    with pytest.raises(ValueError, match=r'broken\.jpg: \d+ bytes that are no picture'):
+        RTMLoadImageAndAnnotations((100, 100))(info(tmp_path / 'broken.jpg'))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'gone\.jpg'):
+        RTMLoadImageAndAnnotations()(info(tmp_path / 'gone.jpg'))
+
+
+@pytest.mark.parametrize('img_scale', [None, (150, 150)])
+def test_a_picture_of_another_size_than_annotated_is_refused_with_both(jpeg, img_scale):
+    with pytest.raises(ValueError, match=r'picture\.jpg: has 300x200 .* says 600x400'):
+        RTMLoadImageAndAnnotations(img_scale)(info(jpeg(flat_picture(300, 200))))
+
+
+@pytest.mark.parametrize('img_scale', [(640, 0), 640, (640.0, 640), (640, 640, 3), 'ab'], ids=str)
+def test_bad_scale_is_refused_with_its_value(img_scale):
+    with pytest.raises(ValueError, match='img_scale=.*two positive integers') as error:
+        RTMLoadImageAndAnnotations(img_scale)
+    assert repr(img_scale) in str(error.value)
+
+
+def test_builds_pickles_and_shows_its_settings():
+    load = TRANSFORMS.build({'type': 'RTMLoadImageAndAnnotations', 'img_scale': [64, 48]})
+    assert (
+        repr(pickle.loads(pickle.dumps(load)))
+        == repr(load)
+        == ('RTMLoadImageAndAnnotations(img_scale=(64, 48), with_mask=False, poly2mask=True, backend_args=None)')
+    )
