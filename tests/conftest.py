@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 
 import rtmdet_plugin  # noqa: F401  tests that import mmdet straight away find the gaps closed
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Names are looked up in mmdet, as under a config's default_scope; a Runner of the test before may have left another."""
+    init_default_scope('mmdet')
 
 
 def _folder(variable: str, what: str) -> Path:
