@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Names are looked up in mmdet, as under a config's default_scope; a Runner of the test before may have left another."""
+    """Names are looked up in mmdet, as under a config's default_scope; the test before may have left another."""
     init_default_scope('mmdet')
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import mmdet
 import numpy as np
+import oracle
 import pytest
 import torch
 from mmdet.registry import DATASETS, MODELS, TRANSFORMS
@@ -123,12 +124,7 @@ def test_both_stages_take_the_fast_path_and_need_no_more_of_the_picture_than_the
 # -- against mmdet's own configs ------------------------------------------------------------------
 
 MMDET_NAMES = dict(
-    RTMCSPNeXt='CSPNeXt',
-    RTMCSPNeXtPAFPN='CSPNeXtPAFPN',
-    RTMSepBNHead='RTMDetSepBNHead',
-    RTMDynamicSoftLabelAssigner='DynamicSoftLabelAssigner',
-    RTMQualityFocalLoss='QualityFocalLoss',
-    RTMGIoULoss='GIoULoss',
+    oracle.MMDET_NAMES,
     RTMCachedMosaic='CachedMosaic',
     RTMCachedMixUp='CachedMixUp',
     RTMExpMomentumEMA='ExpMomentumEMA',

@@ -120,7 +120,7 @@ def test_a_refused_run_names_both_numbers_and_leaves_no_checkpoint(pictures, tmp
 
 def test_the_config_of_the_readme_trains(pictures, tmp_path):
     """The block as it stands, on pictures under its names; the weights it loads can't be had here."""
-    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.DOTALL)
+    blocks = re.findall(r'``python\n(.*?)``', (ROOT / 'README.md').read_text(), flags=re.DOTALL)
     (block,) = [block for block in blocks if block.startswith('# cats.py')]
     (tmp_path / 'cats.py').write_text(block)
     data = tmp_path / 'data' / 'cats'

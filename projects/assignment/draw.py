@@ -28,8 +28,8 @@ def assign(model: torch.nn.Module, sample: dict) -> dict[str, np.ndarray]:
     """The assignment of one packed sample of a test pipeline.
 
     Returns:
-        ``image`` (H, W, 3) RGB as the model sees it, ``boxes`` (G, 4) xyxy in its pixels, ``labels`` (G,), ``priors``
-        (N, 3) x, y, stride, ``gt_index`` (N,) and ``iou`` (N,), see :class:`Assignment`.
+        `image` (H, W, 3) RGB as the model sees it, `boxes` (G, 4) xyxy in its pixels, `labels` (G,), `priors`
+        (N, 3) x, y, stride, `gt_index` (N,) and `iou` (N,), see `Assignment`.
     """
     data = model.data_preprocessor(pseudo_collate([sample]), training=True)  # boxes as in training, in pixels
     head = model.bbox_head

@@ -1,7 +1,7 @@
 """The assigners that the paper compares with, in RTMDet's head: mmdet's SimOTA, TAL and ATSS, each with an adapter.
 
 RTMDet's head hands over logits and point priors (x, y, stride, stride). mmdet's SimOTA and TAL take probabilities, its
-TAL and ATSS take boxes as priors; and the head trains towards ``max_overlaps`` as the target score, which each method
+TAL and ATSS take boxes as priors; and the head trains towards `max_overlaps` as the target score, which each method
 defines in its own way.
 
 Sources: SimOTA, arXiv 2107.08430; TOOD, arXiv 2108.07755; ATSS, arXiv 1912.02424; the comparison: RTMDet,
@@ -20,16 +20,16 @@ ATSS_ANCHOR = 8  # side of an anchor in strides, ATSS's own
 
 @TASK_UTILS.register_module()
 class RTMSimOTAAssigner(SimOTAAssigner):
-    """mmdet's ``SimOTAAssigner`` for logits; arguments are mmdet's."""
+    """mmdet's `SimOTAAssigner` for logits; arguments are mmdet's."""
 
     def assign(self, pred_instances: InstanceData, gt_instances: InstanceData, *args, **kwargs) -> AssignResult:
-        """As :meth:`RTMDynamicSoftLabelAssigner.assign`."""
+        """As `RTMDynamicSoftLabelAssigner.assign`."""
         return super().assign(with_probabilities(pred_instances), gt_instances, *args, **kwargs)
 
 
 @TASK_UTILS.register_module()
 class RTMTaskAlignedAssigner(TaskAlignedAssigner):
-    """mmdet's ``TaskAlignedAssigner`` for logits and point priors.
+    """mmdet's `TaskAlignedAssigner` for logits and point priors.
 
     The target score is TOOD's: the alignment of each positive, scaled so that an object's best has its largest IoU.
 
@@ -45,7 +45,7 @@ class RTMTaskAlignedAssigner(TaskAlignedAssigner):
         self.beta = beta
 
     def assign(self, pred_instances: InstanceData, gt_instances: InstanceData, *args, **kwargs) -> AssignResult:
-        """As :meth:`RTMDynamicSoftLabelAssigner.assign`."""
+        """As `RTMDynamicSoftLabelAssigner.assign`."""
         pred_instances = with_probabilities(pred_instances)
         pred_instances.priors = prior_boxes(pred_instances.priors, side=1)
         result = super().assign(pred_instances, gt_instances, *args, alpha=self.alpha, beta=self.beta, **kwargs)
@@ -60,7 +60,7 @@ class RTMTaskAlignedAssigner(TaskAlignedAssigner):
 
 @TASK_UTILS.register_module()
 class RTMATSSAssigner(ATSSAssigner):
-    """mmdet's ``ATSSAssigner`` for point priors, which stand for anchors of 8 strides; arguments are mmdet's.
+    """mmdet's `ATSSAssigner` for point priors, which stand for anchors of 8 strides; arguments are mmdet's.
 
     The target score is the IoU of the predicted box, as in GFL: the anchors' own says nothing about the prediction.
     """
@@ -71,7 +71,7 @@ class RTMATSSAssigner(ATSSAssigner):
         gt_instances: InstanceData,
         gt_instances_ignore: InstanceData | None = None,
     ) -> AssignResult:
-        """As :meth:`RTMDynamicSoftLabelAssigner.assign`."""
+        """As `RTMDynamicSoftLabelAssigner.assign`."""
         anchors = InstanceData(priors=prior_boxes(pred_instances.priors, side=ATSS_ANCHOR))
         _, num_level_priors = pred_instances.priors[:, 2].unique_consecutive(return_counts=True)
         result = super().assign(anchors, num_level_priors.tolist(), gt_instances, gt_instances_ignore)
@@ -82,13 +82,13 @@ class RTMATSSAssigner(ATSSAssigner):
 
 
 def with_probabilities(pred_instances: InstanceData) -> InstanceData:
-    """A copy whose ``scores`` are probabilities instead of logits."""
+    """A copy whose `scores` are probabilities instead of logits."""
     pred_instances = pred_instances.clone()
     pred_instances.scores = pred_instances.scores.sigmoid()
     return pred_instances
 
 
 def prior_boxes(priors: Tensor, side: float) -> Tensor:
-    """Squares of ``side`` strides around point priors (N, 4: x, y, stride, stride) -> (N, 4), xyxy in pixels."""
+    """Squares of `side` strides around point priors (N, 4: x, y, stride, stride) -> (N, 4), xyxy in pixels."""
     half = priors[:, 2:] * side / 2
     return torch.cat((priors[:, :2] - half, priors[:, :2] + half), dim=1)

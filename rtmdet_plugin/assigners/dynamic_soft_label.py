@@ -56,7 +56,7 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         max_pairs: pairs of prior and object in memory at a time; more are worked off in rounds, with the same result.
 
     Raises:
-        ValueError: where ``topk`` or ``max_pairs`` isn't positive or a weight is negative.
+        ValueError: where `topk` or `max_pairs` isn't positive or a weight is negative.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
     def _match(
         self, logits: Tensor, boxes: Tensor, priors: Tensor, candidates: Tensor, ground_truth: GroundTruth
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`assign_batch`, among the priors that ``candidates`` (B, N) names."""
+        """As `assign_batch`, among the priors that `candidates` (B, N) names."""
         softplus, score = F.softplus(logits), logits.sigmoid()
         background = (softplus * score.square()).sum(dim=1, keepdim=True)  # (B, 1, N)
         matches = Matches(candidates, self.topk)
@@ -153,14 +153,14 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         """Assign the priors of one image: mmdet's interface, for heads other than ours.
 
         Args:
-            pred_instances: ``scores``, logits (N, C); ``bboxes``, decoded, xyxy in pixels (N, 4); ``priors``, x, y and
+            pred_instances: `scores`, logits (N, C); `bboxes`, decoded, xyxy in pixels (N, 4); `priors`, x, y and
                 stride in pixels (N, 4).
-            gt_instances: ``bboxes``, xyxy in pixels (G, 4); ``labels`` (G,).
+            gt_instances: `bboxes`, xyxy in pixels (G, 4); `labels` (G,).
             gt_instances_ignore: not used.
 
         Returns:
-            ``gt_inds``: 0 for background, else 1 + the object's index (N,); ``max_overlaps``: IoU with that object,
-            -1e8 for background (N,), 0 where no prior lies in any object; ``labels``: its class, -1 for background.
+            `gt_inds`: 0 for background, else 1 + the object's index (N,); `max_overlaps`: IoU with that object,
+            -1e8 for background (N,), 0 where no prior lies in any object; `labels`: its class, -1 for background.
         """
         priors, gt_labels = pred_instances.priors, gt_instances.labels.long()
         ground_truth = GroundTruth(get_box_tensor(gt_instances.bboxes), gt_labels, torch.ones_like(gt_labels).bool())

@@ -51,7 +51,7 @@ def soft_center_cost(gt_boxes: Tensor, priors: Tensor, radius: float, weight: fl
     Args:
         gt_boxes: objects, xyxy in pixels. (B, G, 4)
         priors: x, y, stride in pixels. (N, 3 or more)
-        radius: distance in strides at which the cost is ``weight``.
+        radius: distance in strides at which the cost is `weight`.
         weight: positive.
 
     Returns:
@@ -69,12 +69,12 @@ def soft_center_cost(gt_boxes: Tensor, priors: Tensor, radius: float, weight: fl
 def cheapest(cost: Tensor, ks: Tensor, topk: int) -> tuple[Tensor, Tensor]:
     """Each object's k cheapest priors.
 
-    Among equal costs the choice is mmdet's on CPUs: what ``torch.topk`` takes for exactly this k. On accelerators the
-    lower index goes first, among those that ``torch.topk`` takes.
+    Among equal costs the choice is mmdet's on CPUs: what `torch.topk` takes for exactly this k. On accelerators the
+    lower index goes first, among those that `torch.topk` takes.
 
     Args:
         cost: (B, G, N)
-        ks: how many, at most ``topk``. (B, G)
+        ks: how many, at most `topk`. (B, G)
         topk: at most N.
 
     Returns:
@@ -95,7 +95,7 @@ def cheapest(cost: Tensor, ks: Tensor, topk: int) -> tuple[Tensor, Tensor]:
 class Matches:
     """Collects, object by object or many at a time, which object each prior goes to.
 
-    Each object takes its k cheapest priors, k the sum of its ``topk`` largest IoUs, rounded down, at least 1. A prior
+    Each object takes its k cheapest priors, k the sum of its `topk` largest IoUs, rounded down, at least 1. A prior
     that several objects took goes to the one, of all objects, for which it is cheapest.
 
     Args:

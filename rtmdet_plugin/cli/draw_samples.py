@@ -52,7 +52,7 @@ def draw_sample(packed: dict, classes: tuple[str, ...]) -> np.ndarray:
     """Draw one sample.
 
     Args:
-        packed: what ``PackDetInputs`` gives: ``inputs``, uint8 BGR of (3, H, W), and ``data_samples``.
+        packed: what `PackDetInputs` gives: `inputs`, uint8 BGR of (3, H, W), and `data_samples`.
         classes: names by label.
 
     Returns:
@@ -86,7 +86,7 @@ def grid(images: list[np.ndarray]) -> np.ndarray:
 
 
 def draw_samples(config: Config, count: int = 9, stage: int = 1, seed: int = 0) -> np.ndarray:
-    """A grid of ``count`` samples of a config's training set.
+    """A grid of `count` samples of a config's training set.
 
     Args:
         config: any that mmdet trains with.
@@ -95,7 +95,7 @@ def draw_samples(config: Config, count: int = 9, stage: int = 1, seed: int = 0) 
         seed: of all draws.
 
     Raises:
-        ValueError: where ``count`` is below 1, or the config has no such stage.
+        ValueError: where `count` is below 1, or the config has no such stage.
     """
     if count < 1:
         raise ValueError(f'count={count!r}; accepted: an integer of at least 1.')

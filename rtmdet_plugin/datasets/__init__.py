@@ -1,4 +1,4 @@
-"""Datasets, registered in mmdet's ``DATASETS``, their metric, in ``METRICS``, and collating."""
+"""Datasets, registered in mmdet's `DATASETS`, their metric, in `METRICS`, and collating."""
 
 from .coco import RTMCocoDataset
 from .coco_metric import RTMCocoMetric

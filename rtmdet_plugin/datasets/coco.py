@@ -1,21 +1,21 @@
 """COCO annotations with the classes taken from the file.
 
-mmdet's ``CocoDataset`` in everything else: filtering, test mode, subsets, serialisation, wrappers. What
+mmdet's `CocoDataset` in everything else: filtering, test mode, subsets, serialisation, wrappers. What
 differs:
 
-- *Classes come from the annotation file*, in the order of their category ids, unless ``metainfo`` names them.
+- *Classes come from the annotation file*, in the order of their category ids, unless `metainfo` names them.
   mmdet assumes COCO's 80 where nothing is said, and a data set with other names then trains on no object at
   all.
 - *A class that the file doesn't have is an error.* mmdet drops it silently, and the labels of all later ones
   move.
 - *Labels follow the order of the classes.* mmdet's follow the order of the categories in the file, whatever
-  the order of ``metainfo['classes']``, so that a class list in another order puts wrong names on the labels.
-  :class:`RTMCocoMetric` follows the same rule.
-- *No palette of COCO's 80 colours*: there is none unless ``metainfo`` brings one; mmdet's visualizer then
+  the order of `metainfo['classes']`, so that a class list in another order puts wrong names on the labels.
+  `RTMCocoMetric` follows the same rule.
+- *No palette of COCO's 80 colours*: there is none unless `metainfo` brings one; mmdet's visualizer then
   takes its own.
 - Broken or empty files are refused with the file's name and what is accepted, and so are training files without
   a single object; classes without objects, and boxes that can't be learned from, are told. What only COCO's
-  evaluation asks for (``iscrowd``, ``area``, ids of annotations) may be missing, see :func:`read_coco_file`.
+  evaluation asks for (`iscrowd`, `area`, ids of annotations) may be missing, see `read_coco_file`.
 - The file is read once, without pycocotools.
 """
 
@@ -35,10 +35,10 @@ from .coco_file import category_ids, read_coco_file, unusable_boxes
 
 @DATASETS.register_module()
 class RTMCocoDataset(CocoDataset):
-    """Takes the arguments of mmdet's ``CocoDataset``.
+    """Takes the arguments of mmdet's `CocoDataset`.
 
-    ``metainfo`` may hold ``classes`` (names, in the order of the labels; a subset trains on these only),
-    ``palette`` and whatever else. With ``lazy_init`` the classes are known as soon as ``metainfo`` is asked
+    `metainfo` may hold `classes` (names, in the order of the labels; a subset trains on these only),
+    `palette` and whatever else. With `lazy_init` the classes are known as soon as `metainfo` is asked
     for and the file is there.
 
     Raises:
@@ -51,7 +51,7 @@ class RTMCocoDataset(CocoDataset):
 
     @property
     def metainfo(self) -> dict:
-        """A copy of the meta information, with ``classes`` from the file where nothing else names them."""
+        """A copy of the meta information, with `classes` from the file where nothing else names them."""
         # mmdet's DetInferencer builds the test set lazily for its palette, on machines that may not have the
         # data.
         if 'classes' not in self._metainfo and osp.isfile(self.ann_file):
@@ -87,7 +87,7 @@ class RTMCocoDataset(CocoDataset):
         return data_list
 
     def filter_data(self) -> list[dict]:
-        """Apply ``filter_cfg``, as mmdet does.
+        """Apply `filter_cfg`, as mmdet does.
 
         Raises:
             ValueError: where no image is left.

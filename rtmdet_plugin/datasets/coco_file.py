@@ -27,11 +27,11 @@ def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: b
     Args:
         ann_file: path or URL, for mmengine's file backends.
         backend_args: arguments of the backend.
-        annotated: whether the file must have ``annotations``; those of a test set may have none.
+        annotated: whether the file must have `annotations`; those of a test set may have none.
 
     Returns:
-        The lists ``categories``, ``images`` and ``annotations``, as they are in the file, except that where an
-        annotation lacks them (or has null) its ``area`` is that of its box and its ``iscrowd`` 0. Annotations get
+        The lists `categories`, `images` and `annotations`, as they are in the file, except that where an
+        annotation lacks them (or has null) its `area` is that of its box and its `iscrowd` 0. Annotations get
         the ids 1, 2, ... where one has no id, or one that isn't an integer above 0: pycocotools takes a match with
         object 0 for no match.
 
@@ -80,12 +80,12 @@ def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, sour
     """The category id of each class, in the order of the labels.
 
     Args:
-        categories: entries with ``id`` and ``name``, in any order.
+        categories: entries with `id` and `name`, in any order.
         classes: the names in label order; without them, all categories in the order of their ids.
         source: what the categories were read from, for the message.
 
     Raises:
-        ValueError: where ``classes`` isn't a list of different names, or one of them isn't among the
+        ValueError: where `classes` isn't a list of different names, or one of them isn't among the
             categories.
     """
     found = {category['name']: category['id'] for category in sorted(categories, key=lambda c: c['id'])}
@@ -106,7 +106,7 @@ def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, sour
 
 
 def unusable_boxes(images: Iterable[dict], annotations: Iterable[dict]) -> list[int]:
-    """Ids of the annotations that mmdet's ``CocoDataset`` leaves out because of their boxes.
+    """Ids of the annotations that mmdet's `CocoDataset` leaves out because of their boxes.
 
     These are boxes outside their image, of less than a pixel in width or height, or of area 0.
     """

@@ -1,12 +1,12 @@
 """COCO's AP for labels in any order.
 
-mmdet's ``CocoMetric`` numbers the categories in the order of the annotation file, and its table by class in
+mmdet's `CocoMetric` numbers the categories in the order of the annotation file, and its table by class in
 that of their ids, whatever the order of the dataset's classes: with another order, one class is scored as
 another. Here a label goes to the category that has its class's *name*. With classes in the file's order, both
 give the same figures.
 
-The file is read and checked as :class:`RTMCocoDataset` does it, when the metric is built, so that a file without
-``iscrowd`` or ``area`` can be evaluated on and a broken one stops the run before its first step.
+The file is read and checked as `RTMCocoDataset` does it, when the metric is built, so that a file without
+`iscrowd` or `area` can be evaluated on and a broken one stops the run before its first step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .coco_file import category_ids, read_coco_file
 
 @METRICS.register_module()
 class RTMCocoMetric(CocoMetric):
-    """Takes the arguments of mmdet's ``CocoMetric``; ``sort_categories`` makes no difference here.
+    """Takes the arguments of mmdet's `CocoMetric`; `sort_categories` makes no difference here.
 
     Raises:
         ValueError: where the annotation file is broken; on evaluation, where it doesn't have one of the dataset's

@@ -1,9 +1,9 @@
 """Collating a batch of equally large images into one tensor, with annotations that travel light.
 
-mmengine's ``pseudo_collate`` leaves a list of images, each of which crosses from worker to trainer by itself, as
+mmengine's `pseudo_collate` leaves a list of images, each of which crosses from worker to trainer by itself, as
 does each small tensor of boxes and labels: five file descriptors an image. Here a batch crosses as one tensor in
-shared memory, which ``pin_memory`` pins as a whole, and its annotations as a few arrays. What the trainer gets are
-the same ``DetDataSample`` objects, for mmdet's data preprocessor and heads; their boxes are slices of one tensor.
+shared memory, which `pin_memory` pins as a whole, and its annotations as a few arrays. What the trainer gets are
+the same `DetDataSample` objects, for mmdet's data preprocessor and heads; their boxes are slices of one tensor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIELDS = ('bboxes', 'labels')
 
 
 class DetSampleBatch(list):
-    """A list of ``DetDataSample`` that is pickled as a few arrays, where it holds boxes and labels alone."""
+    """A list of `DetDataSample` that is pickled as a few arrays, where it holds boxes and labels alone."""
 
     def __reduce__(self) -> tuple:
         if not all(_is_plain(sample) for sample in self):
@@ -38,13 +38,13 @@ class DetSampleBatch(list):
 
 @FUNCTIONS.register_module()
 def rtm_collate(batch: Sequence[dict]) -> dict:
-    """Collate what ``PackDetInputs`` gives.
+    """Collate what `PackDetInputs` gives.
 
     Args:
-        batch: ``inputs`` (C, H, W), all of one size, and ``data_samples`` of each image.
+        batch: `inputs` (C, H, W), all of one size, and `data_samples` of each image.
 
     Returns:
-        ``inputs``, (B, C, H, W), in shared memory within a worker, and ``data_samples``, a list of B.
+        `inputs`, (B, C, H, W), in shared memory within a worker, and `data_samples`, a list of B.
 
     Raises:
         ValueError: where the images differ in size.

@@ -1,6 +1,6 @@
 """Mixed precision with bfloat16 on any device.
 
-mmengine's ``AmpOptimWrapper`` refuses CPUs, of which many multiply bfloat16 twice as fast as float32, and brings a loss
+mmengine's `AmpOptimWrapper` refuses CPUs, of which many multiply bfloat16 twice as fast as float32, and brings a loss
 scaler, which bfloat16 with its exponent of 8 bits has no need of.
 """
 
@@ -15,7 +15,7 @@ from torch import nn
 
 @OPTIM_WRAPPERS.register_module()
 class RTMBFloat16OptimWrapper(OptimWrapper):
-    """mmengine's ``OptimWrapper`` and its arguments, with the forward pass and the loss under bfloat16 autocast.
+    """mmengine's `OptimWrapper` and its arguments, with the forward pass and the loss under bfloat16 autocast.
 
     Weights, gradients and the optimiser's state stay float32.
     """

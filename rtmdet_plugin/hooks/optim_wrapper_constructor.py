@@ -22,7 +22,7 @@ class RTMOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor and its arguments; the optimiser it builds takes the same steps in less time."""
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimiser's wrapper for ``model``."""
+        """Build the optimiser's wrapper for `model`."""
         on_gpu = next(model.parameters()).is_cuda
         fused = self.optimizer_cfg['type'] in ('Adam', 'AdamW', 'SGD')
         if fused and (on_gpu or release(torch.__version__) >= FUSED_ON_CPU):
@@ -30,7 +30,7 @@ class RTMOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return super().__call__(model)
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any) -> None:
-        """Collect the groups of ``module`` in ``params``; mmengine calls this for each submodule in turn."""
+        """Collect the groups of `module` in `params`; mmengine calls this for each submodule in turn."""
         super().add_params(params, module, prefix, **kwargs)
         if prefix == '':  # the outermost call: all is collected
             params[:] = merge_groups(params)

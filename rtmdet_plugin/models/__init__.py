@@ -1,4 +1,4 @@
-"""Backbone, neck, head and losses of RTMDet, registered in mmdet's ``MODELS``."""
+"""Backbone, neck, head and losses of RTMDet, registered in mmdet's `MODELS`."""
 
 from .cspnext import RTMCSPNeXt
 from .cspnext_pafpn import RTMCSPNeXtPAFPN

@@ -38,7 +38,7 @@ class CSPNeXtBlock(BaseModule):
         act_cfg: config of the activations.
 
     Raises:
-        ValueError: where ``kernel_size`` is even or not positive; no symmetric padding keeps the size then.
+        ValueError: where `kernel_size` is even or not positive; no symmetric padding keeps the size then.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class CSPLayer(BaseModule):
         in_channels: input channels.
         out_channels: output channels.
         num_blocks: number of CSPNeXt blocks.
-        expand_ratio: channels of each half as a share of ``out_channels``.
+        expand_ratio: channels of each half as a share of `out_channels`.
         add_identity: whether the blocks add their input.
-        use_depthwise: see :class:`CSPNeXtBlock`.
-        channel_attention: put a :class:`ChannelAttention` before the last convolution.
-        kernel_size: see :class:`CSPNeXtBlock`.
+        use_depthwise: see `CSPNeXtBlock`.
+        channel_attention: put a `ChannelAttention` before the last convolution.
+        kernel_size: see `CSPNeXtBlock`.
         norm_cfg: config of the norm layers.
         act_cfg: config of the activations.
     """

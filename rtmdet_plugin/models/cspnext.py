@@ -2,7 +2,7 @@
 
 Source: RTMDet, arXiv 2212.07784, section 3.2. State-dict keys are mmdet's.
 
-Differences from mmdet: the block's kernel is an argument; ``init_cfg=dict(type='Pretrained', ...)`` fails when the file
+Differences from mmdet: the block's kernel is an argument; `init_cfg=dict(type='Pretrained', ...)` fails when the file
 can't be had or doesn't cover the backbone, where mmdet warns and starts from random weights.
 """
 
@@ -31,17 +31,17 @@ class RTMCSPNeXt(BaseModule):
         frozen_stages: the stem and the stages up to this one keep their weights and statistics; -1 freezes none.
         use_depthwise: depthwise separable convolutions in the stages (nano).
         expand_ratio: channels in a CSP layer's halves as a share of its output.
-        arch_ovewrite: replaces the table of ``arch``; a row a stage:
+        arch_ovewrite: replaces the table of `arch`; a row a stage:
             (in channels, out channels, blocks, add identity, use SPP). The spelling is mmdet's.
         kernel_size: kernel of the large depthwise convolutions; odd.
         channel_attention: channel attention in each stage.
         norm_cfg: config of the norm layers.
         act_cfg: config of the activations.
         norm_eval: keep the batch norms' statistics while training.
-        init_cfg: mmengine's initialisation; ``Pretrained`` takes OpenMMLab's backbone checkpoints.
+        init_cfg: mmengine's initialisation; `Pretrained` takes OpenMMLab's backbone checkpoints.
 
     Raises:
-        ValueError: unknown ``arch``, ``out_indices`` or ``frozen_stages`` out of range, even ``kernel_size``.
+        ValueError: unknown `arch`, `out_indices` or `frozen_stages` out of range, even `kernel_size`.
 
     Example:
         >>> backbone = RTMCSPNeXt(widen_factor=0.5, deepen_factor=0.33)
@@ -132,7 +132,7 @@ class RTMCSPNeXt(BaseModule):
         self._freeze()
 
     def init_weights(self) -> None:
-        """Initialise after ``init_cfg``; a ``Pretrained`` entry must cover every weight.
+        """Initialise after `init_cfg`; a `Pretrained` entry must cover every weight.
 
         Raises:
             RuntimeError: where the checkpoint can't be read or downloaded.
@@ -147,7 +147,7 @@ class RTMCSPNeXt(BaseModule):
             load_pretrained(self, entry['checkpoint'], prefix=entry.get('prefix', ''))
 
     def train(self, mode: bool = True) -> 'RTMCSPNeXt':
-        """Set the mode; frozen stages, and with ``norm_eval`` all batch norms, stay in evaluation mode."""
+        """Set the mode; frozen stages, and with `norm_eval` all batch norms, stay in evaluation mode."""
         super().train(mode)
         self._freeze()
         if mode and self.norm_eval:
@@ -161,7 +161,7 @@ class RTMCSPNeXt(BaseModule):
             getattr(self, name).eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> a feature map (B, C_i, H / 2^(i+1), W / 2^(i+1)) for each i in ``out_indices``."""
+        """(B, 3, H, W) -> a feature map (B, C_i, H / 2^(i+1), W / 2^(i+1)) for each i in `out_indices`."""
         outs = []
         for i, name in enumerate(self.layers):
             x = getattr(self, name)(x)

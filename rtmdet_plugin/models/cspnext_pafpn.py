@@ -31,8 +31,8 @@ class RTMCSPNeXtPAFPN(BaseModule):
         init_cfg: mmengine's initialisation.
 
     Raises:
-        ValueError: at construction where ``kernel_size`` is even; at the first pass where the backbone's channels
-            are others than ``in_channels``.
+        ValueError: at construction where `kernel_size` is even; at the first pass where the backbone's channels
+            are others than `in_channels`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RTMCSPNeXtPAFPN(BaseModule):
         """Feature maps (B, in_channels[i], H_i, W_i), finest first -> (B, out_channels, H_i, W_i) each.
 
         Raises:
-            ValueError: where the number of maps or their channels aren't those of ``in_channels``.
+            ValueError: where the number of maps or their channels aren't those of `in_channels`.
         """
         channels = tuple(x.size(1) for x in inputs)
         if channels != self.in_channels:

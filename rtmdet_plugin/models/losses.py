@@ -1,6 +1,6 @@
 """Quality focal loss and GIoU loss without selections: every prior takes part, weights say how much.
 
-mmdet's own select the positives with ``nonzero`` and ask ``weight.any()``, which makes the host wait for the device in
+mmdet's own select the positives with `nonzero` and ask `weight.any()`, which makes the host wait for the device in
 every step, and their autograd graph holds six tensors of priors x classes. They serve in the same head; these give the
 same values and gradients.
 
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class RTMQualityFocalLoss(nn.Module):
-    """mmdet's ``QualityFocalLoss`` on logits.
+    """mmdet's `QualityFocalLoss` on logits.
 
     Args:
         beta: exponent of the distance between score and target.
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: where ``beta`` isn't positive.
+        ValueError: where `beta` isn't positive.
     """
 
     def __init__(self, *, beta: float = 2.0, loss_weight: float = 1.0) -> None:
@@ -35,7 +35,7 @@ class RTMQualityFocalLoss(nn.Module):
     def forward(
         self, logits: Tensor, target: tuple[Tensor, Tensor], weight: Tensor, avg_factor: float | Tensor
     ) -> Tensor:
-        """Sum over priors and classes, divided by ``avg_factor``.
+        """Sum over priors and classes, divided by `avg_factor`.
 
         Args:
             logits: class logits. (M, C)
@@ -48,7 +48,7 @@ class RTMQualityFocalLoss(nn.Module):
 
 @MODELS.register_module()
 class RTMGIoULoss(nn.Module):
-    """mmdet's ``GIoULoss``.
+    """mmdet's `GIoULoss`.
 
     Args:
         loss_weight: factor of the loss.
@@ -59,7 +59,7 @@ class RTMGIoULoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, boxes: Tensor, target: Tensor, weight: Tensor, avg_factor: float | Tensor) -> Tensor:
-        """Weighted sum over the boxes, divided by ``avg_factor``.
+        """Weighted sum over the boxes, divided by `avg_factor`.
 
         Args:
             boxes: predictions, xyxy. (M, 4)

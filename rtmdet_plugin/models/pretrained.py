@@ -11,9 +11,9 @@ from mmengine.runner import CheckpointLoader
 
 
 def load_pretrained(module: nn.Module, checkpoint: str, *, prefix: str = '') -> None:
-    """Load the part of a checkpoint under ``prefix`` into ``module``.
+    """Load the part of a checkpoint under `prefix` into `module`.
 
-    mmengine's own ``Pretrained`` initialiser warns about missing keys and goes on with random weights; a training run
+    mmengine's own `Pretrained` initialiser warns about missing keys and goes on with random weights; a training run
     that started so is only noticed by its result, hours later. Here every weight must be there.
 
     Args:

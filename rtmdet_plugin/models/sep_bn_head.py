@@ -1,9 +1,9 @@
 """RTMSepBNHead, the detection head of RTMDet: convolutions shared over the levels, batch norms of each level's own.
 
-Source: RTMDet, arXiv 2212.07784, sections 3.2-3.3. State-dict keys are mmdet's (``RTMDetSepBNHead``).
+Source: RTMDet, arXiv 2212.07784, sections 3.2-3.3. State-dict keys are mmdet's (`RTMDetSepBNHead`).
 
 Differences from mmdet:
-- One class over ``BaseDenseHead``. Post-processing is inherited, assignment and loss are here, over all levels at once.
+- One class over `BaseDenseHead`. Post-processing is inherited, assignment and loss are here, over all levels at once.
 - A batch without a single valid prior, or an image without one, gives a loss of zero that can be back-propagated;
   mmdet fails on unpacking its targets.
 - Distances and losses are computed in float32 under autocast: bfloat16 has 8 bits, a pixel at 640 needs 10.
@@ -28,7 +28,7 @@ from ..assigners.dynamic_soft_label import GroundTruth
 class RTMSepBNHead(BaseDenseHead):
     """Classification and box branch for each level.
 
-    The paper compares three ways to share, and so do ``share_conv`` and ``share_norm``: separated (False, False), SepBN
+    The paper compares three ways to share, and so do `share_conv` and `share_norm`: separated (False, False), SepBN
     (True, False; the default), fully shared (True, True).
 
     Args:
@@ -48,8 +48,8 @@ class RTMSepBNHead(BaseDenseHead):
         loss_bbox: config of the box loss.
         norm_cfg: config of the norm layers.
         act_cfg: config of the activations.
-        train_cfg: holds ``assigner``; ``None`` where the head never trains.
-        test_cfg: ``score_thr``, ``nms_pre``, ``nms``, ``max_per_img``, ``min_bbox_size``.
+        train_cfg: holds `assigner`; `None` where the head never trains.
+        test_cfg: `score_thr`, `nms_pre`, `nms`, `max_per_img`, `min_bbox_size`.
         init_cfg: mmengine's initialisation.
 
     Raises:
@@ -198,14 +198,14 @@ class RTMSepBNHead(BaseDenseHead):
         Both are sums divided by the sum of the positives' IoUs (averaged over the processes, at least 1).
 
         Args:
-            cls_scores: class logits, see :meth:`forward`.
-            bbox_preds: distances in pixels, see :meth:`forward`.
-            batch_gt_instances: ``bboxes`` (xyxy in pixels of the padded image) and ``labels`` of each image.
-            batch_img_metas: ``pad_shape`` (h, w) of each image: priors beyond it don't take part.
+            cls_scores: class logits, see `forward`.
+            bbox_preds: distances in pixels, see `forward`.
+            batch_gt_instances: `bboxes` (xyxy in pixels of the padded image) and `labels` of each image.
+            batch_img_metas: `pad_shape` (h, w) of each image: priors beyond it don't take part.
             batch_gt_instances_ignore: handed to the assigner; RTMDet's own takes no notice of them.
 
         Returns:
-            ``loss_cls`` and ``loss_bbox``, scalars.
+            `loss_cls` and `loss_bbox`, scalars.
         """
         logits = flatten_levels(cls_scores).float()  # (B, N, C)
         priors, valid = self._priors(cls_scores, batch_img_metas)  # (N, 4), (B, N)
@@ -303,7 +303,7 @@ def check_ground_truth(
 
 
 def pad_ground_truth(batch_gt_instances: list[InstanceData], like: Tensor) -> GroundTruth:
-    """The objects of all images in one tensor each, with the type of ``like``; G is the most that an image has."""
+    """The objects of all images in one tensor each, with the type of `like`; G is the most that an image has."""
     boxes = [get_box_tensor(instances.bboxes).to(like.dtype) for instances in batch_gt_instances]
     counts = [len(box) for box in boxes]
     padded = torch.stack([F.pad(box, (0, 0, 0, max(counts) - len(box))) for box in boxes])

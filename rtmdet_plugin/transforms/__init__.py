@@ -1,4 +1,4 @@
-"""Loading, mixing and packing of training samples, registered in mmdet's ``TRANSFORMS``."""
+"""Loading, mixing and packing of training samples, registered in mmdet's `TRANSFORMS`."""
 
 from .flip import RTMRandomFlip
 from .hsv import RTMYOLOXHSVRandomAug

@@ -16,7 +16,7 @@ def clip_boxes(boxes: np.ndarray, shape: tuple[int, int]) -> None:
 
 
 def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
-    """Mirror boxes left to right on a picture of ``width`` pixels. (N, 4), new"""
+    """Mirror boxes left to right on a picture of `width` pixels. (N, 4), new"""
     flipped = boxes.copy()
     flipped[:, 0] = width - boxes[:, 2]
     flipped[:, 2] = width - boxes[:, 0]

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 
 def check_at_least(name: str, value: int, low: int) -> int:
-    """An integer of at least ``low``, or ValueError."""
+    """An integer of at least `low`, or ValueError."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
         raise ValueError(f'{name}={value!r}; accepted: an integer of at least {low}.')
     return int(value)
@@ -30,7 +30,7 @@ def check_image_scale(name: str, value: Sequence[int]) -> tuple[int, int]:
 
 
 def check_range(name: str, value: Sequence[float], high: float | None = None) -> tuple[float, float]:
-    """Two ordered numbers above 0 (and up to ``high``, where it is given), or ValueError."""
+    """Two ordered numbers above 0 (and up to `high`, where it is given), or ValueError."""
     pair = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
     ordered = pair and all(map(_is_real, value)) and 0 < value[0] <= value[1]
     if not ordered or (high is not None and value[1] > high):

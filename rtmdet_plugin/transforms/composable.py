@@ -16,7 +16,7 @@ def composable(pipeline: Sequence[dict]) -> list[dict]:
         pipeline: configs of transforms; unchanged. Those that stand for one step alone are taken over.
 
     Returns:
-        Configs of mmdet's transforms, and of ``RTMCachedMosaic`` and ``RTMCachedMixUp``.
+        Configs of mmdet's transforms, and of `RTMCachedMosaic` and `RTMCachedMixUp`.
     """
     return [dict(small) for step in pipeline for small in _CHAINS.get(step['type'], _itself)(dict(step))]
 

@@ -1,6 +1,6 @@
 """A random flip left to right, with the pixels in order in memory.
 
-mmdet's ``RandomFlip`` gives a view with a negative stride, which every later step pays for: ``Pad`` takes 1.3 ms
+mmdet's `RandomFlip` gives a view with a negative stride, which every later step pays for: `Pad` takes 1.3 ms
 instead of 0.1. OpenCV's flip of 640x640 pixels takes 0.05 ms.
 """
 
@@ -23,14 +23,14 @@ from .sample_cache import RandomSource
 class RTMRandomFlip(BaseTransform):
     """Mirror image, boxes and masks left to right.
 
-    Sets ``flip`` and ``flip_direction``, which is None without a flip.
+    Sets `flip` and `flip_direction`, which is None without a flip.
 
     Args:
         prob: probability of the flip.
-        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
+        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
 
     Raises:
-        ValueError: where ``prob`` isn't a number from 0 to 1.
+        ValueError: where `prob` isn't a number from 0 to 1.
     """
 
     def __init__(self, prob: float = 0.5, *, rng: RandomSource | None = None) -> None:

@@ -1,6 +1,6 @@
 """Random shifts of hue, saturation and value in 8 bits: hue by a look-up table, the others by saturating arithmetic.
 
-Same arguments, same distribution and, for the same draws, the same pixels as mmdet's ``YOLOXHSVRandomAug``,
+Same arguments, same distribution and, for the same draws, the same pixels as mmdet's `YOLOXHSVRandomAug`,
 which takes its way through 16 bits. What differs: where all three shifts are drawn as 0, the image stays as it is,
 while mmdet's goes through HSV and back, which moves colours by a few levels; images that aren't 8-bit colour are
 refused.
@@ -32,7 +32,7 @@ def shift_hsv(img: np.ndarray, hue: int, saturation: int, value: int) -> np.ndar
         value: in steps of 1/255.
 
     Returns:
-        BGR, uint8. (H, W, 3); ``img`` itself where all shifts are 0
+        BGR, uint8. (H, W, 3); `img` itself where all shifts are 0
     """
     if not hue and not saturation and not value:
         return img
@@ -53,7 +53,7 @@ class RTMYOLOXHSVRandomAug(BaseTransform):
             to an integer.
         saturation_delta: the same for saturation, in steps of 1/255.
         value_delta: the same for value.
-        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
+        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
 
     Raises:
         ValueError: where an argument isn't an integer of at least 0.
@@ -82,7 +82,7 @@ class RTMYOLOXHSVRandomAug(BaseTransform):
         return tuple(int(self.rng.uniform(-1, 1) * delta) * self.rng.randrange(2) for delta in deltas)
 
     def transform(self, results: dict) -> dict:
-        """Shift ``img``.
+        """Shift `img`.
 
         Raises:
             ValueError: where it isn't 8-bit colour.

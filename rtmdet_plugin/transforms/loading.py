@@ -1,6 +1,6 @@
 """Loading a picture and its annotations in one step, no larger than the pipeline needs it.
 
-mmdet's ``LoadImageFromFile`` and ``LoadAnnotations``, one after the other. What differs:
+mmdet's `LoadImageFromFile` and `LoadAnnotations`, one after the other. What differs:
 
 - *A JPEG that the pipeline shrinks to half its size or less is decoded at 1/2, 1/4 or 1/8*, which takes a
   fraction of the time and memory; boxes and masks follow.
@@ -39,10 +39,10 @@ JPEG = b'\xff\xd8\xff'
 
 @TRANSFORMS.register_module()
 class RTMLoadImageAndAnnotations(BaseTransform):
-    """Read ``img_path`` and ``instances`` into an image and arrays.
+    """Read `img_path` and `instances` into an image and arrays.
 
-    Sets ``img``, ``img_shape``, ``ori_shape``, ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags`` and, with
-    masks, ``gt_masks``.
+    Sets `img`, `img_shape`, `ori_shape`, `gt_bboxes`, `gt_bboxes_labels`, `gt_ignore_flags` and, with
+    masks, `gt_masks`.
 
     Args:
         img_scale: (width, height) of the largest form in which the pipeline uses the whole picture, its proportions
@@ -52,7 +52,7 @@ class RTMLoadImageAndAnnotations(BaseTransform):
         backend_args: arguments of mmengine's file backend.
 
     Raises:
-        ValueError: where ``img_scale`` isn't two positive integers.
+        ValueError: where `img_scale` isn't two positive integers.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RTMLoadImageAndAnnotations(BaseTransform):
         """Load the sample.
 
         Raises:
-            ValueError: where the file is no picture, or has another size than ``height`` and ``width`` say.
+            ValueError: where the file is no picture, or has another size than `height` and `width` say.
             FileNotFoundError: where there is no such file.
         """
         # Each worker has a core; threads of OpenCV's own would fight for it.
@@ -113,10 +113,10 @@ def decode(
         img_scale: (width, height) that a smaller form must still fill in one direction.
 
     Returns:
-        The picture. (H, W, 3), with sides of ``expected`` divided by 1, 2, 4 or 8, rounded up.
+        The picture. (H, W, 3), with sides of `expected` divided by 1, 2, 4 or 8, rounded up.
 
     Raises:
-        ValueError: where ``data`` is no picture, or one of another size.
+        ValueError: where `data` is no picture, or one of another size.
     """
     part = 1
     if expected is not None and img_scale is not None and data[:3] == JPEG:

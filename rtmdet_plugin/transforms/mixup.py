@@ -1,18 +1,18 @@
 """The average of an image and of one from a cache of earlier samples, with the objects of both.
 
-Same arguments and, for the same draws, the same pixels and boxes as mmdet's ``CachedMixUp``. What differs:
+Same arguments and, for the same draws, the same pixels and boxes as mmdet's `CachedMixUp`. What differs:
 
-- *No sample goes unmixed because the cache is cold*: where there is no other sample yet, ``None`` is
-  returned, which makes mmengine's ``BaseDataset`` draw another index. Only where ``max_iters`` draws find no
+- *No sample goes unmixed because the cache is cold*: where there is no other sample yet, `None` is
+  returned, which makes mmengine's `BaseDataset` draw another index. Only where `max_iters` draws find no
   partner with a box does a sample pass as it is, as in mmdet.
 - *No sample is mixed with its own picture*, as an earlier epoch left it in the cache, where there are others.
-- *``flip_ratio`` is the probability of a flip*; in mmdet it is the probability of none.
+- *`flip_ratio` is the probability of a flip*; in mmdet it is the probability of none.
 - *Grayscale* images of (H, W) and (H, W, 1) work; mmdet builds three channels for each and fails.
 - *Every crop of the partner can be drawn*, the last one at its right and lower edge included.
 - *The dtype stays.* mmdet casts the result to uint8, whatever came in.
 - *Masks stay on their objects*: mmdet flips masks on the partner's width but boxes on the canvas's, and cuts
   masks to the result's size before it moves them.
-- The draws are a value of their own (:class:`MixUpParams`); :func:`mixup` is a pure function of them.
+- The draws are a value of their own (`MixUpParams`); `mixup` is a pure function of them.
 
 Source: MixUp for detection as in YOLOX, arXiv 2107.08430; cached as in RTMDet, arXiv 2212.07784.
 """
@@ -48,7 +48,7 @@ class MixUpParams(NamedTuple):
 
 
 def scaled_canvas(img_scale: tuple[int, int], ratio: float) -> tuple[int, int]:
-    """(width, height) of the partner's canvas after it was scaled by ``ratio``; at least one pixel."""
+    """(width, height) of the partner's canvas after it was scaled by `ratio`; at least one pixel."""
     return max(int(img_scale[0] * ratio), 1), max(int(img_scale[1] * ratio), 1)
 
 
@@ -60,18 +60,18 @@ def mixup(
     pad_val: float | Sequence[float] = 114.0,
     clip: bool = True,
 ) -> Sample:
-    """Average ``sample`` with ``partner``, which is fitted into a canvas, scaled, flipped and cropped first.
+    """Average `sample` with `partner`, which is fitted into a canvas, scaled, flipped and cropped first.
 
     Args:
         sample: gives the size of the result; unchanged.
         partner: unchanged.
-        params: the draws; ``params.partner`` isn't looked at.
-        img_scale: (width, height) of the canvas that ``partner`` is fitted into, at its top left corner.
-        pad_val: colour around ``partner``.
+        params: the draws; `params.partner` isn't looked at.
+        img_scale: (width, height) of the canvas that `partner` is fitted into, at its top left corner.
+        pad_val: colour around `partner`.
         clip: cut the partner's boxes at the border of its canvas and of the result.
 
     Returns:
-        An image of ``sample``'s size, and the objects of both that lie on it at least in part.
+        An image of `sample`'s size, and the objects of both that lie on it at least in part.
     """
     check_alike((sample, partner))
     shape = sample.img.shape[:2]
@@ -111,8 +111,8 @@ def mixup(
 class RTMCachedMixUp(BaseTransform):
     """MixUp of each sample with an earlier one.
 
-    Needs ``img``, ``gt_bboxes``, ``gt_bboxes_labels`` and ``gt_ignore_flags``; changes them, ``img_shape``
-    and, where there, ``gt_masks``. Size and dtype of the image stay.
+    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape`
+    and, where there, `gt_masks`. Size and dtype of the image stay.
 
     Args:
         img_scale: (width, height) that the partner is made to fit, with its proportions kept.
@@ -125,8 +125,8 @@ class RTMCachedMixUp(BaseTransform):
         max_cached_images: size of the cache, at least 2.
         random_pop: a random sample leaves the full cache; otherwise the oldest.
         prob: probability of mixing; otherwise the sample passes as it is (and is cached all the same).
-        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
-            An instance of ``random.Random`` is copied into workers as it stands, so they would draw the same.
+        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
+            An instance of `random.Random` is copied into workers as it stands, so they would draw the same.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -168,7 +168,7 @@ class RTMCachedMixUp(BaseTransform):
             shape: (height, width) of the image that it is mixed into.
 
         Returns:
-            The draws; ``None`` where no partner with a box was found.
+            The draws; `None` where no partner with a box was found.
         """
         for _ in range(self.max_iters):
             partner = self.rng.choice(places)
@@ -187,7 +187,7 @@ class RTMCachedMixUp(BaseTransform):
         """Cache the sample, and mix it.
 
         Returns:
-            The mixed sample; ``None`` where the cache holds no other sample yet, so that the dataset draws
+            The mixed sample; `None` where the cache holds no other sample yet, so that the dataset draws
             again.
         """
         sample = Sample.from_results(results)
@@ -213,7 +213,7 @@ class RTMCachedMixUp(BaseTransform):
 
 
 def _framed(img: np.ndarray, shape: tuple[int, int], x: int, y: int, pad_val: float | Sequence[float]) -> np.ndarray:
-    """``img`` at (x, y) of a canvas of ``pad_val``; itself, uncopied, where it covers all of it. (H, W[, C])"""
+    """`img` at (x, y) of a canvas of `pad_val`; itself, uncopied, where it covers all of it. (H, W[, C])"""
     if img.shape[:2] == tuple(shape) and x == y == 0:
         return img
     canvas = blank(img, *shape, pad_val)

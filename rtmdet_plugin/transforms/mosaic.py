@@ -1,19 +1,19 @@
 """Four images around one point, with the partners taken from a cache of earlier samples.
 
-Same arguments and, for the same draws, the same pixels and boxes as mmdet's ``CachedMosaic``. What differs:
+Same arguments and, for the same draws, the same pixels and boxes as mmdet's `CachedMosaic`. What differs:
 
 - *No sample goes unmixed because the cache is cold.* mmdet passes samples on as they are until its cache
   holds five. Here a partner may repeat while there are fewer than three other samples. The very first sample
-  of a worker has no partner at all; it goes into the cache and ``None`` is returned, which makes mmengine's
-  ``BaseDataset`` draw another index: one sample per start of a worker is seen as a partner only.
+  of a worker has no partner at all; it goes into the cache and `None` is returned, which makes mmengine's
+  `BaseDataset` draw another index: one sample per start of a worker is seen as a partner only.
 - *Partners are three different samples*, where there are three. mmdet draws each for itself, so that one may
-  come twice. The sample itself is no partner in either (in mmdet because numpy's ``randint`` leaves out its
+  come twice. The sample itself is no partner in either (in mmdet because numpy's `randint` leaves out its
   upper bound); here, neither is its picture as an earlier epoch left it in the cache, where there are others.
 - *Masks have the canvas's (height, width)*, where mmdet's have (width, height), and bitmaps get exactly the
   size that their image has.
 - *Grayscale* images of (H, W) and (H, W, 1), and images so thin that a side would round to nothing, work.
 - *The cache holds images at the scale of the mosaic*, not at that of the file.
-- The draws are a value of their own (:class:`MosaicParams`); :func:`mosaic` is a pure function of them.
+- The draws are a value of their own (`MosaicParams`); `mosaic` is a pure function of them.
 
 Source: mosaic, YOLOv4, arXiv 2004.10934; cached as in RTMDet, arXiv 2212.07784.
 """
@@ -50,7 +50,7 @@ def mosaic(
     pad_val: float | Sequence[float] = 114.0,
     clip: bool = True,
 ) -> Sample:
-    """Lay four images around a point of a canvas of twice ``img_scale``.
+    """Lay four images around a point of a canvas of twice `img_scale`.
 
     Args:
         samples: top left, top right, bottom left, bottom right; unchanged.
@@ -83,7 +83,7 @@ def mosaic(
 
 
 def mosaic_parts(samples: Sequence[Sample], center: tuple[int, int], img_scale: tuple[int, int]) -> list[Part]:
-    """Where four images lie on the canvas; the arguments are those of :func:`mosaic`."""
+    """Where four images lie on the canvas; the arguments are those of `mosaic`."""
     parts = []
     for cell, sample in enumerate(samples):
         scale = fit_scale(sample.img, *img_scale)
@@ -98,20 +98,20 @@ def mosaic_parts(samples: Sequence[Sample], center: tuple[int, int], img_scale: 
 class RTMCachedMosaic(BaseTransform):
     """Mosaic of each sample with three earlier ones.
 
-    Needs ``img``, ``gt_bboxes``, ``gt_bboxes_labels`` and ``gt_ignore_flags``; changes them, ``img_shape``
-    and, where there, ``gt_masks``. The image comes out as (2 * height, 2 * width[, C]) in the dtype that it
+    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape`
+    and, where there, `gt_masks`. The image comes out as (2 * height, 2 * width[, C]) in the dtype that it
     came in.
 
     Args:
         img_scale: (width, height) of the cell that an image is made to fit; half the size of the result.
-        center_ratio_range: the centre is drawn from this range times ``img_scale``, for x and y apart.
+        center_ratio_range: the centre is drawn from this range times `img_scale`, for x and y apart.
         bbox_clip_border: cut boxes at the border of the result.
         pad_val: colour where no image is: a number, or one for each of three channels.
         prob: probability of mixing; otherwise the sample passes as it is (and is cached all the same).
         max_cached_images: size of the cache, at least 4.
         random_pop: a random sample leaves the full cache; otherwise the oldest.
-        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
-            An instance of ``random.Random`` is copied into workers as it stands, so they would draw the same.
+        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
+            An instance of `random.Random` is copied into workers as it stands, so they would draw the same.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -152,7 +152,7 @@ class RTMCachedMosaic(BaseTransform):
         """Cache the sample, and mix it.
 
         Returns:
-            The mixed sample; ``None`` where the cache holds no other sample yet, so that the dataset draws
+            The mixed sample; `None` where the cache holds no other sample yet, so that the dataset draws
             again.
         """
         sample = shrink_to_fit(Sample.from_results(results), *self.img_scale)

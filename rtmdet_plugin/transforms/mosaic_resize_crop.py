@@ -1,7 +1,7 @@
 """Mosaic, random resize and random crop in one step, which renders only the pixels that survive.
 
-It stands for ``RTMCachedMosaic``, ``RandomResize`` (to the mosaic's size, with ``keep_ratio``) and
-``RandomCrop``, and has their names in its own. Draws come first: partners and centre, resize factor, place of the
+It stands for `RTMCachedMosaic`, `RandomResize` (to the mosaic's size, with `keep_ratio`) and
+`RandomCrop`, and has their names in its own. Draws come first: partners and centre, resize factor, place of the
 crop. Then each of the four pictures is resampled once, where the crop shows it. The mosaic's canvas (1280x1280
 for 640 px) and its enlargement (up to 2560x2560) never exist, and a picture that doesn't show isn't touched.
 
@@ -27,21 +27,21 @@ from .sample_cache import RandomSource
 class RTMCachedMosaicResizeCrop(BaseTransform):
     """A random crop of a randomly resized mosaic of each sample with three earlier ones.
 
-    Needs ``img``, ``gt_bboxes``, ``gt_bboxes_labels`` and ``gt_ignore_flags``; changes them, ``img_shape``
-    and, where there, ``gt_masks``; sets ``scale_factor``.
+    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape`
+    and, where there, `gt_masks`; sets `scale_factor`.
 
     Args:
         img_scale: (width, height) of the cell that an image is made to fit; half the size of the mosaic.
         ratio_range: range of the factor that the mosaic is resized by.
         crop_size: (width, height) of the crop. A smaller mosaic stays whole.
-        center_ratio_range: the centre is drawn from this range times ``img_scale``, for x and y apart.
+        center_ratio_range: the centre is drawn from this range times `img_scale`, for x and y apart.
         bbox_clip_border: cut boxes at the border of the crop.
         pad_val: colour where no image is: a number, or one for each of three channels.
         prob: probability of mixing; otherwise the sample alone is resized, to the size that the mosaic would
             have, and cropped (and is cached all the same).
         max_cached_images: size of the cache, at least 4.
         random_pop: a random sample leaves the full cache; otherwise the oldest.
-        rng: source of all draws, as in :class:`RTMCachedMosaic`.
+        rng: source of all draws, as in `RTMCachedMosaic`.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -72,7 +72,7 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
         """Cache the sample, mix it, resize and crop.
 
         Returns:
-            The crop; ``None``, so that the dataset draws again, where it shows no object, or where the cache holds
+            The crop; `None`, so that the dataset draws again, where it shows no object, or where the cache holds
             no other sample yet.
         """
         mosaic = self.mosaic

@@ -1,4 +1,4 @@
-"""mmdet's ``PackDetInputs`` with a faster way from (H, W, 3) to (3, H, W)."""
+"""mmdet's `PackDetInputs` with a faster way from (H, W, 3) to (3, H, W)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RTMPackDetInputs(PackDetInputs):
-    """Takes the arguments of mmdet's ``PackDetInputs``, and gives the same."""
+    """Takes the arguments of mmdet's `PackDetInputs`, and gives the same."""
 
     def transform(self, results: dict) -> dict:
-        """Pack the image into ``inputs``, (C, H, W), and the annotations into ``data_samples``."""
+        """Pack the image into `inputs`, (C, H, W), and the annotations into `data_samples`."""
         img = results['img']
         if img.ndim != 3:
             return super().transform(results)

@@ -1,6 +1,6 @@
 """Rendering one crop out of scaled and placed pictures, without the canvas that they would lie on.
 
-A :class:`Part` says where a picture lies on a canvas; the canvas is zoomed and cropped. Each part is resampled
+A `Part` says where a picture lies on a canvas; the canvas is zoomed and cropped. Each part is resampled
 once, and only where the crop shows it.
 
 Pixels are placed to within half a pixel of the result: OpenCV's resize maps whole pixels to whole pixels, and
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     size: tuple[int, int]
     """(width, height) that it has there."""
     scale: float = 1.0
-    """The factor for its boxes: ``size`` over the picture's own size, but for the rounding of ``size``."""
+    """The factor for its boxes: `size` over the picture's own size, but for the rounding of `size`."""
 
 
 class Crop(NamedTuple):
@@ -56,7 +56,7 @@ def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], 
 
     Returns:
         The crop, (height, width[, C]), and the objects that lie on it at least in part, picture by picture;
-        ``None``, before a pixel is drawn, where that is none.
+        `None`, before a pixel is drawn, where that is none.
 
     Raises:
         ValueError: where the parts differ in channels, dtype or kind of masks.
@@ -119,7 +119,7 @@ def _pixel_map(part: Part, crop: Crop) -> tuple[tuple[float, float], tuple[float
 def _draw(
     canvas: np.ndarray, img: np.ndarray, scale: tuple[float, float], offset: tuple[float, float], interpolation: int
 ) -> None:
-    """Resample what ``canvas`` (H, W[, C]) shows of ``img`` (h, w[, C]) into it."""
+    """Resample what `canvas` (H, W[, C]) shows of `img` (h, w[, C]) into it."""
     across = _visible(img.shape[1], scale[0], offset[0], canvas.shape[1])
     down = _visible(img.shape[0], scale[1], offset[1], canvas.shape[0])
     if across is None or down is None:
@@ -143,7 +143,7 @@ class _Visible(NamedTuple):
 
 
 def _visible(length: int, scale: float, offset: float, limit: int) -> _Visible | None:
-    """Which of a picture's ``length`` pixels show in [0, limit), scaled by ``scale`` and moved by ``offset``."""
+    """Which of a picture's `length` pixels show in [0, limit), scaled by `scale` and moved by `offset`."""
     low = max(_nearest(offset), 0)
     high = min(_nearest(offset + length * scale), limit)
     if high <= low:

@@ -1,7 +1,7 @@
 """A random resize and a random crop in one step, which renders only the pixels of the crop.
 
-Draws and boxes are those of mmdet's ``RandomResize`` (with ``keep_ratio``) and ``RandomCrop`` (with absolute
-``crop_size``), one after the other. What differs: the draws come first, and the picture is resampled only where
+Draws and boxes are those of mmdet's `RandomResize` (with `keep_ratio`) and `RandomCrop` (with absolute
+`crop_size`), one after the other. What differs: the draws come first, and the picture is resampled only where
 the crop shows it; pixels lie within half a pixel of mmdet's (see render.py). Masks get the crop's exact size.
 """
 
@@ -23,8 +23,8 @@ from .sample_cache import RandomSource
 class RTMRandomResizeCrop(BaseTransform):
     """Resize by a random factor, and crop at a random place.
 
-    Needs ``img``, ``gt_bboxes``, ``gt_bboxes_labels`` and ``gt_ignore_flags``; changes them, ``img_shape`` and,
-    where there, ``gt_masks``; sets ``scale_factor``. A picture smaller than the crop stays whole.
+    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape` and,
+    where there, `gt_masks`; sets `scale_factor`. A picture smaller than the crop stays whole.
 
     Args:
         scale: (width, height) that the picture fits into at factor 1: its longer side into the longer one, its
@@ -32,8 +32,8 @@ class RTMRandomResizeCrop(BaseTransform):
         ratio_range: range of the factor.
         crop_size: (width, height) of the crop.
         bbox_clip_border: cut boxes at the border.
-        rng: source of all draws; by default Python's ``random`` module, which mmengine seeds in each worker.
-            An instance of ``random.Random`` is copied into workers as it stands, so they would draw the same.
+        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
+            An instance of `random.Random` is copied into workers as it stands, so they would draw the same.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -70,7 +70,7 @@ class RTMRandomResizeCrop(BaseTransform):
         """Resize and crop.
 
         Returns:
-            The crop; ``None`` where it shows no object, so that the dataset draws again.
+            The crop; `None` where it shows no object, so that the dataset draws again.
         """
         sample = Sample.from_results(results)
         size = sample.img.shape[1::-1]
@@ -90,6 +90,6 @@ class RTMRandomResizeCrop(BaseTransform):
 
 
 def resized(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of a picture made to fit ``scale``: longer side in longer, shorter in shorter."""
+    """(width, height) of a picture made to fit `scale`: longer side in longer, shorter in shorter."""
     factor = min(max(scale) / max(size), min(scale) / min(size))
     return max(int(size[0] * factor + 0.5), 1), max(int(size[1] * factor + 0.5), 1)

@@ -23,7 +23,7 @@ class Sample:
 
     Attributes:
         img: pixels. (H, W, C) or (H, W)
-        boxes: xyxy in pixels of ``img``, float32. (N, 4)
+        boxes: xyxy in pixels of `img`, float32. (N, 4)
         labels: class of each box. (N,)
         ignore_flags: True where a box marks a region to ignore, such as a crowd. (N,)
         masks: N masks of (H, W), or None where the pipeline loads none.
@@ -76,7 +76,7 @@ class Sample:
     def write_to(self, results: dict) -> dict:
         """Put the sample into a pipeline's dict, and return that dict; its other keys stay.
 
-        Boxes go in as the kind that is there: an array, or mmdet's ``HorizontalBoxes``.
+        Boxes go in as the kind that is there: an array, or mmdet's `HorizontalBoxes`.
         """
         boxed = isinstance(results.get('gt_bboxes'), BaseBoxes)
         results['img'] = self.img
@@ -110,7 +110,7 @@ class Sample:
         return sum(array.nbytes for array in arrays)
 
     def select(self, keep: np.ndarray) -> Sample:
-        """The same image with the objects where ``keep`` (N,) is True."""
+        """The same image with the objects where `keep` (N,) is True."""
         return replace(
             self,
             boxes=self.boxes[keep],
@@ -121,7 +121,7 @@ class Sample:
 
 
 def join(img: np.ndarray, parts: Sequence[Sample]) -> Sample:
-    """All objects of ``parts``, in order, on the one picture ``img``."""
+    """All objects of `parts`, in order, on the one picture `img`."""
     masks = [part.masks for part in parts]
     return Sample(
         img=img,
@@ -147,10 +147,10 @@ def check_alike(samples: Sequence[Sample]) -> None:
 
 
 def blank(like: np.ndarray, height: int, width: int, pad_val: float | Sequence[float]) -> np.ndarray:
-    """A canvas of ``pad_val`` with the channels and dtype of ``like``. (height, width[, C])
+    """A canvas of `pad_val` with the channels and dtype of `like`. (height, width[, C])
 
     Raises:
-        ValueError: where ``pad_val`` has one value a channel, but not as many as there are channels.
+        ValueError: where `pad_val` has one value a channel, but not as many as there are channels.
     """
     channels = like.shape[2:]
     if not np.isscalar(pad_val) and (len(pad_val),) != channels:
@@ -159,7 +159,7 @@ def blank(like: np.ndarray, height: int, width: int, pad_val: float | Sequence[f
 
 
 def fit_scale(img: np.ndarray, width: int, height: int) -> float:
-    """The factor by which ``img`` just fits into width x height."""
+    """The factor by which `img` just fits into width x height."""
     return min(height / img.shape[0], width / img.shape[1])
 
 
@@ -167,7 +167,7 @@ def resize(img: np.ndarray, width: int, height: int) -> np.ndarray:
     """Bilinear resize that keeps (H, W, 1) three-dimensional and sides of at least one pixel.
 
     Returns:
-        The resized image; ``img`` itself where the size is the same already.
+        The resized image; `img` itself where the size is the same already.
     """
     width, height = max(width, 1), max(height, 1)
     if (height, width) == img.shape[:2]:
@@ -176,7 +176,7 @@ def resize(img: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def shrink_to_fit(sample: Sample, width: int, height: int) -> Sample:
-    """``sample`` brought to width x height, its proportions kept; itself where it fits in already."""
+    """`sample` brought to width x height, its proportions kept; itself where it fits in already."""
     scale = fit_scale(sample.img, width, height)
     if scale >= 1:
         return sample
@@ -189,7 +189,7 @@ def shrink_to_fit(sample: Sample, width: int, height: int) -> Sample:
 
 
 def paste(canvas: np.ndarray, patch: np.ndarray, x: int, y: int) -> None:
-    """Write ``patch`` (h, w[, C]) into ``canvas`` (H, W[, C]), its top left corner at (x, y).
+    """Write `patch` (h, w[, C]) into `canvas` (H, W[, C]), its top left corner at (x, y).
 
     What lies outside the canvas is dropped; x and y may be negative.
     """
@@ -217,7 +217,7 @@ def place_masks(
         mirror_width: width of the canvas on which the image was flipped before the move; None for no flip.
 
     Returns:
-        N masks of the same kind, in ``out_shape``.
+        N masks of the same kind, in `out_shape`.
     """
     height, width = out_shape
     offset_x, offset_y = offset

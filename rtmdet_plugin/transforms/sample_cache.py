@@ -33,7 +33,7 @@ class SampleCache:
         max_bytes: memory that the samples may take together. The newest is kept even where it alone takes more.
 
     Raises:
-        ValueError: where ``max_size`` or ``max_bytes`` isn't an integer of at least 1.
+        ValueError: where `max_size` or `max_bytes` isn't an integer of at least 1.
     """
 
     def __init__(self, max_size: int, random_pop: bool = True, max_bytes: int = MAX_BYTES) -> None:
@@ -44,7 +44,7 @@ class SampleCache:
         self._samples: list[Sample] = []
 
     def add(self, sample: Sample, rng: RandomSource) -> int:
-        """Keep a copy of ``sample``; drop others while there are too many, or they take too much.
+        """Keep a copy of `sample`; drop others while there are too many, or they take too much.
 
         Args:
             sample: stays the caller's, who may change it afterwards.
@@ -63,15 +63,15 @@ class SampleCache:
         return others
 
     def partners(self, sample: Sample, others: int) -> list[int]:
-        """Places of the samples to mix with ``sample``.
+        """Places of the samples to mix with `sample`.
 
         Args:
             sample: the one that was added last.
-            others: the number that ``add`` gave for it.
+            others: the number that `add` gave for it.
 
         Returns:
-            Those of the first ``others`` places that show another picture, by ``img_id``; all of them where none
-            does, or where the sample has no ``img_id``.
+            Those of the first `others` places that show another picture, by `img_id`; all of them where none
+            does, or where the sample has no `img_id`.
         """
         places = list(range(others))
         if sample.img_id is None:
@@ -82,7 +82,7 @@ class SampleCache:
         return len(self._samples)
 
     def __getitem__(self, place: int) -> Sample:
-        """The sample at ``place``; its arrays are read-only."""
+        """The sample at `place`; its arrays are read-only."""
         return self._samples[place]
 
     def __repr__(self) -> str:

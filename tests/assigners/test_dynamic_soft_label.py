@@ -183,7 +183,7 @@ def test_bad_settings(bad):
 
 
 def random_batch(batch=3, most=12, num_classes=5, size=160):
-    """Images with 0, 1 and ``most`` objects; priors of one image outside of its padding."""
+    """Images with 0, 1 and `most` objects; priors of one image outside of its padding."""
     generator = torch.Generator().manual_seed(0)
     priors = grid(size)
     corner = torch.rand(batch, most, 2, generator=generator) * size * 0.8

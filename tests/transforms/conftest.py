@@ -60,7 +60,7 @@ def make_flat(label, width=60, height=40, box=(12, 8, 36, 28), channels=3, masks
 
 
 def find_colour(img, colour, tolerance):
-    """Box (xyxy) around the pixels whose colour is within ``tolerance`` of ``colour``; None without any."""
+    """Box (xyxy) around the pixels whose colour is within `tolerance` of `colour`; None without any."""
     near = (np.abs(img.astype(int) - np.asarray(colour)) <= tolerance).all(axis=2)
     if not near.any():
         return None

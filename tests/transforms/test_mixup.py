@@ -56,7 +56,7 @@ def our_mixup(results, partner, params, img_scale, pad_val=114.0, bbox_clip_bord
 
 
 def params_for(results, img_scale, ratio, flip, where=0.6):
-    """Draws with a crop at ``where`` (0..1) of the room there is."""
+    """Draws with a crop at `where` (0..1) of the room there is."""
     height, width = results['img'].shape[:2]
     canvas_width, canvas_height = scaled_canvas(img_scale, ratio)
     offset = (int(max(canvas_width - width, 0) * where), int(max(canvas_height - height, 0) * where))
