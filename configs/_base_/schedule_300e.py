@@ -29,6 +29,7 @@ param_scheduler = [
 #
 # default_hooks = dict(_delete_=True, **{k: v for k, v in _base_.default_hooks.items() if k != 'ema'})
 default_hooks = dict(
+    runtime_info=dict(type='RTMRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -9,6 +9,7 @@ from .load_report import RTMLoadReportHook
 from .num_class_check import RTMNumClassCheckHook
 from .optim_wrapper_constructor import RTMOptimWrapperConstructor
 from .pipeline_switch import RTMPipelineSwitchHook
+from .runtime_info import RTMRuntimeInfoHook
 from .unfold_norm import RTMUnfoldNormHook
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     'RTMNumClassCheckHook',
     'RTMOptimWrapperConstructor',
     'RTMPipelineSwitchHook',
+    'RTMRuntimeInfoHook',
     'RTMUnfoldNormHook',
 ]
