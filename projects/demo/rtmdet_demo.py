@@ -8,7 +8,7 @@ Small numbers where the base has large ones: batch, steps of warm-up, length, me
 _base_ = '../../configs/rtmdet_nano.py'
 
 data_root = '{{$RTMDET_DEMO_DATA:work_dirs/demo/data}}'.rstrip('/') + '/'
-max_epochs = 15
+max_epochs = 17
 
 # In so few steps, ordinary convolutions learn far more than depthwise ones, at about the same time a step.
 model = dict(
