@@ -10,6 +10,7 @@ ROOMS = {
     'TRANSFORMS': ('transforms',),
     'DATASETS': ('datasets',),
     'METRICS': ('datasets',),
+    'DATA_SAMPLERS': ('datasets',),
     'HOOKS': ('hooks',),
     'MODEL_WRAPPERS': ('hooks',),
     'OPTIM_WRAPPERS': ('hooks',),

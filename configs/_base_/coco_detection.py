@@ -66,7 +66,7 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     collate_fn=dict(type='rtm_collate'),  # one tensor for the images of a batch
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='RTMDefaultSampler', shuffle=True),  # each sample follows from its place in the run
     dataset=dict(
         type='RTMCocoDataset',
         data_root=data_root,

@@ -23,7 +23,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
-from ..hooks.dataset_tree import leaf_datasets
+from ..datasets.tree import leaf_datasets
 
 GAP = 8
 """Pixels between two samples."""

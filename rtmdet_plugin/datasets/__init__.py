@@ -1,7 +1,8 @@
-"""Datasets, registered in mmdet's `DATASETS`, their metric, in `METRICS`, and collating."""
+"""Datasets, their metric, sampler and collating, registered in mmdet's `DATASETS`, `METRICS` and `DATA_SAMPLERS`."""
 
 from .coco import RTMCocoDataset
 from .coco_metric import RTMCocoMetric
 from .collate import rtm_collate
+from .sampler import RTMDefaultSampler
 
-__all__ = ['RTMCocoDataset', 'RTMCocoMetric', 'rtm_collate']
+__all__ = ['RTMCocoDataset', 'RTMCocoMetric', 'RTMDefaultSampler', 'rtm_collate']

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
-from .dataset_tree import leaf_datasets
+from ..datasets.tree import leaf_datasets
 
 
 @HOOKS.register_module()

@@ -21,7 +21,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from .dataset_tree import leaf_datasets, walk_datasets
+from ..datasets.tree import leaf_datasets, walk_datasets
 
 
 @HOOKS.register_module()

@@ -11,6 +11,10 @@ epoch, which is there where the data set is smaller than the store.
 from __future__ import annotations
 
 import random
+from typing import Any
+
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import Compose
 
 from .checks import check_at_least
 from .sample import Sample
@@ -78,6 +82,11 @@ class SampleCache:
             return places
         return [place for place in places if self._samples[place].img_id != sample.img_id] or places
 
+    def clear(self) -> None:
+        """Forget all samples."""
+        self._samples.clear()
+        self.nbytes = 0
+
     def __len__(self) -> int:
         return len(self._samples)
 
@@ -89,3 +98,26 @@ class SampleCache:
         return (
             f'{type(self).__name__}(max_size={self.max_size}, random_pop={self.random_pop}, max_bytes={self.max_bytes})'
         )
+
+
+def clear_caches(transforms: Any) -> int:
+    """Empty the caches of transforms, of those within other transforms too.
+
+    Args:
+        transforms: a transform, a pipeline, or a list of them. mmdet's cached transforms count as well.
+
+    Returns:
+        The number of caches that were found.
+    """
+    if isinstance(transforms, SampleCache):
+        transforms.clear()
+        return 1
+    if isinstance(transforms, (list, tuple)):
+        return sum(map(clear_caches, transforms))
+    if not isinstance(transforms, (Compose, BaseTransform)):
+        return 0
+    settings = dict(vars(transforms))
+    mmdets = settings.pop('results_cache', None)
+    if mmdets is not None:
+        mmdets.clear()
+    return (mmdets is not None) + sum(map(clear_caches, settings.values()))

@@ -5,8 +5,8 @@ from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from rtmdet_plugin.datasets.tree import leaf_datasets
 from rtmdet_plugin.hooks import RTMPipelineSwitchHook
-from rtmdet_plugin.hooks.dataset_tree import leaf_datasets
 
 STAGE1, STAGE2 = 64, 32  # side lengths
 

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from rtmdet_plugin.hooks.dataset_tree import leaf_datasets, walk_datasets
+from rtmdet_plugin.datasets.tree import leaf_datasets, walk_datasets
 
 
 def test_a_plain_dataset_is_its_own_leaf():

@@ -1,0 +1,93 @@
+"""Samples that follow from their place in the run: from seed, rank, epoch and position in the epoch.
+
+Before each sample, Python's, numpy's and torch's generators are seeded from its place, so that whatever transform
+draws from them draws the same again, in whichever process.
+
+The caches of mosaic and MixUp are the other thing that a sample depends on. By definition, a worker's caches are
+empty at the start of an epoch, are warmed by `WARM_UP` samples of their own drawing, and then hold what the worker's
+positions of that epoch put in. A run resumed in the middle of an epoch gets there by fetching the epoch's samples
+from its first on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from ..transforms.sample_cache import clear_caches
+from .tree import leaf_datasets
+
+Place = tuple[int, int, int, int]
+"""Seed of the run, rank, epoch, position in the epoch."""
+
+WARM_UP = 8
+"""Samples that fill the caches before an epoch's first, which is then mixed out of more than the three it needs."""
+
+
+class PlacedIndex(int):
+    """An index into a dataset that knows for which place in the run it is."""
+
+    place: Place
+
+    def __new__(cls, index: int, place: Place) -> PlacedIndex:
+        placed = super().__new__(cls, index)
+        placed.place = place
+        return placed
+
+    def __reduce__(self) -> tuple:
+        return PlacedIndex, (int(self), self.place)
+
+
+class SeededFetch:
+    """What torch's loader calls for the samples of a batch.
+
+    Args:
+        dataset: the outermost dataset.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self._last: Place | None = None
+
+    def __call__(self, indices: Sequence[PlacedIndex]) -> list:
+        """The samples at `indices`, in order."""
+        worker = get_worker_info()
+        if worker is not None:
+            return [self._fetch(index, worker.id) for index in indices]
+        # Without workers this is the training process, whose own draws must not repeat with every sample.
+        states = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return [self._fetch(index, 0) for index in indices]
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+    def _fetch(self, index: PlacedIndex, worker: int) -> Any:
+        epoch, last = index.place[:3], self._last
+        # An epoch begins where anything but the position changes, and where the same epoch is gone through again.
+        if last is None or epoch != last[:3] or index.place[3] <= last[3]:
+            self._begin_epoch(epoch, worker)
+        self._last = index.place
+        seed_generators(*index.place)
+        return self.dataset[int(index)]
+
+    def _begin_epoch(self, epoch: tuple[int, int, int], worker: int) -> None:
+        transforms = [leaf.pipeline for leaf in leaf_datasets(self.dataset) if hasattr(leaf, 'pipeline')]
+        if not clear_caches(transforms):
+            return
+        for turn in range(WARM_UP):
+            seed_generators(*epoch, 'warm-up', worker, turn)
+            self.dataset[random.randrange(len(self.dataset))]
+
+
+def seed_generators(*place: int | str) -> None:
+    """Seed Python's, numpy's and torch's global generators from `place`."""
+    random.seed(' '.join(map(str, place)))  # a string is hashed, so that neighbours have nothing in common
+    np.random.seed(random.getrandbits(32))
+    torch.manual_seed(random.getrandbits(63))
