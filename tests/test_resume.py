@@ -1,0 +1,101 @@
+"""A run that was killed and resumed ends with the same bits as one that wasn't."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from user_run import write_user_data
+
+MAX_EPOCHS = 4
+STEPS = 4  # an epoch
+STAGES = {'in stage 1': 0, 'across the switch': 2, 'in stage 2': 3}
+"""Length of stage 2, for a kill in the third epoch and a resume from the second."""
+
+
+class KillHook(Hook):
+    """Kills the process, as the system does where memory runs out, after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    return write_user_data(tmp_path_factory.mktemp('pictures'))
+
+
+def user_config(pictures: Path, work_dir: Path, num_workers: int, num_last_epochs: int, seed: int | None = 0) -> Config:
+    config = Config.fromfile(pictures / 'config.py')
+    config.work_dir = str(work_dir)
+    config.train_cfg.update(max_epochs=MAX_EPOCHS, val_interval=3)
+    config.train_dataloader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
+    config.default_hooks.pipeline_switch.num_last_epochs = num_last_epochs
+    # Steps of weight and learning rate that a slip would show in, within so few steps.
+    config.param_scheduler[0].end = 5
+    config.default_hooks.ema.update(momentum=0.1, gamma=5)
+    config.randomness.seed = seed
+    return config
+
+
+def train(config: Config, kill_after: int | None = None) -> None:
+    """Train in a process of its own, because the process may be killed.
+
+    Raises:
+        AssertionError: where it ends in another way than it should.
+    """
+
+    def run() -> None:
+        runner = Runner.from_cfg(config)
+        if kill_after is not None:
+            runner.register_hook(KillHook(kill_after), priority='VERY_LOW')
+        runner.train()
+
+    process = multiprocessing.get_context('fork').Process(target=run)
+    process.start()
+    process.join(300)
+    assert process.exitcode == (0 if kill_after is None else -signal.SIGKILL)
+
+
+def final_state(config: Config) -> dict:
+    path = Path(config.work_dir) / f'epoch_{MAX_EPOCHS}.pth'
+    checkpoint = torch.load(path, weights_only=True)
+    return {key: checkpoint[key] for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')}
+
+
+def assert_same(a, b, where: str = '') -> None:
+    """Equal bit for bit, through dictionaries and lists."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f'{where}/{key}')
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for place, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f'{where}/{place}')
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+@pytest.mark.parametrize('stage', STAGES)
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_a_killed_run_goes_on_to_the_same_bits(pictures, tmp_path, num_workers, stage):
+    whole, killed = (user_config(pictures, tmp_path / name, num_workers, STAGES[stage]) for name in ('whole', 'killed'))
+    train(whole)
+    train(killed, kill_after=2 * STEPS + 2)
+    assert not (tmp_path / 'killed' / 'epoch_3.pth').exists()
+    killed.resume = True
+    train(killed)
+    assert_same(final_state(whole), final_state(killed))
