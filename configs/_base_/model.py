@@ -10,7 +10,7 @@ model = dict(
     # Synchronised statistics over several GPUs come from `model_wrapper_cfg` in runtime.py.
     use_syncbn=False,
     data_preprocessor=dict(
-        type='DetDataPreprocessor',
+        type='RTMDetDataPreprocessor',  # mmdet's, for the batches of `rtm_collate`
         mean=[103.53, 116.28, 123.675],
         std=[57.375, 57.12, 58.395],
         bgr_to_rgb=False,

@@ -3,7 +3,8 @@
 mmengine's `pseudo_collate` leaves a list of images, each of which crosses from worker to trainer by itself, as
 does each small tensor of boxes and labels: five file descriptors an image. Here a batch crosses as one tensor in
 shared memory, which `pin_memory` pins as a whole, and its annotations as a few arrays. What the trainer gets are
-the same `DetDataSample` objects, for mmdet's data preprocessor and heads; their boxes are slices of one tensor.
+the same `DetDataSample` objects, for mmdet's data preprocessor and heads; their boxes are slices of one tensor, which
+`RTMDetDataPreprocessor` moves to the device as a whole.
 """
 
 from __future__ import annotations
@@ -19,21 +20,42 @@ from torch.utils.data import default_collate
 
 PARTS = ('gt_instances', 'ignored_instances')
 FIELDS = ('bboxes', 'labels')
+Joined = dict[str, dict[str, torch.Tensor]]
+"""The boxes (N, 4) and labels (N,) of all images, one after the other, of each part."""
 
 
 class DetSampleBatch(list):
-    """A list of `DetDataSample` that is pickled as a few arrays, where it holds boxes and labels alone."""
+    """A list of `DetDataSample` that travels as a few tensors, where it holds boxes and labels alone."""
 
     def __reduce__(self) -> tuple:
-        if not all(_is_plain(sample) for sample in self):
+        if not self._is_plain():
             return DetSampleBatch, (list(self),)
-        parts = [
-            {field: [np.asarray(getattr(getattr(sample, part), field)) for sample in self] for field in FIELDS}
+        arrays = {part: {key: value.numpy() for key, value in fields.items()} for part, fields in self._join().items()}
+        return _from_arrays, ([sample.metainfo for sample in self], self._counts(), arrays)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> DetSampleBatch:
+        """The batch on `device`: four transfers, where one by one the samples need four each."""
+        if not self or not self._is_plain():
+            return DetSampleBatch(sample.to(device, non_blocking=non_blocking) for sample in self)
+        moved = {
+            part: {key: value.to(device, non_blocking=non_blocking) for key, value in fields.items()}
+            for part, fields in self._join().items()
+        }
+        return _split([sample.metainfo for sample in self], self._counts(), moved)
+
+    def _is_plain(self) -> bool:
+        return all(_is_plain(sample) for sample in self)
+
+    def _counts(self) -> dict[str, list[int]]:
+        return {part: [len(sample.get(part).labels) for sample in self] for part in PARTS}
+
+    def _join(self) -> Joined:
+        if not self:
+            return {}
+        return {
+            part: {field: torch.cat([getattr(sample.get(part), field) for sample in self]) for field in FIELDS}
             for part in PARTS
-        ]
-        counts = [[len(labels) for labels in part['labels']] for part in parts]
-        joined = [[np.concatenate(part[field]) if self else None for field in FIELDS] for part in parts]
-        return _unpack, ([sample.metainfo for sample in self], counts, joined)
+        }
 
 
 @FUNCTIONS.register_module()
@@ -71,10 +93,16 @@ def _is_plain(sample: DetDataSample) -> bool:
     )
 
 
-def _unpack(metainfos: list[dict], counts: list[list[int]], joined: list[list[np.ndarray]]) -> DetSampleBatch:
+def _from_arrays(metainfos: list[dict], counts: dict, arrays: dict[str, dict[str, np.ndarray]]) -> DetSampleBatch:
+    joined = {part: {key: torch.from_numpy(value) for key, value in fields.items()} for part, fields in arrays.items()}
+    return _split(metainfos, counts, joined)
+
+
+def _split(metainfos: list[dict], counts: dict[str, list[int]], joined: Joined) -> DetSampleBatch:
+    """Samples whose boxes and labels are slices of the batch's."""
     samples = DetSampleBatch(DetDataSample(metainfo=metainfo) for metainfo in metainfos)
-    for part, lengths, arrays in zip(PARTS, counts, joined, strict=True):
-        slices = [torch.from_numpy(array).split(lengths) for array in arrays] if samples else ()
+    for part, fields in joined.items():
+        slices = [fields[field].split(counts[part]) for field in FIELDS]
         for sample, *values in zip(samples, *slices, strict=True):
             setattr(sample, part, InstanceData(**dict(zip(FIELDS, values, strict=True))))
     return samples

@@ -11,7 +11,6 @@ Differences from mmdet:
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, is_norm
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS, TASK_UTILS
@@ -20,6 +19,7 @@ from mmdet.utils import reduce_mean
 from mmengine.model import bias_init_with_prob, constant_init, normal_init
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..assigners.dynamic_soft_label import GroundTruth
 
@@ -304,12 +304,12 @@ def check_ground_truth(
 
 def pad_ground_truth(batch_gt_instances: list[InstanceData], like: Tensor) -> GroundTruth:
     """The objects of all images in one tensor each, with the type of `like`; G is the most that an image has."""
-    boxes = [get_box_tensor(instances.bboxes).to(like.dtype) for instances in batch_gt_instances]
-    counts = [len(box) for box in boxes]
-    padded = torch.stack([F.pad(box, (0, 0, 0, max(counts) - len(box))) for box in boxes])
-    labels = torch.stack([F.pad(gt.labels.long(), (0, max(counts) - len(gt.labels))) for gt in batch_gt_instances])
-    places = torch.arange(max(counts), device=like.device)
-    return GroundTruth(padded, labels, places < torch.tensor(counts, device=like.device)[:, None])
+    boxes = [get_box_tensor(instances.bboxes) for instances in batch_gt_instances]
+    counts = torch.tensor([len(box) for box in boxes])
+    padded = pad_sequence(boxes, batch_first=True).to(like)
+    labels = pad_sequence([instances.labels for instances in batch_gt_instances], batch_first=True).long()
+    mask = torch.arange(int(counts.max())) < counts[:, None]
+    return GroundTruth(padded, labels, mask.to(like.device, non_blocking=True))
 
 
 def flatten_levels(maps: tuple[Tensor, ...]) -> Tensor:

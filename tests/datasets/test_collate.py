@@ -10,6 +10,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 
 from rtmdet_plugin.datasets.collate import DetSampleBatch, rtm_collate
+from rtmdet_plugin.models import RTMDetDataPreprocessor
 
 
 def item(seed, boxes=3, size=(32, 64)):
@@ -45,15 +46,42 @@ def test_samples_with_more_than_boxes_and_labels_survive_too():
     assert_same(samples[0], again[0])
 
 
-def test_mmdets_preprocessor_makes_the_same_of_it():
+@pytest.mark.parametrize('kind', [DetDataPreprocessor, RTMDetDataPreprocessor])
+def test_preprocessors_make_the_same_of_it(kind):
     batch = [item(i, boxes) for i, boxes in enumerate((3, 0, 7))]
-    preprocessor = DetDataPreprocessor(mean=[103.53, 116.28, 123.675], std=[57.375, 57.12, 58.395], pad_size_divisor=32)
+    preprocessor = kind(mean=[103.53, 116.28, 123.675], std=[57.375, 57.12, 58.395], pad_size_divisor=32)
     ours = preprocessor(pickle.loads(pickle.dumps(rtm_collate(batch))), training=True)
     theirs = preprocessor(pseudo_collate([item(i, boxes) for i, boxes in enumerate((3, 0, 7))]), training=True)
     assert torch.equal(ours['inputs'], theirs['inputs'])
     for first, second in zip(ours['data_samples'], theirs['data_samples'], strict=True):
         assert_same(first, second)
         assert first.batch_input_shape == (32, 64)
+
+
+@pytest.mark.parametrize('way', ['from a worker', 'from the training process'])
+def test_a_batch_moves_to_the_device_as_a_whole(way):
+    samples = DetSampleBatch(item(i, boxes)['data_samples'] for i, boxes in enumerate((3, 0, 7)))
+    if way == 'from a worker':
+        samples = pickle.loads(pickle.dumps(samples))
+    # nothing is computed on this device, but what is on it is known to be
+    preprocessor = RTMDetDataPreprocessor().to('meta')
+    preprocessor._device = torch.device('meta')
+    moved = preprocessor.cast_data({'data_samples': samples})['data_samples']
+    boxes = [sample.gt_instances.bboxes for sample in moved]
+    assert [tuple(each.shape) for each in boxes] == [(3, 4), (0, 4), (7, 4)]
+    assert {each.device.type for each in boxes} == {'meta'}
+    assert all(each._base is boxes[0]._base and each._base.shape == (10, 4) for each in boxes)
+    assert [sample.img_path for sample in moved] == ['0.jpg', '1.jpg', '2.jpg']
+
+
+@pytest.mark.parametrize('count', [0, 2])
+def test_samples_that_hold_more_move_one_by_one(count):
+    samples = DetSampleBatch(item(i)['data_samples'] for i in range(count))
+    for sample in samples:
+        sample.gt_instances.scores = torch.ones(3)
+    moved = samples.to('meta')
+    assert isinstance(moved, DetSampleBatch) and len(moved) == count
+    assert all(sample.gt_instances.scores.device.type == 'meta' for sample in moved)
 
 
 def test_images_of_different_sizes_are_refused_with_their_names():

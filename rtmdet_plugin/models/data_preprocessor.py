@@ -1,0 +1,20 @@
+"""mmdet's data preprocessor for batches that know how to move themselves, see datasets/collate.py.
+
+With mmdet's, the boxes and labels of each image cross to the device by themselves: 128 transfers for 32 images.
+"""
+
+from typing import Any
+
+from mmdet.models import DetDataPreprocessor
+from mmdet.registry import MODELS
+
+
+@MODELS.register_module()
+class RTMDetDataPreprocessor(DetDataPreprocessor):
+    """Takes the arguments of mmdet's `DetDataPreprocessor`."""
+
+    def cast_data(self, data: Any) -> Any:
+        """`data` on the model's device."""
+        if isinstance(data, list) and hasattr(data, 'to'):
+            return data.to(self.device, non_blocking=self._non_blocking)
+        return super().cast_data(data)
