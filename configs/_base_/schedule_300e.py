@@ -37,6 +37,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
     num_class_check=dict(type='RTMNumClassCheckHook'),
+    # A step with a loss or gradient that isn't finite is left out; this number of them in a row ends the run.
+    check_invalid_loss=dict(type='RTMCheckInvalidLossHook', max_consecutive=10),
     # Before the other hooks of its kind (49 of 50), so that they see the averaged weights.
     ema=dict(
         type='EMAHook',

@@ -2,6 +2,7 @@
 
 from .bfloat16_optim_wrapper import RTMBFloat16OptimWrapper
 from .channels_last import RTMChannelsLastHook
+from .check_invalid_loss import RTMCheckInvalidLossHook
 from .distributed import RTMDistributedDataParallel
 from .ema import RTMExpMomentumEMA
 from .flat_cosine import RTMFlatCosineLR
@@ -15,6 +16,7 @@ from .unfold_norm import RTMUnfoldNormHook
 __all__ = [
     'RTMBFloat16OptimWrapper',
     'RTMChannelsLastHook',
+    'RTMCheckInvalidLossHook',
     'RTMDistributedDataParallel',
     'RTMExpMomentumEMA',
     'RTMFlatCosineLR',

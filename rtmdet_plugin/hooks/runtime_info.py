@@ -3,8 +3,12 @@
 mmengine's `RuntimeInfoHook` stores each loss as a number after each iteration. On a GPU that makes the host wait for
 the whole step, three times, before it may queue the next one. Here losses stay on the device until the logger writes a
 line; then all of them come over at once.
+
+Where `RTMCheckInvalidLossHook` is there to tell of losses that aren't finite, they are left out: one of them would make
+the mean over the last 50 steps NaN.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +16,8 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.runner import Runner
 from torch import Tensor
+
+from .check_invalid_loss import RTMCheckInvalidLossHook
 
 
 @HOOKS.register_module()
@@ -31,6 +37,8 @@ class RTMRuntimeInfoHook(RuntimeInfoHook):
         due = self.end_of_epoch(runner.train_dataloader, batch_idx)
         if self._waiting and (due or any(self.every_n_inner_iters(batch_idx, hook.interval) for hook in loggers)):
             values = torch.stack([value.float() for _, value in self._waiting]).tolist()  # the one synchronisation
+            told = any(isinstance(hook, RTMCheckInvalidLossHook) for hook in runner.hooks)
             for (name, _), value in zip(self._waiting, values, strict=True):
-                runner.message_hub.update_scalar(name, value)
+                if math.isfinite(value) or not told:
+                    runner.message_hub.update_scalar(name, value)
             self._waiting.clear()
