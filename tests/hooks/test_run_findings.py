@@ -1,0 +1,103 @@
+"""Each check by numbers: what is fine, what is worth a note, what is warned of and with which setting."""
+
+import numpy as np
+import pytest
+
+from rtmdet_plugin.hooks.run_findings import (
+    Finding,
+    check_aspect_ratios,
+    check_batch_norm,
+    check_classes,
+    check_disk,
+    check_learning_rate,
+    check_memory,
+    check_shared_memory,
+    check_small_objects,
+    check_stages,
+    check_warm_up,
+    screen,
+)
+
+GIB = 2**30
+
+
+def test_classes():
+    assert check_classes(2, ('disc', 'square'), [3, 4]) == Finding('ok', 'classes', '2: disc, square')
+    assert check_classes(None, ('disc', 'square'), []).level == 'ok'
+    other = check_classes(80, ('disc', 'square'), [3, 4])
+    assert (other.level, other.value) == ('warning', '80 in the model, 2 in the data: disc, square')
+    assert 'model.bbox_head.num_classes=2' in other.advice
+    unseen = check_classes(2, ('disc', 'square'), [3, 0])
+    assert (unseen.level, unseen.value) == ('warning', "1 of 2 without objects: ['square']")
+
+
+@pytest.mark.parametrize(('small', 'level'), [(0, 'ok'), (10, 'ok'), (11, 'note'), (25, 'note'), (26, 'warning')])
+def test_small_objects(small, level):
+    finding = check_small_objects(np.array([7.9] * small + [8.0] * (100 - small)), stride=8)
+    assert finding.level == level and finding.value.startswith(f'{small}% of 100 ')
+    assert ('img_scale' in finding.advice) == (level != 'ok')
+
+
+def test_no_objects():
+    assert check_small_objects(np.empty(0), 8).level == 'warning'
+    assert check_aspect_ratios(np.empty(0)).level == 'ok'
+
+
+@pytest.mark.parametrize(('long', 'level'), [(5, 'ok'), (6, 'note'), (20, 'note'), (21, 'warning')])
+def test_aspect_ratios(long, level):
+    assert check_aspect_ratios(np.array([10.1] * long + [10.0] * (100 - long))).level == level
+
+
+@pytest.mark.parametrize(
+    ('lr', 'batch', 'level'),
+    [(0.004, 256, 'ok'), (0.004, 128, 'ok'), (0.004, 127, 'warning'), (0.00025, 16, 'ok'), (0.0001, 256, 'note')],
+)
+def test_learning_rate(lr, batch, level):
+    assert check_learning_rate(lr, batch).level == level
+
+
+def test_the_learning_rate_that_fits_is_offered():
+    finding = check_learning_rate(0.004, 16)
+    assert finding.value == '0.004 for a batch of 16'
+    assert finding.advice.endswith('--auto-scale-lr, or optim_wrapper.optimizer.lr=0.00025')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'level'),
+    [((4, 1, False), 'ok'), ((3, 1, False), 'warning'), ((2, 8, False), 'warning'), ((2, 8, True), 'ok')],
+)
+def test_batch_norm(arguments, level):
+    assert check_batch_norm(*arguments).level == level
+
+
+@pytest.mark.parametrize(
+    ('epochs', 'last', 'level'),
+    [(300, 20, 'ok'), (300, 0, 'ok'), (40, 20, 'ok'), (39, 20, 'note'), (20, 20, 'warning'), (5, 20, 'warning')],
+)
+def test_stages(epochs, last, level):
+    assert check_stages(epochs, last).level == level
+
+
+def test_the_stage_that_fits_is_offered():
+    assert 'num_last_epochs=1 ' in check_stages(12, 20).advice
+    assert 'num_last_epochs=20 ' in check_stages(300, 300).advice
+
+
+@pytest.mark.parametrize(('steps', 'level'), [(5000, 'ok'), (4999, 'note'), (2000, 'note'), (1999, 'warning')])
+def test_warm_up(steps, level):
+    finding = check_warm_up(1000, steps)
+    assert finding.level == level
+    assert (f'param_scheduler.0.end={steps // 20}' in finding.advice) == (level != 'ok')
+
+
+def test_memory_and_disk():
+    assert [check_memory(need * GIB, 10 * GIB, 8).level for need in (5, 6, 11)] == ['ok', 'note', 'warning']
+    assert [check_shared_memory(need, 64).level for need in (64, 65)] == ['ok', 'warning']
+    assert [check_disk(GIB, 4, free * GIB).level for free in (4, 3)] == ['ok', 'warning']
+    assert check_disk(GIB, 4, 3 * GIB).value == '4.0 GiB for 4 checkpoints, 3.0 GiB free'
+
+
+def test_the_screen_has_the_advice_below_its_line():
+    lines = screen([check_stages(300, 20), check_learning_rate(0.004, 16), check_warm_up(10, 40)]).splitlines()
+    assert lines[0] == 'Before the first step: 1 warnings, 1 notes.'
+    assert [line.split()[0] for line in lines[1:]] == ['ok', 'warning', '->', 'note', '->']
