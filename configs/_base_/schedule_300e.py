@@ -52,5 +52,6 @@ default_hooks = dict(
     load_report=dict(type='RTMLoadReportHook'),
     # `switch_pipeline` is set where the pipelines are known: rtmdet_l.py.
     pipeline_switch=dict(type='RTMPipelineSwitchHook', num_last_epochs=20, val_interval=1),
+    process_watch=dict(type='RTMProcessWatchHook'),
     run_check=dict(type='RTMRunCheckHook'),
 )

@@ -10,6 +10,7 @@ from .load_report import RTMLoadReportHook
 from .num_class_check import RTMNumClassCheckHook
 from .optim_wrapper_constructor import RTMOptimWrapperConstructor
 from .pipeline_switch import RTMPipelineSwitchHook
+from .process_watch import RTMProcessWatchHook
 from .run_check import RTMRunCheckHook
 from .runtime_info import RTMRuntimeInfoHook
 from .unfold_norm import RTMUnfoldNormHook
@@ -25,6 +26,7 @@ __all__ = [
     'RTMNumClassCheckHook',
     'RTMOptimWrapperConstructor',
     'RTMPipelineSwitchHook',
+    'RTMProcessWatchHook',
     'RTMRunCheckHook',
     'RTMRuntimeInfoHook',
     'RTMUnfoldNormHook',

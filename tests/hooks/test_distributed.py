@@ -1,4 +1,8 @@
-"""Several processes: on CPUs through `--launcher pytorch` with gloo, on GPUs with SyncBN."""
+"""Several processes: on CPUs through `--launcher pytorch` with gloo, on GPUs with SyncBN.
+
+The run with two processes has everything in it that could part them: wrapped data sets, numbers of images that two
+doesn't divide, a loss that is NaN in one of them.
+"""
 
 import json
 import os
@@ -17,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 # What mmdet's train.py does with `--launcher pytorch`, and then a look at what each process holds.
 TRAIN = """
-import hashlib, json, os, sys
+import hashlib, json, math, os, sys
 import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
@@ -30,6 +34,17 @@ torch.set_num_threads(1)
 config = Config.fromfile(sys.argv[1])
 config.launcher = 'pytorch'
 runner = Runner.from_cfg(config)
+model, seen = runner.model.module, []
+compute = model.loss
+
+def loss(inputs, samples):
+    seen.extend(sample.img_id for sample in samples)
+    losses = compute(inputs, samples)
+    if runner.rank == 1 and runner.iter == 1:
+        losses['loss_cls'] = losses['loss_cls'] * math.nan
+    return losses
+
+model.loss = loss
 runner.train()
 averaged = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
 report = dict(
@@ -38,11 +53,13 @@ report = dict(
     wrapper=type(runner.model).__name__,
     norms=sorted({type(m).__name__ for m in runner.model.modules() if 'Norm' in type(m).__name__}),
     steps=runner.iter,
-    weights=digest(runner.model.module.state_dict()),
+    updates=runner.optim_wrapper.optimizer.state_dict()['state'][0]['step'].item(),
+    finite=all(torch.isfinite(value).all().item() for value in averaged.state_dict().values()),
+    weights=digest(model.state_dict()),
     averaged=digest(averaged.state_dict()),
 )
 with open(f'{sys.argv[2]}/rank{runner.rank}.json', 'w') as file:
-    json.dump(report, file)
+    json.dump([report, seen], file)
 """
 
 CONFIG = """
@@ -56,8 +73,14 @@ pipeline = [
     dict(type='PackDetInputs'),
 ]
 data = dict(data_root='{data}', ann_file='boxes.json', data_prefix=dict(img='img/'))
+part = dict(type='RTMCocoDataset', pipeline=pipeline, **data)
+# Four pictures, and three, of which two are there twice: nine.
+dataset = dict(type='RepeatDataset', times=1, dataset=dict(type='ConcatDataset', datasets=[
+    dict(part, indices=4),
+    dict(type='ClassBalancedDataset', oversample_thr=0.9, dataset=dict(part, indices=[4, 6, 7])),
+]))
 train_dataloader = dict(
-    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline, **data)
+    _delete_=True, batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True), dataset=dataset
 )
 val_dataloader = None
 val_cfg = None
@@ -77,10 +100,16 @@ def test_two_processes_on_cpu_train_to_equal_weights(pictures, tmp_path):
     run = subprocess.run([*command, *map(str, arguments)], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
 
-    first, second = (json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1))
+    (first, seen), (second, also_seen) = (json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1))
     assert first == second
-    assert (first['backend'], first['world'], first['steps']) == ('gloo', 2, 6)  # 10 pictures / (2 x 2), twice
+    assert (first['backend'], first['world'], first['steps']) == ('gloo', 2, 6)  # 9 pictures / (2 x 2), twice
     assert (first['wrapper'], first['norms']) == ('RTMDistributedDataParallel', ['BatchNorm2d'])
+    assert len(seen) == len(also_seen) == 2 * 5, 'one picture of each epoch is there twice, so that both have five'
+    assert set(seen + also_seen) == {0, 1, 2, 3, 4, 6, 7}
+
+    assert (first['updates'], first['finite']) == (5, True)
+    log = ''.join(path.read_text() for path in (tmp_path / 'work').glob('*/*.log'))
+    assert 'Step 2 left out: a loss is not finite.\n  process 1: loss_cls=nan, loss_bbox=' in log
 
 
 @pytest.fixture
