@@ -12,6 +12,8 @@ import mmengine
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
 from user_run import CONFIGS, ROOT, write_user_data
 
 
@@ -143,6 +145,37 @@ def test_two_processes_on_cpu_end_with_equal_weights(pictures, tmp_path):
     assert a['weights'] == b['weights']
     assert sorted(a['pictures'] + b['pictures']) == list(range(16)), 'each picture once, on one of the ranks'
     assert len(a['pictures']) == 8
+
+
+NINE_PICTURES = """
+_base_ = '{configs}/rtmdet_nano_person.py'
+
+data = dict(data_root='{coco}/', indices=9)
+# One at a time: which pictures share a batch changes the last bits.
+test_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dataset=data)
+test_evaluator = dict(ann_file='{coco}/annotations/instances_val2017.json')
+load_from = '{weights}'
+work_dir = '{work}'
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_each_picture_once(data_root, weights_root, tmp_path):
+    """Nine pictures: two processes take five each, and the one that is there twice counts once."""
+    weights, work, coco = weights_root / 'rtmdet_nano_person.pth', tmp_path / 'work', data_root / 'coco_tiny'
+    path = tmp_path / 'nine.py'
+    path.write_text(NINE_PICTURES.format(configs=CONFIGS, coco=coco, weights=weights, work=work))
+    alone = Runner.from_cfg(Config.fromfile(path)).test()
+    assert alone['coco/bbox_mAP'] > 0.05, 'of 50 pictures, of which nine were looked at'
+
+    arguments = ('--checkpoint', weights, '--launcher', 'pytorch', '--gpus', 2, '--out', tmp_path / 'found.pkl')
+    output = mim('test', 'mmdet', path, '--work-dir', tmp_path / 'two', *arguments)
+    (written,) = (tmp_path / 'two').glob('*/*.json')
+    together = json.loads(written.read_text())
+    assert {name: together[name] for name in alone} == alone, output[-2000:]
+    found = mmengine.load(tmp_path / 'found.pkl')
+    truth = json.loads((coco / 'annotations' / 'instances_val2017.json').read_text())
+    assert [picture['img_id'] for picture in found] == [image['id'] for image in truth['images'][:9]]
 
 
 # -- DetInferencer --------------------------------------------------------------------------------------------

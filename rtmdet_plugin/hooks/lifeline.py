@@ -7,10 +7,12 @@ holds a connection to the main one and waits for its end. Of a machine that vani
 find out within 30 seconds.
 """
 
+import atexit
 import os
 import secrets
 import selectors
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,6 +51,7 @@ class Lifeline:
         self._selector = selectors.DefaultSelector()
         # A worker of a data loader is a copy of this process, and would keep its connections open.
         os.register_at_fork(after_in_child=self._drop)
+        atexit.register(self._leave)
 
     def listen(self, host: str) -> Address:
         """Let the others join; `host` is the name that they know this machine by."""
@@ -77,6 +80,11 @@ class Lifeline:
             for peer in list(self._peers):
                 _send(peer, GOODBYE)
             self._drop()
+
+    def _leave(self) -> None:
+        """At the interpreter's end: who exits on purpose (all stop at a signal) says goodbye, who fails doesn't."""
+        if not hasattr(sys, 'last_type'):  # set where the interpreter has printed an exception that nobody caught
+            self.close()
 
     def _add(self, connection: socket.socket, name: str) -> None:
         connection.settimeout(None)

@@ -22,9 +22,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, AdamW, Optimizer
 
+from ..datasets.tree import leaf_datasets
 from . import run_findings
 from .box_statistics import box_statistics
-from .dataset_tree import leaf_datasets
 from .free_memory import free_memory
 from .pipeline_switch import RTMPipelineSwitchHook
 from .run_findings import Finding

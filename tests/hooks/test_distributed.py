@@ -75,13 +75,11 @@ pipeline = [
 data = dict(data_root='{data}', ann_file='boxes.json', data_prefix=dict(img='img/'))
 part = dict(type='RTMCocoDataset', pipeline=pipeline, **data)
 # Four pictures, and three, of which two are there twice: nine.
-dataset = dict(type='RepeatDataset', times=1, dataset=dict(type='ConcatDataset', datasets=[
+dataset = dict(_delete_=True, type='RepeatDataset', times=1, dataset=dict(type='ConcatDataset', datasets=[
     dict(part, indices=4),
     dict(type='ClassBalancedDataset', oversample_thr=0.9, dataset=dict(part, indices=[4, 6, 7])),
 ]))
-train_dataloader = dict(
-    _delete_=True, batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True), dataset=dataset
-)
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dataset)
 val_dataloader = None
 val_cfg = None
 val_evaluator = None

@@ -1,5 +1,6 @@
 """A killed process ends the others, whatever they wait for; processes that couldn't end together don't begin."""
 
+import json
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rtmdet_plugin.hooks import process_watch
+from rtmdet_plugin.hooks import lifeline, process_watch
 from rtmdet_plugin.hooks.lifeline import Lifeline
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +47,8 @@ def until(condition) -> None:
 def ends():
     pair = Ends()
     yield pair
-    for lifeline in (pair.main, pair.other, pair.third):
-        lifeline.close()
+    for end in (pair.main, pair.other, pair.third):
+        end.close()
 
 
 def test_all_hear_who_has_gone(ends):
@@ -93,6 +94,41 @@ def test_a_forked_worker_does_not_keep_the_line(ends):
                 continue
         os._exit(1 if kept & inodes else 0)
     assert os.waitpid(worker, 0)[1] == 0
+
+
+MEMBER = """
+import json, os, runpy, signal, sys
+lifeline = runpy.run_path(sys.argv[1])
+end = lifeline['Lifeline'](1, print)
+end.join(lifeline['Address'](*json.loads(sys.argv[2])))
+{ending}
+"""
+
+
+@pytest.mark.parametrize(
+    ('ending', 'code', 'lost'),
+    [
+        ('os.kill(os.getpid(), signal.SIGKILL)', -9, True),
+        ('os._exit(3)', 3, True),
+        ('raise MemoryError', 1, True),
+        ('sys.exit(143)', 143, False),
+        ('end.close(); os._exit(0)', 0, False),
+    ],
+)
+def test_how_a_process_ends_tells_whether_it_is_lost(ending, code, lost):
+    told = []
+    main = Lifeline(0, told.append)
+    address = json.dumps(main.listen('localhost'))
+    command = [sys.executable, '-c', MEMBER.format(ending=ending), lifeline.__file__, address]
+    member = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    assert member.wait(30) == code
+    if lost:
+        until(lambda: told)
+        assert f'(pid {member.pid}) has ended in the middle' in told[0]
+    else:
+        until(lambda: not main._peers)
+        assert told == []
+    main.close()
 
 
 @pytest.mark.parametrize('what', ['images', 'batches'])
@@ -160,6 +196,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other_within_a_minute(pictures, tmp_path):
     (tmp_path / 'run.py').write_text(RUN)
     (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, work=tmp_path / 'work', data=pictures))
