@@ -76,6 +76,7 @@ def test_goodbye_is_no_loss(ends, first):
 
 def test_strangers_are_not_let_in(ends):
     with socket.create_connection(('localhost', ends.address.port)) as stranger:
+        stranger.settimeout(5)
         stranger.sendall(b'guess 1 host 1\n')
         assert stranger.recv(10) == b'', 'closed at once'
     assert len(ends.main._peers) == 2 and ends.told == []
