@@ -22,6 +22,12 @@ SHOWN = 50
 """How many samples the list of a stopped run names."""
 
 
+def naming(path: str, error: Exception | str) -> str:
+    """The message of an error in one line, with the path in front where it isn't in it already."""
+    message = ' '.join(str(error).split())
+    return message if path in message else f'{path}: {message}'
+
+
 class BadSamplesError(ValueError):
     """More samples are bad than the run may do without; the message lists them."""
 
@@ -46,7 +52,7 @@ class BadSamples:
 
     def report(self, path: str, error: Exception | str) -> None:
         """Take a sample down, and tell it once: to the file, or to the log."""
-        message = str(error) if path in str(error) else f'{path}: {error}'
+        message = naming(path, error)
         new = path not in self.known
         self.known[path] = message
         if self.file is not None and self._append(path, message):

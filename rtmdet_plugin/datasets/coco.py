@@ -32,6 +32,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.dataset import Compose
@@ -40,7 +41,7 @@ from mmengine.logging import print_log
 from ..transforms.checks import check_probability
 from ..transforms.decoding import EXIF_MODES, BadPictureError
 from ..transforms.loading import RTMLoadImageFromFile
-from .bad_samples import BadSamples
+from .bad_samples import BadSamples, naming
 from .coco_file import category_ids, read_coco_file, read_sound_pictures, unusable_boxes
 
 POLICIES = ('skip', 'raise')
@@ -116,28 +117,25 @@ class RTMCocoDataset(CocoDataset):
             the pipeline says so.
 
         Raises:
-            BadPictureError, OSError: where it is bad, and `on_bad_sample='raise'`.
+            BadPictureError, OSError: where it is bad, and `on_bad_sample='raise'`; in test mode also where not even
+                a grey picture of that size passes the pipeline.
             BadSamplesError: where it is one too many.
         """
+        data_info = {**self.get_data_info(idx), 'exif': self.exif}
+        path = data_info['img_path']
         try:
-            return self.pipeline({**self.get_data_info(idx), 'exif': self.exif})
-        except (BadPictureError, OSError) as error:
+            return self.pipeline(data_info)
+        except (BadPictureError, OSError, cv2.error) as error:
             if self.on_bad_sample == 'raise':
-                raise
-            self.bad_samples.report(self.get_data_info(idx)['img_path'], error)
+                raise _with_path(path, error) from error
+            self.bad_samples.report(path, error)
             self.bad_samples.check_share(self.num_samples)
         if not self.test_mode:
             return None
-        return self.pipeline({**self.get_data_info(idx), 'blank': True})
-
-    @property
-    def metainfo(self) -> dict:
-        """A copy of the meta information, with `classes` from the file where nothing else names them."""
-        # mmdet's DetInferencer builds the test set lazily for its palette, on machines that may not have the
-        # data.
-        if 'classes' not in self._metainfo and osp.isfile(self.ann_file):
-            self.full_init()
-        return super().metainfo
+        try:
+            return self.pipeline({**self.get_data_info(idx), 'blank': True})
+        except cv2.error as error:  # its size is what is wrong: it would be resized to no pixels
+            raise _with_path(path, error) from error
 
     def load_data_list(self) -> list[dict]:
         """Read the annotation file into one dict for each image, in the order of the file."""
@@ -240,3 +238,10 @@ class RTMCocoDataset(CocoDataset):
                 logger='current',
                 level=logging.WARNING,
             )
+
+
+def _with_path(path: str, error: Exception) -> Exception:
+    """The error itself, where it names the file; OpenCV's don't."""
+    return (
+        error if path in str(error) else BadPictureError(f'{naming(path, error)}; accepted: what the pipeline takes.')
+    )

@@ -90,7 +90,13 @@ class RTMBadSampleHook(Hook):
         self._begin('val')
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._end(runner, 'val', 'Validation', 'shown as grey pictures, their objects count as missed')
+        # with its number, because mmengine's logger drops a warning that it has seen
+        self._end(
+            runner,
+            'val',
+            f'Validation after epoch {runner.epoch}',
+            'shown as grey pictures, their objects count as missed',
+        )
 
     def before_test_epoch(self, runner: Runner) -> None:
         self._listen_to(runner, 'test', runner.test_dataloader.dataset)
