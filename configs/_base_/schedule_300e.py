@@ -37,6 +37,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
     num_class_check=dict(type='RTMNumClassCheckHook'),
+    bad_samples=dict(type='RTMBadSampleHook'),  # its settings are the data set's: coco_detection.py
     # Before the other hooks of its kind (49 of 50), so that they see the averaged weights.
     ema=dict(
         type='EMAHook',
