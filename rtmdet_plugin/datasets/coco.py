@@ -30,7 +30,7 @@ import logging
 import os.path as osp
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 from mmdet.datasets import CocoDataset
@@ -95,6 +95,15 @@ class RTMCocoDataset(CocoDataset):
         super().__init__(*args, **kwargs)
 
     @property
+    def metainfo(self) -> dict:
+        """A copy of the meta information, with `classes` from the file where nothing else names them."""
+        # mmdet's DetInferencer builds the test set lazily for its palette, on machines that may not have the
+        # data.
+        if 'classes' not in self._metainfo and osp.isfile(self.ann_file):
+            self.full_init()
+        return super().metainfo
+
+    @property
     def pipeline(self) -> Compose:
         """What a sample goes through, with our loader in mmdet's place."""
         return self._pipeline
@@ -127,7 +136,7 @@ class RTMCocoDataset(CocoDataset):
             return self.pipeline(data_info)
         except (BadPictureError, OSError, cv2.error) as error:
             if self.on_bad_sample == 'raise':
-                raise _with_path(path, error) from error
+                _refuse(path, error)
             self.bad_samples.report(path, error)
             self.bad_samples.check_share(self.num_samples)
         if not self.test_mode:
@@ -135,7 +144,7 @@ class RTMCocoDataset(CocoDataset):
         try:
             return self.pipeline({**self.get_data_info(idx), 'blank': True})
         except cv2.error as error:  # its size is what is wrong: it would be resized to no pixels
-            raise _with_path(path, error) from error
+            _refuse(path, error)
 
     def load_data_list(self) -> list[dict]:
         """Read the annotation file into one dict for each image, in the order of the file."""
@@ -240,8 +249,8 @@ class RTMCocoDataset(CocoDataset):
             )
 
 
-def _with_path(path: str, error: Exception) -> Exception:
-    """The error itself, where it names the file; OpenCV's don't."""
-    return (
-        error if path in str(error) else BadPictureError(f'{naming(path, error)}; accepted: what the pipeline takes.')
-    )
+def _refuse(path: str, error: Exception) -> NoReturn:
+    """Raise the error, with the file's name, which OpenCV doesn't know."""
+    if path in str(error):
+        raise error
+    raise BadPictureError(f'{naming(path, error)}; accepted: what the pipeline takes.') from error

@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..datasets.bad_samples import Report, Reports
-from .dataset_tree import leaf_datasets
+from ..datasets.tree import leaf_datasets
 
 
 class _Listener:
