@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from mmengine.registry import init_default_scope
@@ -10,6 +11,7 @@ from mmengine.registry import init_default_scope
 import rtmdet_plugin  # noqa: F401  tests that import mmdet straight away find the gaps closed
 
 torch.set_num_threads(1)
+cv2.setNumThreads(0)  # a forked worker would wait for ever for threads that OpenCV had started before the fork
 
 
 @pytest.hookimpl(tryfirst=True)

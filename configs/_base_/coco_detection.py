@@ -60,6 +60,9 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
+# Of each data set: `on_bad_sample='skip'` (or `'raise'`) and `max_bad_share=0.05` say what a picture or an annotation
+# that can't be used does to the run, `exif='as_annotated'` which way up pictures with an EXIF tag are taken. These are
+# the defaults; `--cfg-options train_dataloader.dataset.on_bad_sample=raise`. See docs/reliability.md.
 train_dataloader = dict(
     batch_size=32,  # a GPU; 8 of them make the 256 that lr 0.004 belongs to
     num_workers=10,

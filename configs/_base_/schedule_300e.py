@@ -39,6 +39,7 @@ default_hooks = dict(
     num_class_check=dict(type='RTMNumClassCheckHook'),
     # A step with a loss or gradient that isn't finite is left out; this number of them in a row ends the run.
     check_invalid_loss=dict(type='RTMCheckInvalidLossHook', max_consecutive=10),
+    bad_samples=dict(type='RTMBadSampleHook'),  # its settings are the data set's: coco_detection.py
     # Before the other hooks of its kind (49 of 50), so that they see the averaged weights.
     ema=dict(
         type='EMAHook',

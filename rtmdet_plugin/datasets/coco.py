@@ -17,6 +17,11 @@ differs:
   a single object; classes without objects, and boxes that can't be learned from, are told. What only COCO's
   evaluation asks for (`iscrowd`, `area`, ids of annotations) may be missing, see `read_coco_file`.
 - The file is read once, without pycocotools.
+- *A bad sample doesn't end the run*, unless that is asked for: see `on_bad_sample`.
+- *Training and evaluation read pictures in one way.* `LoadImageFromFile` in a pipeline is read as
+  `RTMLoadImageFromFile`; its name in the configs stays, because mmdet's `DetInferencer` and mmdeploy look for it.
+- *`filter_empty_gt` looks at the boxes that are left.* mmdet's asks for annotations of any kind, so that a picture
+  with nothing but a box of no width passes as background.
 """
 
 from __future__ import annotations
@@ -25,29 +30,69 @@ import logging
 import os.path as osp
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
+import cv2
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
+from mmengine.dataset import Compose
 from mmengine.logging import print_log
 
-from .coco_file import category_ids, read_coco_file, unusable_boxes
+from ..transforms.checks import check_probability
+from ..transforms.decoding import EXIF_MODES, BadPictureError
+from ..transforms.loading import RTMLoadImageFromFile
+from .bad_samples import BadSamples, naming
+from .coco_file import category_ids, read_coco_file, read_sound_pictures, unusable_boxes
+
+POLICIES = ('skip', 'raise')
 
 
 @DATASETS.register_module()
 class RTMCocoDataset(CocoDataset):
-    """Takes the arguments of mmdet's `CocoDataset`.
+    """Takes the arguments of mmdet's `CocoDataset`, and three more.
+
+    A sample is bad where its picture can't be read, isn't whole, or has another size than the annotation file says, or
+    where its entries in that file can't be understood (see `coco_file.py`).
+
+    Args:
+        on_bad_sample: `'skip'`: a bad sample is logged; in training, another one takes its place; in test mode the
+            detector is shown a grey picture, so that its objects count as missed and AP isn't better for it.
+            `'raise'`: a bad sample is an error, and so is a box that can't be learned from. Whatever is said here, the
+            annotation file of a test set must be sound.
+        max_bad_share: the share of bad samples, from 0 to 1, above which `'skip'` stops the run with their list.
+        exif: which way up pictures with an EXIF tag were annotated, see `decoding.decode`: `'as_annotated'`,
+            `'turned'` or `'stored'`.
 
     `metainfo` may hold `classes` (names, in the order of the labels; a subset trains on these only),
     `palette` and whatever else. With `lazy_init` the classes are known as soon as `metainfo` is asked
     for and the file is there.
 
     Raises:
-        ValueError: where the annotation file is broken or empty, where a class isn't in it, where it has no object
-            to train on, or where the filter leaves no image to train on.
+        ValueError: where an argument is out of its range, where the annotation file is broken or empty, where a class
+            isn't in it, where it has no object to train on, where the filter leaves no image to train on, or where
+            too many samples are bad.
         FileNotFoundError: where there is no such file.
     """
 
     METAINFO: dict = {}
+
+    def __init__(
+        self,
+        *args: Any,
+        on_bad_sample: str = 'skip',
+        max_bad_share: float = 0.05,
+        exif: str = 'as_annotated',
+        **kwargs: Any,
+    ) -> None:
+        if on_bad_sample not in POLICIES:
+            raise ValueError(f'on_bad_sample={on_bad_sample!r}; accepted: one of {POLICIES}.')
+        if exif not in EXIF_MODES:
+            raise ValueError(f'exif={exif!r}; accepted: one of {EXIF_MODES}.')
+        self.on_bad_sample = on_bad_sample
+        self.max_bad_share = check_probability('max_bad_share', max_bad_share)
+        self.exif = exif
+        self._num_left_out = 0
+        super().__init__(*args, **kwargs)
 
     @property
     def metainfo(self) -> dict:
@@ -58,9 +103,56 @@ class RTMCocoDataset(CocoDataset):
             self.full_init()
         return super().metainfo
 
+    @property
+    def pipeline(self) -> Compose:
+        """What a sample goes through, with our loader in mmdet's place."""
+        return self._pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Compose) -> None:
+        pipeline.transforms = [RTMLoadImageFromFile.in_place_of(step) for step in pipeline.transforms]
+        self._pipeline = pipeline
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples, with those that were left out because of their entries in the annotation file."""
+        return len(self) + self._num_left_out
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """Run a sample through the pipeline.
+
+        Returns:
+            What the pipeline gives. `None` in training, so that another sample is drawn, where this one is bad or
+            the pipeline says so.
+
+        Raises:
+            BadPictureError, OSError: where it is bad, and `on_bad_sample='raise'`; in test mode also where not even
+                a grey picture of that size passes the pipeline.
+            BadSamplesError: where it is one too many.
+        """
+        data_info = {**self.get_data_info(idx), 'exif': self.exif}
+        path = data_info['img_path']
+        try:
+            return self.pipeline(data_info)
+        except (BadPictureError, OSError, cv2.error) as error:
+            if self.on_bad_sample == 'raise':
+                _refuse(path, error)
+            self.bad_samples.report(path, error)
+            self.bad_samples.check_share(self.num_samples)
+        if not self.test_mode:
+            return None
+        try:
+            return self.pipeline({**self.get_data_info(idx), 'blank': True})
+        except cv2.error as error:  # its size is what is wrong: it would be resized to no pixels
+            _refuse(path, error)
+
     def load_data_list(self) -> list[dict]:
         """Read the annotation file into one dict for each image, in the order of the file."""
-        content = read_coco_file(self.ann_file, self.backend_args, annotated=not self.test_mode)
+        self.bad_samples = BadSamples(self.ann_file, self.max_bad_share)
+        if self.test_mode or self.on_bad_sample == 'raise':
+            content = read_coco_file(self.ann_file, self.backend_args, annotated=not self.test_mode)
+        else:
+            content = self._read_sound_pictures()
         ids = category_ids(content['categories'], self._metainfo.get('classes'), self.ann_file)
         self._metainfo['classes'] = tuple(ids)
         self._check_palette()
@@ -93,6 +185,8 @@ class RTMCocoDataset(CocoDataset):
             ValueError: where no image is left.
         """
         kept = super().filter_data()
+        if not self.test_mode and (self.filter_cfg or {}).get('filter_empty_gt', False):
+            kept = [data_info for data_info in kept if data_info['instances']]
         if not kept:
             raise ValueError(
                 f'{self.ann_file}: filter_cfg={self.filter_cfg} leaves none of {len(self.data_list)} '
@@ -101,6 +195,15 @@ class RTMCocoDataset(CocoDataset):
             )
         return kept
 
+    def _read_sound_pictures(self) -> dict[str, list[dict]]:
+        content, bad = read_sound_pictures(self.ann_file, self.backend_args)
+        self._num_left_out = len(bad)
+        for name, message in bad.items():
+            path = osp.join(self.data_prefix['img'], name)
+            self.bad_samples.report(path, f'{path}: {message}')
+        self.bad_samples.check_share(len(content['images']) + len(bad))
+        return content
+
     def _check_palette(self) -> None:
         palette, count = self._metainfo.get('palette'), len(self._metainfo['classes'])
         if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) != count:
@@ -108,13 +211,15 @@ class RTMCocoDataset(CocoDataset):
 
     def _warn_of_unusable(self, content: dict[str, list[dict]]) -> None:
         lost = unusable_boxes(content['images'], content['annotations'])
-        if lost:
-            print_log(
-                f'{self.ann_file}: {len(lost)} of {len(content["annotations"])} boxes lie outside their image, are '
-                f'less than a pixel wide or high, or have area 0; they are left out. Ids of annotations: {lost[:20]}.',
-                logger='current',
-                level=logging.WARNING,
-            )
+        if not lost:
+            return
+        message = (
+            f'{self.ann_file}: {len(lost)} of {len(content["annotations"])} boxes lie outside their image, are less '
+            f'than a pixel wide or high, or have area 0; {{}}. Ids of annotations: {lost[:20]}.'
+        )
+        if self.on_bad_sample == 'raise':
+            raise ValueError(message.format("accepted with on_bad_sample='raise': none"))
+        print_log(message.format('they are left out'), logger='current', level=logging.WARNING)
 
     def _check_used(self, data_list: list[dict]) -> None:
         used = {instance['bbox_label'] for data_info in data_list for instance in data_info['instances']}
@@ -142,3 +247,10 @@ class RTMCocoDataset(CocoDataset):
                 logger='current',
                 level=logging.WARNING,
             )
+
+
+def _refuse(path: str, error: Exception) -> NoReturn:
+    """Raise the error, with the file's name, which OpenCV doesn't know."""
+    if path in str(error):
+        raise error
+    raise BadPictureError(f'{naming(path, error)}; accepted: what the pipeline takes.') from error

@@ -1,5 +1,9 @@
 """Reading a COCO annotation file, with a clear refusal of what can't be trained or evaluated on.
 
+A fault of the file as a whole (no JSON, no list of images, categories that repeat) is always an error. A fault of one
+entry makes one picture unusable; `read_coco_file` refuses the file for it, `read_sound_pictures` goes on without the
+picture. It is the whole picture that goes: without one of its boxes, it would teach that the object is background.
+
 Files made by hand or by small tools often lack what only COCO's own evaluation asks for; that is filled in.
 """
 
@@ -9,7 +13,8 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
@@ -22,7 +27,7 @@ REQUIRED_KEYS = {
 
 
 def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: bool = True) -> dict[str, list[dict]]:
-    """Read and check a COCO annotation file.
+    """Read a COCO annotation file in which every entry must be sound.
 
     Args:
         ann_file: path or URL, for mmengine's file backends.
@@ -41,6 +46,92 @@ def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: b
             finite numbers. The message names the file.
         FileNotFoundError: where there is no such file.
     """
+    lists = _load(ann_file, backend_args, annotated)
+    for fault in find_faults(lists):
+        raise ValueError(f'{ann_file}: {fault.message}')
+    _warn_of_strays(ann_file, lists)
+    _fill_annotations(lists['annotations'])
+    return lists
+
+
+def read_sound_pictures(
+    ann_file: str, backend_args: dict | None = None
+) -> tuple[dict[str, list[dict]], dict[str, str]]:
+    """Read a COCO annotation file without the pictures that have a fault.
+
+    Args:
+        ann_file: path or URL, for mmengine's file backends.
+        backend_args: arguments of the backend.
+
+    Returns:
+        The lists, as `read_coco_file` gives them, without these pictures and their annotations; and the first
+        fault of each of them, by the picture's `file_name`, or by the entry's place where that isn't known.
+
+    Raises:
+        ValueError: where the file as a whole is broken.
+        FileNotFoundError: where there is no such file.
+    """
+    lists = _load(ann_file, backend_args, annotated=True)
+    faults = list(find_faults(lists))
+    places = {(fault.list_name, fault.place) for fault in faults}
+    image_ids = {fault.image_id for fault in faults}
+    names = {
+        image['id']: image['file_name']
+        for image in lists['images']
+        if isinstance(image, dict) and _is_id(image.get('id')) and _is_text(image.get('file_name'))
+    }
+    bad: dict[str, str] = {}
+    for fault in faults:
+        # Images of one id have two names; the entry's own is the right one.
+        own = lists['images'][fault.place] if fault.list_name == 'images' else None
+        name = own.get('file_name') if isinstance(own, dict) else names.get(fault.image_id)
+        bad.setdefault(name if _is_text(name) else f'{fault.list_name}[{fault.place}]', fault.message)
+    for list_name, key in (('images', 'id'), ('annotations', 'image_id')):
+        lists[list_name] = [
+            entry
+            for place, entry in enumerate(lists[list_name])
+            if (list_name, place) not in places and entry[key] not in image_ids
+        ]
+    _warn_of_strays(ann_file, lists)
+    _fill_annotations(lists['annotations'])
+    return lists, bad
+
+
+class Fault(NamedTuple):
+    """An entry that can't be used."""
+
+    list_name: str
+    """`images` or `annotations`."""
+    place: int
+    """In that list."""
+    image_id: int | str | None
+    """The picture that it belongs to; None where it doesn't say."""
+    message: str
+    """Names the entry, and what is accepted."""
+
+
+def find_faults(lists: dict[str, list]) -> Iterator[Fault]:
+    """The entries of `images` and `annotations` that can't be used, in order."""
+    known = {category['id'] for category in lists['categories']}
+    for list_name, id_key in (('images', 'id'), ('annotations', 'image_id')):
+        entries = lists[list_name]
+        ids = Counter(entry['id'] for entry in entries if isinstance(entry, dict) and _is_id(entry.get('id')))
+        repeated = {value for value, count in ids.items() if count > 1}
+        for place, entry in enumerate(entries):
+            message = _missing(list_name, place, entry)
+            if not message and _is_id(entry.get('id')) and entry['id'] in repeated:
+                message = f'{list_name}[{place}]: repeated {list_name} ids: [{entry["id"]!r}]; accepted: each one once.'
+            if not message and list_name == 'images':
+                message = _image_fault(place, entry)
+            elif not message:
+                message = _annotation_fault(place, entry, known)
+            if message:
+                owner = entry.get(id_key) if isinstance(entry, dict) else None
+                yield Fault(list_name, place, owner if _is_id(owner) else None, message)
+
+
+def _load(ann_file: str, backend_args: dict | None, annotated: bool) -> dict[str, list]:
+    """The three lists, with sound categories and unchecked images and annotations."""
     if not ann_file:
         raise ValueError(f'ann_file={ann_file!r}; accepted: the path of a COCO annotation file.')
     with get_local_path(ann_file, backend_args=backend_args) as local_path, open(local_path, 'rb') as file:
@@ -54,7 +145,7 @@ def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: b
         )
 
     lists = {}
-    for name, keys in REQUIRED_KEYS.items():
+    for name in REQUIRED_KEYS:
         optional = name == 'annotations' and not annotated
         entries = content.get(name, [] if optional else None)
         if not isinstance(entries, list):
@@ -64,15 +155,8 @@ def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: b
             )
         if not entries and name != 'annotations':
             raise ValueError(f'{ann_file}: the list {name!r} is empty; accepted: at least one entry.')
-        for place, entry in enumerate(entries):
-            if not isinstance(entry, dict) or any(key not in entry for key in keys):
-                raise ValueError(f'{ann_file}: {name}[{place}] is {entry!r}; accepted: an object with {list(keys)}.')
-        _refuse_repeats(ann_file, f'{name} ids', [entry['id'] for entry in entries if entry.get('id') is not None])
         lists[name] = entries
-
     _check_categories(ann_file, lists['categories'])
-    _check_annotations(ann_file, lists)
-    _fill_annotations(lists['annotations'])
     return lists
 
 
@@ -123,37 +207,70 @@ def unusable_boxes(images: Iterable[dict], annotations: Iterable[dict]) -> list[
     return lost
 
 
-def _check_categories(ann_file: str, categories: list[dict]) -> None:
-    for category in categories:
+def _check_categories(ann_file: str, categories: list) -> None:
+    for place, category in enumerate(categories):
+        if message := _missing('categories', place, category):
+            raise ValueError(f'{ann_file}: {message}')
         if not isinstance(category['name'], str) or type(category['id']) is not int:
             raise ValueError(f'{ann_file}: category {category!r}; accepted: an integer id, and text for a name.')
+    _refuse_repeats(ann_file, 'categories ids', [category['id'] for category in categories])
     _refuse_repeats(ann_file, 'category names', [category['name'] for category in categories])
 
 
-def _check_annotations(ann_file: str, lists: dict[str, list[dict]]) -> None:
-    known = {category['id'] for category in lists['categories']}
+def _missing(list_name: str, place: int, entry: object) -> str | None:
+    keys = REQUIRED_KEYS[list_name]
+    if isinstance(entry, dict) and all(key in entry for key in keys):
+        return None
+    return f'{list_name}[{place}] is {entry!r}; accepted: an object with {list(keys)}.'
+
+
+def _image_fault(place: int, image: dict) -> str | None:
+    where = f'images[{place}]'
+    if not _is_id(image['id']):
+        return f'{where} has id={image["id"]!r}; accepted: an integer or text.'
+    if not _is_text(image['file_name']):
+        return f'{where} has file_name={image["file_name"]!r}; accepted: the name of a file.'
+    if not all(_is_finite(image[key]) and image[key] >= 1 for key in ('width', 'height')):
+        return (
+            f'{where} has width={image["width"]!r} and height={image["height"]!r}; accepted: numbers of pixels, at '
+            'least 1.'
+        )
+    return None
+
+
+def _annotation_fault(place: int, annotation: dict, known: set[int]) -> str | None:
+    where = f'annotations[{place}] with id {annotation.get("id")!r}'
+    image_id, category_id = annotation['image_id'], annotation['category_id']
+    if not _is_id(image_id):
+        return f'{where} has image_id={image_id!r}; accepted: the id of one of its images.'
+    if not _is_id(category_id) or category_id not in known:
+        return f'{where} has category_id={category_id!r}; accepted: an id of its categories, {sorted(known)}.'
+    bbox, area = annotation['bbox'], annotation.get('area')
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
+        return f'{where} has bbox={bbox!r}; accepted: four finite numbers [x, y, width, height].'
+    if area is not None and not _is_finite(area):
+        return f'{where} has area={area!r}; accepted: a finite number, or none for that of the box.'
+    return None
+
+
+def _warn_of_strays(ann_file: str, lists: dict[str, list[dict]]) -> None:
     image_ids = {image['id'] for image in lists['images']}
-    lost = 0
-    for place, annotation in enumerate(lists['annotations']):
-        where = f'{ann_file}: annotations[{place}] with id {annotation.get("id")!r}'
-        if annotation['category_id'] not in known:
-            raise ValueError(
-                f'{where} has category_id={annotation["category_id"]!r}; accepted: an id of its categories, '
-                f'{sorted(known)}.'
-            )
-        bbox, area = annotation['bbox'], annotation.get('area')
-        if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
-            raise ValueError(f'{where} has bbox={bbox!r}; accepted: four finite numbers [x, y, width, height].')
-        if area is not None and not _is_finite(area):
-            raise ValueError(f'{where} has area={area!r}; accepted: a finite number, or none for that of the box.')
-        lost += annotation['image_id'] not in image_ids
-    if lost:
+    strays = sum(annotation['image_id'] not in image_ids for annotation in lists['annotations'])
+    if strays:
         print_log(
-            f'{ann_file}: {lost} of {len(lists["annotations"])} annotations belong to images that are not '
+            f'{ann_file}: {strays} of {len(lists["annotations"])} annotations belong to images that are not '
             'in the file; they are left out.',
             logger='current',
             level=logging.WARNING,
         )
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and '\0' not in value
 
 
 def _is_finite(value: object) -> bool:

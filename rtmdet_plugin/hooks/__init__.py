@@ -1,5 +1,6 @@
 """What happens around the training steps: stages, schedule, averaged weights, checks, several processes."""
 
+from .bad_samples import RTMBadSampleHook
 from .bfloat16_optim_wrapper import RTMBFloat16OptimWrapper
 from .channels_last import RTMChannelsLastHook
 from .check_invalid_loss import RTMCheckInvalidLossHook
@@ -17,6 +18,7 @@ from .unfold_norm import RTMUnfoldNormHook
 
 __all__ = [
     'RTMBFloat16OptimWrapper',
+    'RTMBadSampleHook',
     'RTMChannelsLastHook',
     'RTMCheckInvalidLossHook',
     'RTMDistributedDataParallel',

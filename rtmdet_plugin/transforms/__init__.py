@@ -2,7 +2,7 @@
 
 from .flip import RTMRandomFlip
 from .hsv import RTMYOLOXHSVRandomAug
-from .loading import RTMLoadImageAndAnnotations
+from .loading import RTMLoadImageAndAnnotations, RTMLoadImageFromFile
 from .mixup import RTMCachedMixUp
 from .mosaic import RTMCachedMosaic
 from .mosaic_resize_crop import RTMCachedMosaicResizeCrop
@@ -15,6 +15,7 @@ __all__ = [
     'RTMCachedMosaic',
     'RTMCachedMosaicResizeCrop',
     'RTMLoadImageAndAnnotations',
+    'RTMLoadImageFromFile',
     'RTMPackDetInputs',
     'RTMRandomFlip',
     'RTMRandomResizeCrop',

@@ -2,6 +2,8 @@
 
 For those who want another transform between mosaic, resize, crop and MixUp, and don't mind that a sample takes five
 times as long. The settings are taken over, so a size stays a handful of numbers on either path.
+
+Pictures without objects train as background on the fast path alone: mmdet's `RandomCrop` draws another one instead.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ mmdet's `LoadImageFromFile` and `LoadAnnotations`, one after the other. What dif
   fraction of the time and memory; boxes and masks follow.
 - *The picture must have the size that the annotation file says*, because the boxes would miss their objects
   otherwise. One that was turned by its EXIF tag is taken as it is stored, if that is the size which fits.
+- *A JPEG or PNG that ends early is refused.*
 - *Boxes come as plain arrays*, which spares a hundred small tensor operations a sample. mmdet's transforms accept
   them.
 - *Errors name the file.*
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import TRANSFORMS
 from mmengine import fileio
@@ -25,16 +26,78 @@ from torch.utils.data import get_worker_info
 
 from .boxes import place_boxes
 from .checks import check_image_scale
+from .decoding import decode
 
-REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-"""OpenCV's flag for decoding at 1/n."""
+GREY = 114
+"""What the configs pad with."""
 
-JPEG = b'\xff\xd8\xff'
+
+def load_picture(
+    results: dict, img_scale: tuple[int, int] | None = None, backend_args: dict | None = None
+) -> np.ndarray:
+    """The picture of a sample, as 8-bit BGR.
+
+    Args:
+        results: `img_path`; `height` and `width`, where they are known; and what `RTMCocoDataset` adds: `exif`, which
+            way up (see `decode`), and `blank`, for a grey picture of that height and width in place of the file's.
+        img_scale: (width, height) that a smaller form must still fill in one direction; None for the full size.
+        backend_args: arguments of mmengine's file backend.
+
+    Returns:
+        The picture. (H, W, 3)
+
+    Raises:
+        BadPictureError: where the file is no picture, is cut off, or has another size than `height` and `width` say.
+        OSError: where it can't be read; FileNotFoundError where there is none.
+    """
+    # Each worker has a core; threads of OpenCV's own would fight for it.
+    if get_worker_info() is not None and cv2.getNumThreads() > 1:
+        cv2.setNumThreads(1)
+    expected = (results['height'], results['width']) if 'height' in results and 'width' in results else None
+    if results.get('blank', False):
+        return np.full((*expected, 3), GREY, np.uint8)
+    path = results['img_path']
+    data = bytes(fileio.get(path, backend_args=backend_args))  # some backends give a view
+    return decode(data, path, expected, img_scale, results.get('exif', 'as_annotated'))
+
+
+@TRANSFORMS.register_module()
+class RTMLoadImageFromFile(LoadImageFromFile):
+    """Read `img_path` into `img`, `img_shape` and `ori_shape`, at full size.
+
+    Differs from mmdet's in what it refuses, and in which way up it takes a picture with an EXIF tag: as
+    `RTMLoadImageAndAnnotations` does, so that evaluation sees what was trained on.
+
+    Args:
+        to_float32: give float32 instead of uint8.
+        backend_args: arguments of mmengine's file backend.
+    """
+
+    def __init__(self, to_float32: bool = False, backend_args: dict | None = None) -> None:
+        super().__init__(to_float32, backend_args=backend_args)
+
+    def transform(self, results: dict) -> dict:
+        """Load the picture.
+
+        Raises:
+            BadPictureError: see `load_picture`.
+            OSError: where the file can't be read.
+        """
+        img = load_picture(results, backend_args=self.backend_args)
+        results['img'] = img.astype(np.float32) if self.to_float32 else img
+        results['img_shape'] = results['ori_shape'] = img.shape[:2]
+        return results
+
+    @classmethod
+    def in_place_of(cls, loader: object) -> object:
+        """This loader instead of mmdet's `LoadImageFromFile` of the same settings; any other transform as it is.
+
+        One that reads other than colours with OpenCV, or that lets bad files pass, stays too.
+        """
+        plain = type(loader) is LoadImageFromFile and not loader.ignore_empty and not loader.file_client_args
+        if not plain or (loader.color_type, loader.imdecode_backend) != ('color', 'cv2'):
+            return loader
+        return cls(loader.to_float32, loader.backend_args)
 
 
 @TRANSFORMS.register_module()
@@ -72,17 +135,12 @@ class RTMLoadImageAndAnnotations(BaseTransform):
         """Load the sample.
 
         Raises:
-            ValueError: where the file is no picture, or has another size than `height` and `width` say.
-            FileNotFoundError: where there is no such file.
+            BadPictureError: see `load_picture`.
+            OSError: where the file can't be read.
         """
-        # Each worker has a core; threads of OpenCV's own would fight for it.
-        if get_worker_info() is not None and cv2.getNumThreads() > 1:
-            cv2.setNumThreads(1)
-        path = results['img_path']
-        data = fileio.get(path, backend_args=self.backend_args)
-        expected = (results['height'], results['width']) if 'height' in results and 'width' in results else None
-        img = decode(data, path, expected, self.img_scale)
-        shape = results['ori_shape'] = expected or img.shape[:2]
+        img = load_picture(results, self.img_scale, self.backend_args)
+        whole = 'height' in results and 'width' in results
+        shape = results['ori_shape'] = (results['height'], results['width']) if whole else img.shape[:2]
         results['img'] = img
         results['img_shape'] = img.shape[:2]
         results = self.annotations(results)
@@ -98,48 +156,3 @@ class RTMLoadImageAndAnnotations(BaseTransform):
             f'{type(self).__name__}(img_scale={self.img_scale}, with_mask={self.annotations.with_mask}, '
             f'poly2mask={self.annotations.poly2mask}, backend_args={self.backend_args})'
         )
-
-
-def decode(
-    data: bytes, path: str, expected: tuple[int, int] | None = None, img_scale: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Decode a picture as 8-bit BGR.
-
-    Args:
-        data: content of the file.
-        path: its name, for messages.
-        expected: (height, width) that the picture must have, before it is made smaller. Without it, it is not made
-            smaller.
-        img_scale: (width, height) that a smaller form must still fill in one direction.
-
-    Returns:
-        The picture. (H, W, 3), with sides of `expected` divided by 1, 2, 4 or 8, rounded up.
-
-    Raises:
-        ValueError: where `data` is no picture, or one of another size.
-    """
-    part = 1
-    if expected is not None and img_scale is not None and data[:3] == JPEG:
-        shrink = max(expected[0] / img_scale[1], expected[1] / img_scale[0])
-        part = max(part for part in REDUCED if part <= max(shrink, 1))
-    img = _imdecode(data, path, REDUCED[part])
-    if expected is None:
-        return img
-    shape = tuple(-(-side // part) for side in expected)
-    if img.shape[:2] == shape[::-1] != shape:
-        # Turned by the EXIF tag, while the boxes were drawn on the picture as it is stored.
-        img = _imdecode(data, path, REDUCED[part] | cv2.IMREAD_IGNORE_ORIENTATION)
-    if img.shape[:2] != shape:
-        found = _imdecode(data, path, cv2.IMREAD_COLOR).shape
-        raise ValueError(
-            f'{path}: has {found[1]}x{found[0]} pixels (width x height), its annotation says '
-            f'{expected[1]}x{expected[0]}; accepted: the same size, or its boxes would miss their objects.'
-        )
-    return img
-
-
-def _imdecode(data: bytes, path: str, flag: int) -> np.ndarray:
-    img = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
-    if img is None:
-        raise ValueError(f'{path}: {len(data)} bytes that are no picture; accepted: what OpenCV can decode.')
-    return img

@@ -56,7 +56,8 @@ def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], 
 
     Returns:
         The crop, (height, width[, C]), and the objects that lie on it at least in part, picture by picture;
-        `None`, before a pixel is drawn, where that is none.
+        `None`, before a pixel is drawn, where that is none although there are objects. Where no picture has any,
+        the crop is one of background.
 
     Raises:
         ValueError: where the parts differ in channels, dtype or kind of masks.
@@ -68,7 +69,7 @@ def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], 
     if clip:
         clip_boxes(placed.boxes, shape)
     shown = placed.select(inside(placed.boxes, shape))
-    if len(shown.boxes) == 0:
+    if len(shown.boxes) == 0 < len(placed.boxes):
         return None
     canvas = blank(parts[0].sample.img, *shape, pad_val)
     for part in parts:

@@ -158,7 +158,7 @@ def test_one_pixel_height(jpeg, img_scale):
 )
 def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path, content):
     (tmp_path / 'broken.jpg').write_bytes(content)
-    with pytest.raises(ValueError, match=r'broken\.jpg: \d+ bytes that are no picture'):
+    with pytest.raises(ValueError, match=r'broken\.jpg: \d+ bytes (that are no picture|without the end)'):
         RTMLoadImageAndAnnotations((100, 100))(info(tmp_path / 'broken.jpg'))
 
 

@@ -140,10 +140,18 @@ def test_a_picture_that_does_not_show_is_not_touched(monkeypatch, random_results
     assert source[0] <= 26 and source[1] <= 34 and target[0] <= 68 and target[1] <= 52
 
 
-def test_a_crop_without_objects_is_rejected_before_a_pixel_is_drawn(monkeypatch, random_results):
-    samples = [Sample.from_results(random_results(i, num_boxes=0)) for i in range(4)]
+def test_a_crop_that_misses_all_objects_is_rejected_before_a_pixel_is_drawn(monkeypatch, random_results):
+    samples = [Sample.from_results(random_results(i, num_boxes=i)) for i in range(4)]
     monkeypatch.setattr('rtmdet_plugin.transforms.render.cv2.resize', None)
-    assert render(mosaic_parts(samples, (64, 48), IMG_SCALE), drawn_crop(1.0, 0, 0), 114) is None
+    parts = [part._replace(position=(500, 500)) for part in mosaic_parts(samples, (64, 48), IMG_SCALE)]
+    assert render(parts, drawn_crop(1.0, 0, 0), 114) is None
+
+
+def test_pictures_without_objects_give_a_crop_of_background(random_results):
+    samples = [Sample.from_results(random_results(i, num_boxes=0)) for i in range(4)]
+    out = render(mosaic_parts(samples, (64, 48), IMG_SCALE), drawn_crop(1.0, 0, 0), 114)
+    assert out.boxes.shape == (0, 4) and out.labels.shape == out.ignore_flags.shape == (0,)
+    assert out.img.std() > 30
 
 
 def test_grayscale_and_one_pixel_height(random_results):

@@ -1,0 +1,99 @@
+"""Pictures that are no good, pictures of every kind that is, and which way up they are taken."""
+
+import cv2
+import numpy as np
+import pictures
+import pytest
+
+from rtmdet_plugin.transforms.decoding import BadPictureError, check_whole, decode
+
+SHAPE = pictures.SIZE[::-1]
+
+
+@pytest.mark.parametrize('img_scale', [None, (40, 40)], ids=['full', 'reduced'])
+@pytest.mark.parametrize('name', pictures.BAD)
+def test_bad_picture_is_refused_by_name(name, img_scale):
+    with pytest.raises(BadPictureError, match=r'^img/a\.jpg: .*accepted'):
+        decode(pictures.BAD[name], 'img/a.jpg', SHAPE, img_scale)
+
+
+@pytest.mark.parametrize('name', pictures.GOOD)
+def test_every_kind_of_pixels_becomes_8_bit_bgr(name):
+    img = decode(pictures.GOOD[name], 'img/a.jpg', SHAPE)
+    assert img.shape == (*SHAPE, 3) and img.dtype == np.uint8
+    assert pictures.is_right(name, img)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('img_scale', [None, (40, 40)], ids=['full', 'reduced'])
+def test_exif_turned(orientation, img_scale):
+    """A picture that was annotated in a viewer, which obeys the tag."""
+    data = pictures.with_exif(orientation, pictures.as_stored(orientation, pictures.flat()))
+    for mode in ('turned', 'as_annotated'):
+        img = decode(data, 'a.jpg', SHAPE, img_scale, mode)
+        part = 1 if img_scale is None else 2
+        assert img.shape[:2] == tuple(side // part for side in SHAPE)
+        np.testing.assert_allclose(pictures.red_box(img), np.array(pictures.BOX) / part, atol=1)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('img_scale', [None, (40, 40)], ids=['full', 'reduced'])
+def test_exif_stored(orientation, img_scale):
+    """A picture that was annotated by a tool that doesn't know the tag."""
+    data = pictures.with_exif(orientation, pictures.flat())
+    modes = ('stored', 'as_annotated') if orientation >= 5 else ('stored',)  # the others have the same size
+    for mode in modes:
+        img = decode(data, 'a.jpg', SHAPE, img_scale, mode)
+        part = 1 if img_scale is None else 2
+        np.testing.assert_allclose(pictures.red_box(img), np.array(pictures.BOX) / part, atol=1)
+
+
+@pytest.mark.parametrize('orientation', range(5, 9))
+def test_exif_the_other_way_than_was_said_is_refused(orientation):
+    stored = pictures.with_exif(orientation, pictures.flat())
+    turned = pictures.with_exif(orientation, pictures.as_stored(orientation, pictures.flat()))
+    with pytest.raises(BadPictureError, match='a.jpg: has 64x96 .* says 96x64'):
+        decode(stored, 'a.jpg', SHAPE, exif='turned')
+    with pytest.raises(BadPictureError, match='a.jpg: has 64x96 .* says 96x64'):
+        decode(turned, 'a.jpg', SHAPE, exif='stored')
+
+
+def test_exif_without_a_size_is_obeyed():
+    data = pictures.with_exif(6, pictures.as_stored(6, pictures.flat()))
+    assert decode(data, 'a.jpg').shape[:2] == SHAPE
+    assert decode(data, 'a.jpg', exif='stored').shape[:2] == SHAPE[::-1]
+
+
+@pytest.mark.parametrize('name', [name for name in pictures.BAD if 'jpeg' in name or 'png' in name])
+def test_a_cut_file_is_found_without_opencv(name):
+    """OpenCV 5 refuses most of these by itself; older ones fill in grey."""
+    with pytest.raises(BadPictureError, match='without the end'):
+        check_whole(pictures.BAD[name], 'a.jpg')
+
+
+def test_a_jpeg_that_ends_within_a_fill_byte_or_a_segment_is_not_whole():
+    start = pictures.JPEG[:2]
+    for rest in (b'', b'\xff', b'\xff' * 50, b'\xff\xe1\xff\xf0abc', b'\xff\xd0\xff\xd0', b'\xff\xd9'):
+        with pytest.raises(BadPictureError):
+            check_whole(start + b'\xff' + rest, 'a.jpg')
+    filled = start + b'\xff\xff' + pictures.JPEG[2:]
+    check_whole(filled, 'a.jpg')
+
+
+def test_damage_before_an_intact_end_is_not_found():
+    """A limit that docs/reliability.md names; OpenCV decodes it and tells stderr alone."""
+    noise = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8), (600, 400))
+    data = pictures.encoded('.jpg', noise)
+    half = data[: len(data) // 2]
+    assert decode(half + b'\xff\xd9', 'a.jpg').shape == (400, 600, 3)
+    with pytest.raises(BadPictureError):
+        decode(half, 'a.jpg')
+
+
+def test_too_many_pixels_for_opencv(monkeypatch):
+    def refuse(*_):
+        raise cv2.error('too many pixels')
+
+    monkeypatch.setattr(cv2, 'imdecode', refuse)
+    with pytest.raises(BadPictureError, match=r'a\.png: .*too many pixels.*accepted'):
+        decode(pictures.PNG, 'a.png')
