@@ -2,9 +2,12 @@
 
 from .bfloat16_optim_wrapper import RTMBFloat16OptimWrapper
 from .channels_last import RTMChannelsLastHook
+from .checkpoint import RTMCheckpointHook
 from .distributed import RTMDistributedDataParallel
 from .ema import RTMExpMomentumEMA
+from .epoch_based_train_loop import RTMEpochBasedTrainLoop
 from .flat_cosine import RTMFlatCosineLR
+from .graceful_stop import RTMGracefulStopHook
 from .load_report import RTMLoadReportHook
 from .num_class_check import RTMNumClassCheckHook
 from .optim_wrapper_constructor import RTMOptimWrapperConstructor
@@ -15,9 +18,12 @@ from .unfold_norm import RTMUnfoldNormHook
 __all__ = [
     'RTMBFloat16OptimWrapper',
     'RTMChannelsLastHook',
+    'RTMCheckpointHook',
     'RTMDistributedDataParallel',
+    'RTMEpochBasedTrainLoop',
     'RTMExpMomentumEMA',
     'RTMFlatCosineLR',
+    'RTMGracefulStopHook',
     'RTMLoadReportHook',
     'RTMNumClassCheckHook',
     'RTMOptimWrapperConstructor',
