@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,7 +44,7 @@ def dump_safetensors(state_dict: dict[str, Tensor], meta: dict[str, Any]) -> byt
     """
     package = _package()
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state_dict.items()}
-    header = {name: json.dumps(value) for name, value in meta.items()}
+    header = {name: json.dumps(value, default=np.ndarray.tolist) for name, value in meta.items()}
     return package.torch.save(tensors, metadata=dict(header, format='pt'))  # 'pt' is what other readers look for
 
 
