@@ -30,8 +30,6 @@ from .runtime_info import RTMRuntimeInfoHook
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ONE_REQUEST = 1.0
 """Seconds within which several signals are one: a launcher passes on what a terminal has sent to everybody."""
-GRACE = 60
-"""Seconds that a worker lives on after SIGTERM, for the main process to finish its step."""
 
 
 @HOOKS.register_module()
@@ -155,17 +153,28 @@ class RTMGracefulStopHook(Hook):
 class OutliveSignals:
     """A worker's first act: a signal to everybody is the main process's business, which ends its workers itself.
 
-    Wraps the loader's own `worker_init_fn`.
+    Wraps the loader's own `worker_init_fn`. A worker whose main process is gone ends by itself.
     """
 
     init: Callable[[int], None] | None
 
     def __call__(self, worker_id: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # torchrun and schedulers send SIGTERM to whole groups. A worker whose main process is gone ends anyway.
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has its parent's handler
+        if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+            # torchrun and schedulers send SIGTERM to whole groups. The thread sees who sent it, a handler doesn't.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            threading.Thread(target=_obey_the_parent_alone, daemon=True).start()
         if self.init is not None:
             self.init(worker_id)
+
+
+def _obey_the_parent_alone() -> None:
+    """Wait for a SIGTERM from the main process, and end by it."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _loaders(runner: Runner) -> list:

@@ -3,7 +3,10 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +244,23 @@ class Slow:
         return idx
 
 
+SEND = 'import os, sys; os.kill(int(sys.argv[1]), int(sys.argv[2]))'
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_workers_finish_their_batches(tmp_path, number):
     """Ctrl-C in a terminal, and SIGTERM from torchrun, go to workers as well."""
@@ -251,19 +271,27 @@ def test_workers_finish_their_batches(tmp_path, number):
         if len(found) == 1:
             workers = [int(path.name) for path in tmp_path.iterdir()]
             for pid in workers:
-                os.kill(pid, number)
+                subprocess.run([sys.executable, '-c', SEND, str(pid), str(number.value)], check=True)
     assert found == [0, 1, 2, 3]
     assert len(workers) == 2
-    deadline = time.monotonic() + 5
-    while any(Path(f'/proc/{pid}').exists() for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(Path(f'/proc/{pid}').exists() for pid in workers), 'and end'
+    assert wait_until(lambda: not any(alive(pid) for pid in workers)), 'and end'
 
 
-def test_the_worker_init_fn_of_the_loader_is_kept():
+def test_the_main_process_can_end_them():
+    """By SIGTERM, as torch and multiprocessing do where a worker doesn't answer."""
+    read, write = os.pipe()
     seen = []
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    OutliveSignals(seen.append)(3)
-    for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-        signal.signal(number, handler)
-    assert seen == [3]
+
+    def init(worker_id):
+        seen.append(worker_id)
+        os.write(write, str(seen).encode())
+
+    pid = os.fork()
+    if pid == 0:
+        OutliveSignals(init)(3)
+        time.sleep(20)
+        os._exit(0)
+    assert os.read(read, 100) == b'[3]', "the loader's own worker_init_fn is called"
+    os.kill(pid, signal.SIGTERM)
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
