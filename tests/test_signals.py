@@ -1,10 +1,9 @@
-"""What a user or a spot machine does: `mim train`, a signal, `mim train --resume`; the same weights as without it.
+"""What a user or a spot machine does: `mim train`, a signal, `mim train --resume`; the same bits as without it.
 
-The data path of this run has no random draws, so that what is compared is the stop and the resume alone. See
-tests/hooks/test_graceful_stop.py for all the moments at which a signal can come.
+With the data path of the configs, mosaic and caches included. See tests/hooks/test_graceful_stop.py for all the moments
+at which a signal can come.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -12,58 +11,29 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from user_run import write_user_data
 
 pytestmark = pytest.mark.slow  # each of them trains three times
 ROOT = Path(__file__).parents[1]
 CONFIG = """
-_base_ = '{root}/configs/rtmdet_nano.py'
+_base_ = 'config.py'
 
 custom_imports = dict(imports=['rtmdet_plugin', 'signal_probe'], allow_failed_imports=False)
 custom_hooks = [dict(type='SignalProbe')]
-data_root = '{data}/'
-model = dict(bbox_head=dict(num_classes=1))
-pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(64, 64), keep_ratio=False),
-    dict(type='PackDetInputs'),
-]
-dataset = dict(data_root=data_root, ann_file='boxes.json', data_prefix=dict(img=''))
-train_pipeline_stage2 = pipeline
-train_dataloader = dict(batch_size=2, num_workers={workers}, persistent_workers={workers} > 0,
-                        dataset=dict(pipeline=pipeline, **dataset))
-val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
-                      dataset=dict(pipeline=_base_.test_pipeline, **dataset))
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + 'boxes.json')
-test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=2, val_interval=2)
-default_hooks = dict(pipeline_switch=dict(switch_pipeline=pipeline, num_last_epochs=1), logger=dict(interval=3))
-randomness = dict(seed=0)
+train_dataloader = dict(batch_size=2, num_workers={workers}, persistent_workers={workers} > 0)  # 8 steps an epoch
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].end = 5
+default_hooks = dict(ema=dict(momentum=0.1, gamma=5))
 """
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> Path:
-    """Sixteen pictures with a rectangle each: eight steps an epoch, four with two ranks."""
-    root = tmp_path_factory.mktemp('pictures')
-    rng = np.random.default_rng(0)
-    images, annotations = [], []
-    for i in range(16):
-        picture = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        cv2.rectangle(picture, (8, 8), (40, 30 + i), (255, 0, 0), -1)
-        cv2.imwrite(str(root / f'{i}.png'), picture)
-        images.append(dict(id=i, file_name=f'{i}.png', width=64, height=64))
-        box = dict(bbox=[8, 8, 32, 22 + i], area=32 * (22 + i), iscrowd=0)
-        annotations.append(dict(id=i + 1, image_id=i, category_id=1, **box))
-    content = dict(images=images, annotations=annotations, categories=[dict(id=1, name='box')])
-    (root / 'boxes.json').write_text(json.dumps(content))
+    root = write_user_data(tmp_path_factory.mktemp('pictures'))
     for workers in (0, 2):
-        (root / f'workers_{workers}.py').write_text(CONFIG.format(root=ROOT, data=root, workers=workers))
+        (root / f'workers_{workers}.py').write_text(CONFIG.format(workers=workers))
     return root
 
 
@@ -120,17 +90,17 @@ def test_stopped_and_resumed_is_as_never_stopped(data, tmp_path, number, workers
     config = data / f'workers_{workers}.py'
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     reference = start(config, whole)
-    stopped = start(config, parts, at='0:10')
+    stopped = start(config, parts, at='0:5')
     ended(reference, 0)
     while not (parts / 'ready').exists() and stopped.poll() is None:
         time.sleep(0.1)
     # SIGTERM as a supervisor sends it, to what it has started; Ctrl-C as a terminal sends it, to everybody.
     os.kill(stopped.pid, number) if number == signal.SIGTERM else os.killpg(stopped.pid, number)
     output = ended(stopped, 128 + number)
-    assert f'{number.name}: stopped after iteration 11' in output and 'Traceback' not in output
+    assert f'{number.name}: stopped after iteration 6' in output and 'Traceback' not in output
     assert group(stopped.pid) == [], 'no worker is left'
     output = ended(start(config, parts, '--resume'), 0)
-    assert 'Going on within epoch 2: its first 3 batches are done.' in output
+    assert 'Going on within epoch 1: its first 6 batches are done.' in output
     assert_equal(last(parts), last(whole))
 
 
@@ -140,12 +110,12 @@ def test_two_ranks_stop_after_the_same_step(data, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     config = data / 'workers_0.py'
     ended(start(config, whole, *options), 0)
-    stopped = start(config, parts, *options, at='1:5')
+    stopped = start(config, parts, *options, at='1:1')
     while not (parts / 'ready').exists() and stopped.poll() is None:
         time.sleep(0.1)
     os.kill(int((parts / 'ready').read_text()), signal.SIGTERM)
     output = ended(stopped, 1)  # the launcher's code for a rank that ended early
-    assert 'stopped after iteration 6' in output
+    assert 'stopped after iteration 2' in output
     assert group(stopped.pid) == []
     ended(start(config, parts, '--resume', *options), 0)
     assert_equal(last(parts), last(whole))
