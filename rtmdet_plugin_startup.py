@@ -1,10 +1,12 @@
 """What has to be in place before anybody imports `rtmdet_plugin`.
 
 The wheel ships a one-line `rtmdet_plugin.pth` that imports this module when the interpreter starts. It imports
-nothing but `sys` there (microseconds) and puts two lazy import hooks in place:
+nothing but `sys` there (microseconds) and puts lazy import hooks in place:
 
 - after `mmengine.config.config` was imported, a config may begin with `_base_ = 'rtmdet_plugin::rtmdet_tiny.py'`.
   mmengine resolves `_base_` before it runs `custom_imports`, and only knows the packages of a fixed table;
+- after `mim.cli` was imported, `mim train` lets the training end by itself on Ctrl-C and SIGTERM, and ends
+  with its exit code;
 - where `mmcv._ext` is asked for and no compiled mmcv is installed (mmcv-lite), the stand-in of
   `rtmdet_plugin.compat.mmcv_ext` answers, so `from mmdet.apis import DetInferencer` works without importing us first.
 
@@ -15,6 +17,7 @@ Set `RTMDET_PLUGIN_NO_STARTUP=1` to keep the interpreter's start free of it.
 import sys
 
 CONFIG_MODULE = 'mmengine.config.config'
+MIM_MODULE = 'mim.cli'
 EXT_MODULE = 'mmcv._ext'
 SCOPE = 'rtmdet_plugin'
 
@@ -58,6 +61,57 @@ def allow_packaged_base(module) -> None:
     module.Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
+def allow_graceful_stop(module) -> None:
+    """Let `mim train`, of `mim.cli`, wait for a training that is asked to stop; twice is once.
+
+    mim starts it with `subprocess.check_call`, which kills it a quarter of a second after Ctrl-C, leaves it alone with
+    SIGTERM, and turns every exit code into 1.
+    """
+    import subprocess
+    from types import SimpleNamespace
+
+    original = module.MIM.get_command
+    if getattr(original, 'waits', False):
+        return
+
+    def get_command(self, ctx, name):
+        command = original(self, ctx, name)
+        if name == 'train':
+            # mim executes the verb's file anew each time, in a namespace that no import reaches.
+            waiting = SimpleNamespace(**{**vars(subprocess), 'check_call': _call_and_wait})
+            command.callback.__globals__['subprocess'] = waiting
+        return command
+
+    get_command.waits = True
+    module.MIM.get_command = get_command
+
+
+def _call_and_wait(command, **kwargs) -> int:
+    """`subprocess.check_call` for a program that handles signals itself; ends the process with its exit code."""
+    import signal
+    import subprocess
+
+    with subprocess.Popen(command, **kwargs) as program:
+
+        def pass_on(number, frame):
+            # Ctrl-C goes to the whole foreground group, so the program has got it already.
+            if number == signal.SIGTERM:
+                program.send_signal(number)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code = program.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if code in (128 + number, -number):  # ended by itself, or at once
+            sys.exit(128 + number)
+    if code:
+        raise subprocess.CalledProcessError(code, command)
+    return code
+
+
 class _AfterLoad:
     """A loader that does what `loader` does, and then calls `action(module)`."""
 
@@ -77,18 +131,22 @@ class _AfterLoad:
         self.action(module)
 
 
-class ConfigFinder:
-    """Wraps the loader of `mmengine.config.config`, once."""
+AFTER_LOAD = {CONFIG_MODULE: allow_packaged_base, MIM_MODULE: allow_graceful_stop}
+"""What to do with a module once it is loaded."""
+
+
+class AfterLoadFinder:
+    """Wraps the loaders of the modules in `AFTER_LOAD`."""
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
-        if fullname != CONFIG_MODULE:
+        if fullname not in AFTER_LOAD:
             return None
         for finder in sys.meta_path:
             find = None if finder is cls else getattr(finder, 'find_spec', None)
             spec = find(fullname, path, target) if find else None
             if spec is not None and spec.loader is not None:
-                spec.loader = _AfterLoad(spec.loader, allow_packaged_base)
+                spec.loader = _AfterLoad(spec.loader, AFTER_LOAD[fullname])
                 return spec
         return None
 
@@ -119,12 +177,13 @@ class ExtFinder:
 
 def install() -> None:
     """Put the hooks in place; twice is once."""
-    if CONFIG_MODULE in sys.modules:
-        # Half loaded (somebody imports us while mmengine loads) it has no Config yet; the finder then did its part.
-        if hasattr(sys.modules[CONFIG_MODULE], 'Config'):
-            allow_packaged_base(sys.modules[CONFIG_MODULE])
-    elif ConfigFinder not in sys.meta_path:
-        sys.meta_path.insert(0, ConfigFinder)
+    for name, action in AFTER_LOAD.items():
+        module = sys.modules.get(name)
+        # Half loaded (somebody imports us while mmengine loads) it isn't ready; the finder then did its part.
+        if module is not None and not getattr(module.__spec__, '_initializing', False):
+            action(module)
+    if AfterLoadFinder not in sys.meta_path:
+        sys.meta_path.insert(0, AfterLoadFinder)
     if ExtFinder not in sys.meta_path:
         sys.meta_path.append(ExtFinder)
 

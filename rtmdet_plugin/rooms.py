@@ -12,6 +12,7 @@ ROOMS = {
     'METRICS': ('datasets',),
     'DATA_SAMPLERS': ('datasets',),
     'HOOKS': ('hooks',),
+    'LOOPS': ('hooks',),
     'MODEL_WRAPPERS': ('hooks',),
     'OPTIM_WRAPPERS': ('hooks',),
     'OPTIM_WRAPPER_CONSTRUCTORS': ('hooks',),

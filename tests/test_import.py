@@ -19,6 +19,7 @@ NAMES = [
     ('METRICS', 'RTMCocoMetric'),
     ('HOOKS', 'RTMPipelineSwitchHook'),
     ('HOOKS', 'RTMNumClassCheckHook'),
+    ('LOOPS', 'RTMEpochBasedTrainLoop'),
     ('OPTIM_WRAPPERS', 'RTMBFloat16OptimWrapper'),
     ('OPTIM_WRAPPER_CONSTRUCTORS', 'RTMOptimWrapperConstructor'),
     ('PARAM_SCHEDULERS', 'RTMFlatCosineLR'),

@@ -5,7 +5,7 @@ follow it, so `--cfg-options train_cfg.max_epochs=50` is enough. The warm-up sta
 that is not much longer than that, shorten it too: `param_scheduler.0.end=100`.
 """
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)
+train_cfg = dict(type='RTMEpochBasedTrainLoop', max_epochs=300, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
@@ -33,7 +33,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3, save_best='coco/bbox_mAP'),
+    checkpoint=dict(type='RTMCheckpointHook', interval=10, max_keep_ckpts=3, save_best='coco/bbox_mAP'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
     num_class_check=dict(type='RTMNumClassCheckHook'),
@@ -55,4 +55,5 @@ default_hooks = dict(
     pipeline_switch=dict(type='RTMPipelineSwitchHook', num_last_epochs=20, val_interval=1),
     process_watch=dict(type='RTMProcessWatchHook'),
     run_check=dict(type='RTMRunCheckHook'),
+    graceful_stop=dict(type='RTMGracefulStopHook'),
 )

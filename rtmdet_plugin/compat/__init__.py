@@ -5,7 +5,7 @@ them: `onnx_export.legacy_onnx_export()` and `mmyolo.import_mmyolo()`.
 """
 
 from .cpu_launcher import allow_cpu_launcher
-from .torch_load import allow_mmengine_checkpoints
+from .torch_load import load_checkpoints_safely
 
 
 def apply_compat() -> None:
@@ -13,7 +13,7 @@ def apply_compat() -> None:
     import rtmdet_plugin_startup
 
     rtmdet_plugin_startup.install()
-    allow_mmengine_checkpoints()
+    load_checkpoints_safely()
     allow_cpu_launcher()
 
 

@@ -1,17 +1,43 @@
-"""torch >= 2.6 loads with `weights_only=True`, and mmengine 0.10.7 writes checkpoints that this refuses.
+"""Checkpoints are data: everything that mmengine loads, is loaded with `weights_only=True`.
 
-The message hub in them holds `HistoryBuffer`s, numpy arrays and numpy scalars. Exactly these are put on torch's list
-of allowed globals; `weights_only` stays on, so that a checkpoint from the web can't run code.
+mmengine 0.10.7 leaves it to torch's default (True from 2.6 on) and then can't read its own checkpoints, whose message
+hub holds `HistoryBuffer`s, numpy arrays and numpy scalars, and whose `dataset_meta` may hold a config's dictionaries;
+the onedl fork falls back to `weights_only=False` where torch
+refuses a file. Here exactly those harmless classes are put on torch's list of allowed globals, and `weights_only` is
+forced whatever the caller or the fork asks for. Training, resume, `mim test`, DetInferencer and mmdeploy all load
+through mmengine's `CheckpointLoader`, which is where this happens.
 """
 
-import mmengine
+import contextlib
+import functools
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from ..version import release
+from .safetensors_file import SUFFIX, load_safetensors
 
 STATISTICS = ('current', 'max', 'mean', 'min')
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+SAFE_FROM = (2, 6, 0)
+"""Before it a crafted file could get round `weights_only=True` (CVE-2025-32434)."""
+
+
+class UnsafeCheckpointError(pickle.UnpicklingError):
+    """A checkpoint asks for more than data; nothing of it was run."""
+
+
+class DamagedCheckpointError(RuntimeError):
+    """A file is cut off, altered, or no checkpoint at all."""
 
 
 def history_buffer_method(owner: type, name: str):
@@ -21,30 +47,107 @@ def history_buffer_method(owner: type, name: str):
     `getattr(HistoryBuffer, 'mean')`. The real `getattr` would open every object to the file.
 
     Raises:
-        ValueError: for any other object or name.
+        UnsafeCheckpointError: for any other object or name.
     """
     if owner is not HistoryBuffer or name not in STATISTICS:
         accepted = ', '.join(STATISTICS)
-        raise ValueError(f'a checkpoint asked for {name!r} of {owner!r}; only {accepted} of HistoryBuffer are allowed')
+        raise UnsafeCheckpointError(
+            f'GLOBAL builtins.getattr({owner!r}, {name!r}); accepted: {accepted} of HistoryBuffer'
+        )
     return getattr(HistoryBuffer, name)
 
 
 def harmless_globals() -> list:
     """The entries for torch's list: classes, or pairs of what to use and the name that the file gives."""
     reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
-    entries = [HistoryBuffer, (history_buffer_method, 'builtins.getattr'), np.ndarray, np.dtype]
+    entries = [ConfigDict, HistoryBuffer, (history_buffer_method, 'builtins.getattr'), np.ndarray, np.dtype]
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # as numpy 1 and numpy 2 write it
         entries += [(reconstruct, f'{module}._reconstruct'), (scalar, f'{module}.scalar')]
     # No 'O': an array of objects could carry anything.
     return entries + sorted({type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDU'}, key=repr)
 
 
-def has_gap() -> bool:
-    """Whether torch refuses what mmengine writes; the onedl fork (0.10.8 and later) loads in its own way."""
-    return release(torch.__version__) >= (2, 6, 0) and release(mmengine.__version__) <= (0, 10, 7)
-
-
-def allow_mmengine_checkpoints() -> None:
-    """Let `torch.load` read what mmengine's `CheckpointHook` writes."""
-    if has_gap():
+def load_checkpoints_safely() -> None:
+    """Let mmengine load its own checkpoints, and nothing that runs code; calling it again changes nothing."""
+    if release(torch.__version__) >= SAFE_FROM:
         torch.serialization.add_safe_globals(harmless_globals())
+    # The fork's own list has the real `getattr` on it.
+    if hasattr(mmengine_checkpoint, 'get_torch_safe_globals'):
+        mmengine_checkpoint.get_torch_safe_globals = harmless_globals
+    original = CheckpointLoader.load_checkpoint
+    if not hasattr(original, '__wrapped__'):
+        CheckpointLoader.load_checkpoint = staticmethod(safely(original))
+
+
+def safely(load: Callable) -> Callable:
+    """`load`, mmengine's `CheckpointLoader.load_checkpoint`, for files that are data; `.safetensors` too.
+
+    Raises:
+        UnsafeCheckpointError: where the file asks for a class or a function that isn't on the list.
+        DamagedCheckpointError: where it is cut off, altered, or no checkpoint.
+        RuntimeError: on torch < 2.6, except for `.safetensors`.
+    """
+
+    @functools.wraps(load)
+    def load_checkpoint(filename: str, map_location: Any = None, logger: Any = 'current') -> dict:
+        if str(filename).endswith(SUFFIX):
+            return load_safetensors(filename, map_location)
+        if release(torch.__version__) < SAFE_FROM:
+            raise RuntimeError(
+                f'{filename} is not loaded: with torch {torch.__version__} a crafted file could run code, whatever '
+                f'weights_only says (CVE-2025-32434). Accepted: torch >= 2.6, or a {SUFFIX} file'
+            )
+        with weights_only():
+            try:
+                return load(filename, map_location, logger)
+            except (OSError, ImportError):  # not there, no permission, no network, no such backend
+                raise
+            except Exception as error:  # a file of random bytes can raise nearly anything
+                explanation = explain(filename, error)
+                if explanation is None:
+                    raise
+        raise explanation  # out of the block, so that torch's long advice on how to load it anyway isn't shown
+
+    return load_checkpoint
+
+
+@contextlib.contextmanager
+def weights_only() -> Iterator[None]:
+    """Within it, `torch.load` is safe even where its caller says `weights_only=False`."""
+    before = os.environ.get(FORCE)
+    os.environ[FORCE] = '1'
+    try:
+        yield
+    finally:
+        del os.environ[FORCE]
+        if before is not None:
+            os.environ[FORCE] = before
+
+
+ASKED_FOR = re.compile(
+    r'GLOBAL (builtins\.getattr\(.+?\)|\S+)'  # a name in the file
+    r'|unrecognized function (.+?)(?: which belongs to|\.?$)'  # a call of something that the file built
+    r'|allowlisted via `add_safe_globals`,? but got (.+?)\.?$',
+    re.MULTILINE,
+)
+
+
+def explain(filename: str, error: Exception) -> Exception | None:
+    """One clear error for what torch says about a file, or None where the file isn't to blame."""
+    message = str(error)
+    refused = f'{filename} is refused, and nothing of it was run: '
+    trusted = 'Accepted: tensors, plain Python values, numpy arrays, and HistoryBuffer and ConfigDict of mmengine'
+    asked = ASKED_FOR.search(message) if isinstance(error, pickle.UnpicklingError) else None
+    if asked:
+        name = next(group for group in asked.groups() if group)
+        return UnsafeCheckpointError(f'{refused}it asks for {name}. {trusted}')
+    if isinstance(error, RuntimeError):
+        for kind in ('TorchScript archives', 'legacy .tar format'):
+            if kind in message:
+                return UnsafeCheckpointError(f'{refused}it is of the kind "{kind}", which can run code. {trusted}')
+        if 'PytorchStreamReader' not in message:
+            return None
+    reason = message.rpartition('WeightsUnpickler error:')[2].strip().partition('\n')[0].partition('. ')[0] or 'empty'
+    return DamagedCheckpointError(
+        f'{filename} is cut off, altered, or no checkpoint ({type(error).__name__}: {reason})'
+    )

@@ -15,6 +15,8 @@ from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from torch import Tensor
 
 Shape = tuple[int, ...]
+ROWS = 10
+"""Tensors of a kind that a table lists."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,20 @@ class LoadReport:
         """What to tell the user."""
         total = len(self.fitting) + len(self.other_shape) + len(self.missing)
         lines = [f'{len(self.fitting)} of the {total} tensors of the model were loaded from the checkpoint.']
-        for name, (theirs, ours) in self.other_shape.items():
-            lines.append(f'  not loaded, another shape: {name}: checkpoint {theirs}, model {ours}')
-        for what, names in (('not in the checkpoint', self.missing), ('not in the model', self.unexpected)):
-            if names:
-                rest = f' and {len(names) - 6} more' if len(names) > 6 else ''
-                lines.append(f'  not loaded, {what}: {", ".join(names[:6])}{rest}')
-        return lines
+        return lines if self.complete else [*lines, *self.table()]
+
+    def table(self) -> list[str]:
+        """What wasn't loaded, a line for each tensor; of each kind the first ones."""
+        other = [(name, str(theirs), str(ours)) for name, (theirs, ours) in self.other_shape.items()]
+        missing = [(name, 'not there', 'there') for name in self.missing]
+        unexpected = [(name, 'there', 'not there') for name in self.unexpected]
+        rows = [('not loaded', 'checkpoint', 'model')]
+        for kind in (other, missing, unexpected):
+            rows += kind[:ROWS]
+            if len(kind) > ROWS:
+                rows.append((f'... {len(kind) - ROWS} more of this kind', '', ''))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return ['  ' + '  '.join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def compare(model_state: dict[str, Tensor], checkpoint_state: dict[str, Tensor]) -> LoadReport:
@@ -116,15 +125,10 @@ def checkpoint_source(runner: Runner) -> str:
 
 
 def misfit_message(report: LoadReport, source: str) -> str:
-    """Why a checkpoint can't serve, with an example."""
+    """Why a checkpoint can't serve, with a table of what didn't fit."""
     both = len(report.fitting) + len(report.other_shape)
-    if not both:
-        example = f'it holds {", ".join(report.unexpected[:3]) or "no tensors"}; the model {report.missing[0]}'
-    else:
-        name, (theirs, ours) = next(iter(report.other_shape.items()))
-        example = f'{name} is {theirs} there and {ours} in the model'
-    return (
-        f'{source} does not fit this model: {len(report.fitting)} of the {both} tensors that both '
-        f'name have the same shape; {example}. A checkpoint of the same size (deepen_factor, widen_factor) '
-        'is accepted, with any number of classes'
-    )
+    lines = [
+        f'{source} does not fit this model: {len(report.fitting)} of the {both} tensors that both name have the same '
+        'shape. A checkpoint of the same size (deepen_factor, widen_factor) is accepted, with any number of classes.'
+    ]
+    return '\n'.join([*lines, *report.table()])

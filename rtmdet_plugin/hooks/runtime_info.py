@@ -35,7 +35,12 @@ class RTMRuntimeInfoHook(RuntimeInfoHook):
         self._waiting += [(f'train/{key}', value.detach()) for key, value in (outputs or {}).items()]
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         due = self.end_of_epoch(runner.train_dataloader, batch_idx)
-        if self._waiting and (due or any(self.every_n_inner_iters(batch_idx, hook.interval) for hook in loggers)):
+        if due or any(self.every_n_inner_iters(batch_idx, hook.interval) for hook in loggers):
+            self.hand_over(runner)
+
+    def hand_over(self, runner: Runner) -> None:
+        """Give what waits to the message hub."""
+        if self._waiting:
             values = torch.stack([value.float() for _, value in self._waiting]).tolist()  # the one synchronisation
             told = any(isinstance(hook, RTMCheckInvalidLossHook) for hook in runner.hooks)
             for (name, _), value in zip(self._waiting, values, strict=True):

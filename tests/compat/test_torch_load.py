@@ -1,20 +1,23 @@
-"""A checkpoint of mmengine's Runner loads with `weights_only=True`; one that runs code doesn't."""
+"""A checkpoint of mmengine's Runner loads with `weights_only=True`; one that runs code is refused by name."""
 
+import io
 import os
 import pickle
+import shutil
+import tarfile
 from collections import OrderedDict
 
-import mmengine
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
+from mmengine.config.lazy import LazyObject
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
 
 from rtmdet_plugin.compat import torch_load
-
-needs_gap = pytest.mark.skipif(not torch_load.has_gap(), reason='torch or mmengine loads without help')
+from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 
 
 class Line(BaseModel):
@@ -49,7 +52,6 @@ def runner(work_dir, epochs: int, *, resume: bool) -> Runner:
     )
 
 
-@needs_gap
 def test_resume_of_a_real_checkpoint(tmp_path):
     first = runner(tmp_path, 1, resume=False)
     first.message_hub.update_scalar('val/ap', np.float64(0.5))
@@ -68,11 +70,10 @@ def test_resume_of_a_real_checkpoint(tmp_path):
     assert second.message_hub.get_scalar('train/loss').statistics('max') == history.max()
 
 
-@needs_gap
 @pytest.mark.parametrize(
     'value',
     [HistoryBuffer([1.0, 2.0], [1, 1]), np.arange(3), np.ones(2, np.float16), np.array([True]), np.int64(3),
-     np.array(['a']), np.float32(0.5), dict(a=[np.bool_(True)])],
+     np.array(['a']), np.float32(0.5), dict(a=[np.bool_(True)]), ConfigDict(a=dict(b=1))],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_each_harmless_kind_loads(tmp_path, value):
@@ -86,7 +87,7 @@ def test_each_harmless_kind_loads(tmp_path, value):
 
 
 class Command:
-    """Runs a command when it is unpickled."""
+    """Calls a function when it is unpickled."""
 
     def __init__(self, function, *args):
         self.function, self.args = function, args
@@ -95,30 +96,124 @@ class Command:
         return self.function, self.args
 
 
-@needs_gap
-@pytest.mark.parametrize(
-    'make',
-    [
-        lambda marker: Command(os.system, f'touch {marker}'),
-        lambda marker: Command(eval, f'open({str(marker)!r}, "w")'),
-        lambda marker: Command(getattr, OrderedDict, 'clear'),
-        lambda marker: Command(getattr, HistoryBuffer, '__init__'),
-        lambda marker: Command(getattr, HistoryBuffer([1.0], [1]), 'mean'),
-        lambda marker: np.array([Command(os.system, f'touch {marker}')], dtype=object),
-    ],
-    ids=['os.system', 'eval', 'getattr(another class)', 'getattr(init)', 'getattr(instance)', 'object array'],
-)
-def test_code_in_a_checkpoint_is_refused(tmp_path, make):
-    marker = tmp_path / 'ran'
-    torch.save(dict(state_dict={}, message_hub=make(marker)), tmp_path / 'bad.pth')
-    with pytest.raises((pickle.UnpicklingError, ValueError, TypeError)):
-        torch.load(tmp_path / 'bad.pth')
+BUFFER = HistoryBuffer([1.0], [1])
+# What the error says that the file asks for, and the file's content; the argument is a file that must not appear.
+BOMBS = {
+    'posix.system': lambda marker: Command(os.system, f'touch {marker}'),
+    'eval': lambda marker: Command(eval, f'open({str(marker)!r}, "w")'),
+    'shutil.copyfile': lambda marker: ConfigDict(a=[BUFFER, Command(shutil.copyfile, __file__, str(marker))]),
+    "getattr(<class 'collections.OrderedDict'>, 'clear')": lambda _: Command(getattr, OrderedDict, 'clear'),
+    "getattr(<class 'mmengine.logging.history_buffer.HistoryBuffer'>, '__init__')": lambda _: Command(
+        getattr, HistoryBuffer, '__init__'
+    ),
+    'getattr(<mmengine.logging.history_buffer.HistoryBuffer object': lambda _: Command(getattr, BUFFER, 'mean'),
+    'mmengine.config.lazy.LazyObject': lambda _: {'a': LazyObject('os')},
+    'numpy.dtypes.ObjectDType': lambda marker: np.array([Command(os.system, f'touch {marker}')], dtype=object),
+}
+
+
+@pytest.mark.parametrize('asked', BOMBS)
+@pytest.mark.parametrize('new_zip', [True, False], ids=['zip', 'legacy'])
+def test_code_in_a_checkpoint_is_refused_by_name(tmp_path, asked, new_zip):
+    marker, path = tmp_path / 'ran', tmp_path / 'bad.pth'
+    content = dict(state_dict={}, message_hub=BOMBS[asked](marker))
+    torch.save(content, path, _use_new_zipfile_serialization=new_zip)
+    with pytest.raises(UnsafeCheckpointError) as raised:
+        load_checkpoint(Line(), str(path))
+    message = str(raised.value)
+    assert message.startswith(f'{path} is refused') and asked in message
+    assert '\n' not in message
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(('torch_version', 'mmengine_version'), [('2.5.1+cpu', '0.10.7'), ('2.13.0', '0.10.12')])
-def test_nothing_happens_without_the_gap(monkeypatch, torch_version, mmengine_version):
-    monkeypatch.setattr(torch, '__version__', torch_version)
-    monkeypatch.setattr(mmengine, '__version__', mmengine_version)
-    monkeypatch.setattr(torch.serialization, 'add_safe_globals', lambda _: pytest.fail('called'), raising=False)
-    torch_load.allow_mmengine_checkpoints()
+def test_a_call_of_what_an_allowed_call_gave_is_refused(tmp_path):
+    """`HistoryBuffer.mean` may be in a file, and must not be called by it."""
+    path = tmp_path / 'bad.pth'
+    # Written out: pickle makes no such file by itself.
+    path.write_bytes(
+        b'\x80\x02cbuiltins\ngetattr\ncmmengine.logging.history_buffer\nHistoryBuffer\nX\x04\0\0\0mean\x86R)R.'
+    )
+    with pytest.raises(UnsafeCheckpointError, match='asks for <function HistoryBuffer.mean'):
+        CheckpointLoader.load_checkpoint(str(path))
+
+
+def test_formats_that_can_run_code_are_refused(tmp_path):
+    path = tmp_path / 'bad.pth'
+    torch.jit.script(torch.nn.Linear(1, 1)).save(path)
+    with pytest.raises(UnsafeCheckpointError, match='bad.pth is refused.*TorchScript'):
+        CheckpointLoader.load_checkpoint(str(path))
+    with tarfile.open(path, 'w') as archive:
+        for name in ('sys_info', 'pickle', 'storages', 'tensors'):
+            content = pickle.dumps(Command(os.system, f'touch {tmp_path}/ran'))
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    with pytest.raises(UnsafeCheckpointError, match='bad.pth is refused.*tar'):
+        CheckpointLoader.load_checkpoint(str(path))
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('share', [0, 0.01, 0.5, 0.99])
+def test_a_file_that_is_cut_off_is_named(tmp_path, share):
+    path = tmp_path / 'cut.pth'
+    torch.save(dict(state_dict=Line().state_dict()), path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(DamagedCheckpointError, match='cut.pth is cut off, altered, or no checkpoint'):
+        CheckpointLoader.load_checkpoint(str(path))
+
+
+@pytest.mark.parametrize(
+    'content', [b'<!DOCTYPE html>', b'version https://git-lfs', bytes(range(256)) * 4, b'\x80\x02q']
+)
+def test_a_file_of_something_else_is_named(tmp_path, content):
+    (tmp_path / 'page.pth').write_bytes(content)
+    with pytest.raises(DamagedCheckpointError, match='page.pth is cut off, altered, or no checkpoint'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'page.pth'))
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError, match='gone.pth'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'gone.pth'))
+    torch.save({}, tmp_path / 'x.pth')
+    with pytest.raises(RuntimeError, match="(?i)expected one of cpu.*nowhere|'nowhere'|nowhere") as raised:
+        torch_load.safely(lambda *_: torch.zeros(1, device='nowhere'))(str(tmp_path / 'x.pth'))
+    assert not isinstance(raised.value, DamagedCheckpointError)
+
+
+# -- a caller or a fork that asks for less ------------------------------------------------------------------------
+
+
+def test_weights_only_false_does_not_help_the_file(tmp_path):
+    """The onedl fork tries again with `weights_only=False` where torch has refused a file."""
+    marker, path = tmp_path / 'ran', tmp_path / 'bad.pth'
+    torch.save(Command(os.system, f'touch {marker}'), path)
+
+    def of_the_fork(filename, map_location, logger):
+        try:
+            return torch.load(filename, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError:
+            return torch.load(filename, map_location=map_location, weights_only=False)
+
+    with pytest.raises(UnsafeCheckpointError, match='posix.system'):
+        torch_load.safely(of_the_fork)(str(path))
+    assert not marker.exists()
+    assert torch_load.FORCE not in os.environ
+
+
+def test_the_list_of_the_fork_is_ours(monkeypatch):
+    monkeypatch.setattr(torch_load.mmengine_checkpoint, 'get_torch_safe_globals', lambda: [getattr], raising=False)
+    torch_load.load_checkpoints_safely()
+    assert getattr not in torch_load.mmengine_checkpoint.get_torch_safe_globals()
+
+
+def test_wrapped_once():
+    before = CheckpointLoader.load_checkpoint
+    torch_load.load_checkpoints_safely()
+    assert CheckpointLoader.load_checkpoint is before
+
+
+def test_torch_before_2_6_takes_safetensors_only(monkeypatch, tmp_path):
+    torch.save({}, tmp_path / 'x.pth')
+    monkeypatch.setattr(torch, '__version__', '2.5.1+cpu')
+    with pytest.raises(RuntimeError, match=r'x.pth.*torch 2.5.1.*Accepted: torch >= 2.6, or a .safetensors'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))

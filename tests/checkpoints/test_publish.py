@@ -1,0 +1,77 @@
+"""What is written for others: averaged weights and classes, nothing of the training."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader, load_checkpoint
+from torch import nn
+
+from rtmdet_plugin.checkpoints.publish import publish
+
+META = dict(dataset_meta=dict(classes=('cat', 'dog')), cfg='a = 1\n', epoch=3, iter=30, mmengine_version='0.10.7')
+
+
+@pytest.fixture
+def source(tmp_path):
+    """As mmengine saves a run with an EMA: the averaged weights are the `state_dict`."""
+    averaged, own = nn.Linear(2, 3), nn.Linear(2, 3)
+    checkpoint = dict(
+        meta=dict(META, time='20250101_000000', experiment_name='mine', seed=1),
+        state_dict=averaged.state_dict(),
+        ema_state_dict={f'module.{name}': value for name, value in own.state_dict().items()},
+        optimizer=dict(state={0: torch.zeros(10**5)}),
+        message_hub=dict(log_scalars=dict(loss=HistoryBuffer([1.0], [1]))),
+    )
+    torch.save(checkpoint, tmp_path / 'epoch_3.pth')
+    return tmp_path / 'epoch_3.pth', averaged
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+def test_averaged_weights_classes_and_nothing_else(source, tmp_path, suffix):
+    if suffix == '.safetensors':
+        pytest.importorskip('safetensors')
+    path, averaged = source
+    target = tmp_path / 'out' / f'cats{suffix}'
+    done = publish(path, target)
+    assert (done.path, done.tensors, done.averaged) == (target, 2, True)
+    loaded = CheckpointLoader.load_checkpoint(str(target), map_location='cpu')
+    assert loaded.keys() == {'meta', 'state_dict'}
+    loaded['meta'].pop('format', None)
+    assert loaded['meta'] == META | dict(dataset_meta=dict(classes=loaded['meta']['dataset_meta']['classes']))
+    assert tuple(loaded['meta']['dataset_meta']['classes']) == ('cat', 'dog')
+    model = nn.Linear(2, 3)
+    load_checkpoint(model, str(target), strict=True)
+    assert torch.equal(model.weight, averaged.weight)
+    assert target.stat().st_size < path.stat().st_size / 10
+
+
+def test_a_run_without_an_ema(tmp_path):
+    torch.save(dict(state_dict=nn.Linear(1, 1).state_dict()), tmp_path / 'x.pth')
+    assert not publish(tmp_path / 'x.pth', tmp_path / 'y.pth').averaged
+
+
+def test_bare_weights(tmp_path):
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / 'x.pth')
+    assert publish(tmp_path / 'x.pth', tmp_path / 'y.pth').tensors == 2
+
+
+def test_a_palette_of_numpy(tmp_path):
+    pytest.importorskip('safetensors')
+    meta = dict(dataset_meta=dict(classes=('a',), palette=np.array([[1, 2, 3]])))
+    torch.save(dict(state_dict=nn.Linear(1, 1).state_dict(), meta=meta), tmp_path / 'x.pth')
+    publish(tmp_path / 'x.pth', tmp_path / 'y.safetensors')
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'y.safetensors'))
+    assert loaded['meta']['dataset_meta'] == dict(classes=['a'], palette=[[1, 2, 3]])
+
+
+def test_what_is_refused(source, tmp_path):
+    path, _ = source
+    with pytest.raises(ValueError, match=r'y.onnx: expected a name that ends in .safetensors or .pth'):
+        publish(path, tmp_path / 'y.onnx')
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    torch.save([1, 2], tmp_path / 'list.pth')
+    for name in ('empty.pth', 'list.pth'):
+        with pytest.raises(ValueError, match=f'{name} holds no weights'):
+            publish(tmp_path / name, tmp_path / 'y.pth')
+    assert not (tmp_path / 'y.pth').exists()
