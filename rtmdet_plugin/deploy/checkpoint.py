@@ -12,7 +12,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..hooks.load_report import compare
+from ..hooks.load_report import LoadReport, compare
 
 
 def read_config(config: str | Path | Config) -> Config:
@@ -56,21 +56,39 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
         raise FileNotFoundError(f'{path}: no such checkpoint')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f'{path}: not a checkpoint that PyTorch loads safely: {str(error).splitlines()[0]}') from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError):
+        # Not PyTorch's own message: it advises to load without weights_only.
+        raise ValueError(
+            f'{path}: not a checkpoint that torch.load(weights_only=True) reads; accepted: what mmengine or torch.save '
+            'wrote, holding nothing but tensors and plain values'
+        ) from None
     weights = content.get('state_dict', content) if isinstance(content, dict) else {}
     weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
 
     init_default_scope(config.get('default_scope', 'mmdet'))
     model_config = config.model.copy()
     model_config.backbone = {**model_config.backbone, 'init_cfg': None}  # a download for nothing
-    model = revert_sync_batchnorm(MODELS.build(model_config))
+    try:
+        model = revert_sync_batchnorm(MODELS.build(model_config))
+    except (KeyError, TypeError, AttributeError) as error:  # an unknown type, or an argument that it hasn't
+        raise ValueError(f'{config.filename}: its model can not be built: {error}') from None
     report = compare(model.state_dict(), weights)
     if not report.complete:
-        reasons = '; '.join(line.strip() for line in report.lines())
-        raise ValueError(f'{path} does not fit the model of {config.filename}: {reasons}')
+        raise ValueError(f'{path} does not fit the model of {config.filename}: {misfit(report)}')
     model.load_state_dict(weights, strict=False)  # only `num_batches_tracked` may be missing
     model.cfg = config
     meta = content.get('meta', {})
     model.dataset_meta = {key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()}
     return model.eval()
+
+
+def misfit(report: LoadReport) -> str:
+    """What differs, in numbers and an example of each kind."""
+    reasons = []
+    if report.other_shape:
+        name, (theirs, ours) = next(iter(report.other_shape.items()))
+        reasons.append(f'{len(report.other_shape)} tensors have another shape ({name}: {theirs}, the model {ours})')
+    for names, what in ((report.missing, 'are missing'), (report.unexpected, 'are not in the model')):
+        if names:
+            reasons.append(f'{len(names)} {what} ({names[0]})')
+    return '; '.join(reasons)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from rtmdet_runtime import Detections, RTMDetector
+
+from .metadata import thresholds
 
 
 def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict[str, float]:
@@ -42,6 +46,12 @@ def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict
         found = detector.predict([info['img_path'] for info in batch], batch_size)
         evaluator.process([data_sample(*pair) for pair in zip(batch, found, strict=True)])
     return evaluator.evaluate(len(dataset))
+
+
+def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> None:
+    """Have a model use a config's thresholds in place of its own, unless NMS is part of its graph."""
+    if detector.info.form in ('raw', 'decoded'):
+        detector.info = replace(detector.info, **thresholds(test_cfg))
 
 
 def data_sample(info: dict, detections: Detections) -> DetDataSample:

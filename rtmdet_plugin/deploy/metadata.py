@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmdet.utils import get_test_pipeline_cfg
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from rtmdet_runtime import ModelInfo
@@ -49,28 +49,40 @@ def preprocessing(config: Config) -> dict:
     return dict(input_size=(height, width), keep_ratio=keep_ratio, pad_value=pad_value)
 
 
-def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, thresholds: dict) -> ModelInfo:
+def thresholds(test_cfg: ConfigDict) -> dict:
+    """`score_thr`, `iou_thr`, `nms_pre` and `max_per_img` of a model's `test_cfg`.
+
+    Raises:
+        ValueError: for another NMS than the greedy one.
+    """
+    nms = test_cfg.get('nms', {})
+    if nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms:
+        raise ValueError(f"test_cfg.nms={dict(nms)}; accepted: dict(type='nms', iou_threshold=...)")
+    return dict(
+        score_thr=test_cfg.get('score_thr', 0),
+        iou_thr=nms['iou_threshold'],
+        nms_pre=test_cfg.get('nms_pre', 30000),
+        max_per_img=test_cfg.get('max_per_img', 100),
+    )
+
+
+def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, replaced: dict) -> ModelInfo:
     """Everything that the runtime needs to know.
 
     Args:
         model: from `load_model`.
         form: of the graph.
         size: (height, width) of the input; None for the test pipeline's.
-        thresholds: `score_thr`, `iou_thr`, `max_per_img` that replace those of the model's `test_cfg`; None doesn't.
+        replaced: `score_thr`, `iou_thr`, `max_per_img` that replace those of the model's `test_cfg`; None doesn't.
 
     Raises:
-        ValueError: see `preprocessing`.
+        ValueError: see `preprocessing` and `thresholds`.
     """
-    head, test_cfg = model.bbox_head, model.bbox_head.test_cfg
+    head = model.bbox_head
     normalization = model.cfg.model.get('data_preprocessor', {})
     settings = preprocessing(model.cfg)
     if size is not None:
         settings['input_size'] = size
-    own = dict(
-        score_thr=test_cfg.get('score_thr', 0),
-        iou_thr=test_cfg['nms']['iou_threshold'],
-        max_per_img=test_cfg['max_per_img'],
-    )
     return ModelInfo(
         form=form,
         classes=class_names(model),
@@ -79,8 +91,7 @@ def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, thresh
         to_rgb=normalization.get('bgr_to_rgb', False),
         strides=tuple(stride[0] for stride in head.prior_generator.strides),
         exp_on_reg=head.exp_on_reg,
-        nms_pre=test_cfg.get('nms_pre', 30000),
         version=__version__,
         **settings,
-        **(own | {name: value for name, value in thresholds.items() if value is not None}),
+        **(thresholds(head.test_cfg) | {name: value for name, value in replaced.items() if value is not None}),
     )

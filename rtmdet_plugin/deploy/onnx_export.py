@@ -12,8 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import Tensor, nn
 
 from rtmdet_runtime import FORMS, ModelInfo
 
+from .files import unfinished
 from .forms import DecodedForm, RawForm
 from .fuse import fold_batch_norms
 from .metadata import model_info
@@ -208,20 +207,5 @@ def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelP
 
 def write_onnx(model: onnx.ModelProto, path: str | Path) -> None:
     """Write a file under its name only when all of it is there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(model.SerializeToString())
-        os.chmod(unfinished, 0o666 & ~_umask())
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with unfinished(Path(path)) as (file,):
+        file.write_bytes(model.SerializeToString())

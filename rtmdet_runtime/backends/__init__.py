@@ -35,13 +35,14 @@ class Backend(Protocol):
         """Normalised pictures (B, 3, H, W), float32 -> the outputs of the model's form, in their order."""
 
 
-def open_backend(path: str | Path, backend: str | None, threads: int | None) -> Backend:
+def open_backend(path: str | Path, backend: str | None, threads: int | None, reduced_precision: bool) -> Backend:
     """Load a model.
 
     Args:
         path: the model's file; of ncnn's two files the `.param`.
         backend: a name of `BACKENDS`; None chooses by the file's ending.
         threads: of the computation; None leaves it to the backend.
+        reduced_precision: let the backend compute in less than float32 where that is faster.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -68,4 +69,4 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None) -> 
         if (error.name or '').partition('.')[0] != name:
             raise
         raise ImportError(f'{path} needs {name}, which is not installed: pip install {name}') from None
-    return factory(path, threads)
+    return factory(path, threads, reduced_precision)

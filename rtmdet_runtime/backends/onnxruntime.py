@@ -11,9 +11,9 @@ from ..info import ModelInfo
 
 
 class ONNXRuntimeBackend:
-    """See `Backend`."""
+    """See `Backend`. It computes in the precision of the file, so `reduced_precision` makes no difference."""
 
-    def __init__(self, path: Path, threads: int | None) -> None:
+    def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
         options = ort.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
