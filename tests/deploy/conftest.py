@@ -1,4 +1,4 @@
-"""A model to export: the published person weights, or random ones of any size."""
+"""Models to export: the published person weights, or random ones of any size."""
 
 from pathlib import Path
 
@@ -8,18 +8,19 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from rtmdet_plugin.deploy.checkpoint import load_model
+pytest.importorskip('onnx', reason='onnx is not installed')
+pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+
+from rtmdet_plugin.deploy.checkpoint import load_model  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
-def random_model(size: str, seed: int = 0) -> nn.Module:
-    """A model of configs/, with weights and statistics such that its boxes and scores differ between priors."""
-    torch.manual_seed(seed)
+def build_random(size: str) -> nn.Module:
+    torch.manual_seed(0)
     config = Config.fromfile(CONFIGS / f'rtmdet_{size}.py')
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model)
-    model.init_weights()
     head = model.bbox_head
     with torch.no_grad():
         for layer in head.rtm_cls:
@@ -36,6 +37,28 @@ def random_model(size: str, seed: int = 0) -> nn.Module:
                 module.bias.normal_(std=0.1)
     model.cfg = config
     return model.eval()
+
+
+@pytest.fixture(scope='session')
+def random_model():
+    """A function: a size of configs/ -> its model with weights and statistics by which boxes differ between priors.
+
+    One model is kept, because the large ones are large.
+    """
+    kept = {}
+
+    def get(size: str) -> nn.Module:
+        if size not in kept:
+            kept.clear()
+            kept[size] = build_random(size)
+        return kept[size]
+
+    return get
+
+
+@pytest.fixture(scope='session')
+def person_config() -> Config:
+    return Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
 
 
 @pytest.fixture(scope='session')
