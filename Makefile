@@ -20,7 +20,7 @@ $(READY): pyproject.toml setup.py constraints.txt Makefile
 	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt "setuptools<81" wheel
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation \
-		"setuptools<81" -e ".[lite,demo,test]"
+		"setuptools<81" -e ".[lite,demo,test,deploy,backends]"
 	@touch $@
 
 demo: $(READY)

@@ -10,6 +10,7 @@ import click
 
 VERBS = {
     'export': ('rtmdet_plugin.cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
+    'engine': ('rtmdet_plugin.cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
     'predict': ('rtmdet_runtime.command', 'Find objects in pictures with an exported model.'),
     'test': ('rtmdet_plugin.cli.test', "Evaluate an exported model, or a checkpoint, on a config's test set."),
 }

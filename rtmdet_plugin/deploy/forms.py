@@ -36,7 +36,8 @@ def grid_points(height: int, width: int, stride: int) -> Tensor:
     """Priors of one level, (x, y) of the upper left corners of its cells in pixels, row by row. (2, height * width)"""
     x = torch.arange(width, dtype=torch.float32) * stride
     y = torch.arange(height, dtype=torch.float32) * stride
-    return torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)]).flatten(1)
+    # Sums instead of `expand`, which becomes an INT64 `ConstantOfShape` that TensorRT doesn't list.
+    return torch.stack([x[None] + 0 * y[:, None], 0 * x[None] + y[:, None]]).flatten(1)
 
 
 class RawForm(nn.Module):

@@ -193,6 +193,8 @@ def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelP
         del values[:]
         values.extend(named)
     del graph.value_info[:]  # with the exporter's names for the axes; they are inferred anew below
+    for part in (graph, *graph.node):  # where each node comes from, with the paths of this machine
+        del part.metadata_props[:]
     if info.form == 'nms':
         append_nms(model, info)
     elif info.form == 'trt':

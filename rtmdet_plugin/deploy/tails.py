@@ -61,7 +61,7 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     # Scores in a row for each image, -1 for boxes of the others; K times -1 behind, so that there are K to choose.
     images = node('Slice', node('Shape', scores), zero, one)
     none = constant('none', -1, np.float32)
-    rows = node('Range', constant('start', 0), node('Squeeze', images), constant('step', 1))
+    rows = node('Range', constant('start', 0), node('Squeeze', images, zero), constant('step', 1))
     mine = node('Equal', image_of, node('Unsqueeze', rows, one))  # (B, M)
     filler = node('Expand', none, node('Concat', images, constant('k', [k]), axis=0))
     ranked = node('Concat', node('Where', mine, own_scores, none), filler, axis=1)  # (B, M + K)
