@@ -86,6 +86,17 @@ def test_a_converter_that_fails(source, tmp_path, monkeypatch):
     assert 'pnnx fails on' in refusal(to_ncnn, source(), tmp_path / 'm.param', RuntimeError)
 
 
+def test_half_of_an_ir_is_not_left_behind(source, tmp_path, monkeypatch):
+    ov = pytest.importorskip('openvino')
+
+    def full_disk(model, path, **settings):
+        path.write_text('half')
+        raise OSError('no space left')
+
+    monkeypatch.setattr(ov, 'save_model', full_disk)
+    assert 'no space left' in refusal(to_openvino, source(), tmp_path / 'm.xml', OSError)
+
+
 def test_files_that_are_not_finished_leave_the_old_ones(tmp_path):
     (tmp_path / 'a').write_text('old')
     with pytest.raises(KeyError), unfinished(tmp_path / 'a', tmp_path / 'b') as (a, b):

@@ -152,7 +152,9 @@ class TestSizes:
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import build_random
+from mmengine.registry import init_default_scope
 from rtmdet_plugin.deploy.onnx_export import export_onnx
+init_default_scope('mmdet')
 model = build_random('x')
 for opset in (17, 18):
     export_onnx(model, {str(tmp_path / 'x.onnx')!r}, form='nms', opset=opset)
