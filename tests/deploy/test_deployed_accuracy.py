@@ -25,6 +25,7 @@ def models(person_model, tmp_path_factory):
     settings = {
         'raw': dict(form='raw'),
         'decoded': dict(form='decoded', dynamic='all'),
+        'decoded_fixed': dict(form='decoded'),
         'decoded_dynamo': dict(form='decoded', opset=DYNAMO),
         'nms': dict(form='nms', dynamic='batch'),
     }
@@ -87,12 +88,13 @@ def assert_same_boxes(found, expected, pixels: float = 0.05) -> None:
 EACH = [
     ('raw', '.onnx', None),
     ('decoded', '.onnx', None),
-    ('decoded_dynamo', '.onnx', None),
+    pytest.param('decoded_dynamo', '.onnx', None, marks=pytest.mark.slow),
     ('nms', '.onnx', None),
     ('decoded', '.onnx', 'openvino'),
     ('nms', '.xml', None),
     ('raw', '.param', None),
-    ('decoded_dynamo', '.param', None),
+    ('decoded_fixed', '.param', None),
+    pytest.param('decoded_dynamo', '.param', None, marks=pytest.mark.slow),
 ]
 
 
