@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.rtmdet-ready
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test test-all lint bench
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -20,7 +20,7 @@ $(READY): pyproject.toml setup.py constraints.txt Makefile
 	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt "setuptools<81" wheel
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation \
-		"setuptools<81" -e ".[lite,demo,test]"
+		"setuptools<81" -e ".[lite,demo,test,deploy,backends]"
 	@touch $@
 
 demo: $(READY)
@@ -29,6 +29,10 @@ demo: $(READY)
 # Two processes, one thread each: torch's thread pools would fight for the cores.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+# With the tests that take long: kills at every step of a save, every size in every form, real trainings that are stopped.
+test-all: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

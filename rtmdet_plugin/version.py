@@ -7,7 +7,7 @@ __version__ = '0.1.0'
 # Module, lowest version, highest (exclusive) or None. Modules and not distributions: the onedl forks bring the same
 # modules under other distribution names. mmdet itself checks the highest mmcv that it takes.
 REQUIRED = (
-    ('torch', '2.1.0', None),
+    ('torch', '2.6.0', None),  # before, a crafted checkpoint could get round `weights_only` (CVE-2025-32434)
     ('mmengine', '0.10.0', '1.0.0'),
     ('mmcv', '2.0.0', '3.0.0'),
     ('mmdet', '3.2.0', '4.0.0'),

@@ -1,9 +1,8 @@
 """Checkpoints are data: everything that mmengine loads, is loaded with `weights_only=True`.
 
-mmengine 0.10.7 leaves it to torch's default (True from 2.6 on) and then can't read its own checkpoints, whose message
-hub holds `HistoryBuffer`s, numpy arrays and numpy scalars, and whose `dataset_meta` may hold a config's dictionaries;
-the onedl fork falls back to `weights_only=False` where torch
-refuses a file. Here exactly those harmless classes are put on torch's list of allowed globals, and `weights_only` is
+mmengine 0.10.7 leaves it to torch's default and then can't read its own checkpoints, whose message hub holds
+`HistoryBuffer`s, numpy arrays and numpy scalars, and whose `dataset_meta` may hold a config's dictionaries; the onedl
+fork falls back to `weights_only=False` where torch refuses a file. Here exactly those harmless classes are put on torch's list of allowed globals, and `weights_only` is
 forced whatever the caller or the fork asks for. Training, resume, `mim test`, DetInferencer and mmdeploy all load
 through mmengine's `CheckpointLoader`, which is where this happens.
 """
@@ -23,13 +22,10 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from ..version import release
 from .safetensors_file import SUFFIX, load_safetensors
 
 STATISTICS = ('current', 'max', 'mean', 'min')
 FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-SAFE_FROM = (2, 6, 0)
-"""Before it a crafted file could get round `weights_only=True` (CVE-2025-32434)."""
 
 
 class UnsafeCheckpointError(pickle.UnpicklingError):
@@ -69,8 +65,7 @@ def harmless_globals() -> list:
 
 def load_checkpoints_safely() -> None:
     """Let mmengine load its own checkpoints, and nothing that runs code; calling it again changes nothing."""
-    if release(torch.__version__) >= SAFE_FROM:
-        torch.serialization.add_safe_globals(harmless_globals())
+    torch.serialization.add_safe_globals(harmless_globals())
     # The fork's own list has the real `getattr` on it.
     if hasattr(mmengine_checkpoint, 'get_torch_safe_globals'):
         mmengine_checkpoint.get_torch_safe_globals = harmless_globals
@@ -85,18 +80,12 @@ def safely(load: Callable) -> Callable:
     Raises:
         UnsafeCheckpointError: where the file asks for a class or a function that isn't on the list.
         DamagedCheckpointError: where it is cut off, altered, or no checkpoint.
-        RuntimeError: on torch < 2.6, except for `.safetensors`.
     """
 
     @functools.wraps(load)
     def load_checkpoint(filename: str, map_location: Any = None, logger: Any = 'current') -> dict:
         if str(filename).endswith(SUFFIX):
             return load_safetensors(filename, map_location)
-        if release(torch.__version__) < SAFE_FROM:
-            raise RuntimeError(
-                f'{filename} is not loaded: with torch {torch.__version__} a crafted file could run code, whatever '
-                f'weights_only says (CVE-2025-32434). Accepted: torch >= 2.6, or a {SUFFIX} file'
-            )
         with weights_only():
             try:
                 return load(filename, map_location, logger)

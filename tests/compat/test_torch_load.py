@@ -210,10 +210,3 @@ def test_wrapped_once():
     before = CheckpointLoader.load_checkpoint
     torch_load.load_checkpoints_safely()
     assert CheckpointLoader.load_checkpoint is before
-
-
-def test_torch_before_2_6_takes_safetensors_only(monkeypatch, tmp_path):
-    torch.save({}, tmp_path / 'x.pth')
-    monkeypatch.setattr(torch, '__version__', '2.5.1+cpu')
-    with pytest.raises(RuntimeError, match=r'x.pth.*torch 2.5.1.*Accepted: torch >= 2.6, or a .safetensors'):
-        CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))

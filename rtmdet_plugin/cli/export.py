@@ -1,0 +1,56 @@
+"""The verb `rtmdet export`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from rtmdet_runtime import FORMS
+
+from ..deploy.checkpoint import load_model
+from ..deploy.convert import to_ncnn, to_openvino
+from ..deploy.onnx_export import DYNAMIC, OPSETS, export_onnx
+from .config import cfg_options, changed_config
+
+CONVERTERS = {'.onnx': None, '.xml': to_openvino, '.param': to_ncnn}
+
+
+@click.command('export')
+@click.argument('config', type=click.Path(path_type=Path))
+@click.argument('checkpoint', type=click.Path(path_type=Path))
+@click.option(
+    '-o', '--out', type=click.Path(path_type=Path), required=True, help='.onnx, .xml (OpenVINO) or .param (ncnn).'
+)
+@click.option('--form', type=click.Choice(FORMS), default='decoded', show_default=True, help='What the outputs are.')
+@click.option('--size', type=int, nargs=2, metavar='H W', help="Default: the test pipeline's.")
+@click.option('--dynamic', type=click.Choice(DYNAMIC), default='none', show_default=True, help='Axes left open.')
+@click.option('--opset', type=click.IntRange(OPSETS[0], OPSETS[-1]), default=18, show_default=True)
+@click.option('--score-thr', type=float, help="This and the next two: default, the config's test_cfg.")
+@click.option('--iou-thr', type=float, help='Of NMS.')
+@click.option('--max-per-img', type=int, help='Boxes of an image, at most.')
+@cfg_options
+def command(config, checkpoint, out, form, size, dynamic, opset, score_thr, iou_thr, max_per_img, changes) -> None:
+    """Write the model of CONFIG with the weights of CHECKPOINT, for use without PyTorch."""
+    if out.suffix not in CONVERTERS:
+        raise ValueError(f'{out}: accepted: a name that ends in {", ".join(CONVERTERS)}')
+    model = load_model(changed_config(config, changes), checkpoint)
+    convert = CONVERTERS[out.suffix]
+    with tempfile.TemporaryDirectory() as folder:
+        path = out if convert is None else Path(folder) / 'model.onnx'
+        info = export_onnx(
+            model,
+            path,
+            form=form,
+            size=size,
+            dynamic=dynamic,
+            opset=opset,
+            score_thr=score_thr,
+            iou_thr=iou_thr,
+            max_per_img=max_per_img,
+        )
+        if convert is not None:
+            convert(path, out)
+    height, width = info.input_size
+    click.echo(f'{out}: form {form}, {len(info.classes)} classes, {height}x{width} pixels, dynamic axes: {dynamic}')

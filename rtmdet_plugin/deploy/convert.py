@@ -1,0 +1,87 @@
+"""ONNX files of `export_onnx` to the file formats of OpenVINO and ncnn, with all that they say about themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import onnx
+
+from rtmdet_runtime import ModelInfo
+
+from .files import unfinished
+
+
+def read_info(path: str | Path) -> ModelInfo:
+    """What an ONNX file says about itself.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it isn't one of ours.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such model')
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # of protobuf, whose exceptions differ between its implementations
+        raise ValueError(f'{path}: not an ONNX file') from None
+    return ModelInfo.from_properties({entry.key: entry.value for entry in model.metadata_props}, path)
+
+
+def to_openvino(source: str | Path, path: str | Path) -> None:
+    """Write OpenVINO's IR, `path` (.xml) and its weights beside it (.bin), in float32.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_info`; ValueError as well for the form `trt` and other endings.
+        ImportError: where OpenVINO isn't installed.
+    """
+    info, path = read_info(source), Path(path)
+    _check(info, path, '.xml')
+    try:
+        import openvino as ov
+    except ModuleNotFoundError:
+        raise ImportError(f'{path} needs openvino, which is not installed: pip install openvino') from None
+    with unfinished(path.with_suffix('.bin'), path) as (_, xml):
+        ov.save_model(ov.Core().read_model(source), xml, compress_to_fp16=False)
+
+
+def to_ncnn(source: str | Path, path: str | Path) -> None:
+    """Write ncnn's files: `path` (.param), and beside it the weights in float32 (.bin) and the metadata (.json).
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_info`; ValueError as well for the forms `nms` and `trt`, other endings,
+            and models with dynamic axes.
+        ImportError: where the converter isn't installed.
+        RuntimeError: where it fails.
+    """
+    info, path = read_info(source), Path(path)
+    _check(info, path, '.param')
+    if info.form == 'nms':
+        raise ValueError(f'{source}: ncnn has no NonMaxSuppression (form nms); accepted: the forms raw, decoded')
+    model = onnx.load(source)
+    if any(axis.dim_param for axis in model.graph.input[0].type.tensor_type.shape.dim):
+        raise ValueError(f'{source}: ncnn takes models of a fixed size and batch; export it with dynamic=none')
+    try:
+        import pnnx
+    except ModuleNotFoundError:
+        raise ImportError(f'{path} needs pnnx, which is not installed: pip install pnnx') from None
+    with unfinished(path.with_suffix('.bin'), path.with_suffix('.json'), path) as (weights, properties, param):
+        # It writes a dozen files beside its input.
+        (work := param.parent / 'pnnx').mkdir()
+        onnx.save(model, work / 'model.onnx')
+        done = subprocess.run(
+            [pnnx.EXEC_PATH, 'model.onnx', 'fp16=0'], cwd=work, capture_output=True, text=True, check=False
+        )
+        if done.returncode or not (work / 'model.ncnn.param').is_file():
+            raise RuntimeError(f'pnnx fails on {source}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}')
+        (work / 'model.ncnn.param').rename(param)
+        (work / 'model.ncnn.bin').rename(weights)
+        properties.write_text(json.dumps(info.to_properties(), indent=1) + '\n')
+
+
+def _check(info: ModelInfo, path: Path, ending: str) -> None:
+    if path.suffix != ending:
+        raise ValueError(f'{path}: accepted: a name that ends in {ending}')
+    if info.form == 'trt':
+        raise ValueError(f'{path}: the form trt is for TensorRT alone; accepted: the forms raw, decoded')

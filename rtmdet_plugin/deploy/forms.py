@@ -1,0 +1,100 @@
+"""What the exported graph computes: one small module for each form that PyTorch traces.
+
+The forms `nms` and `trt` are `decoded` with a tail of ONNX nodes, see `tails.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def predict_maps(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """What the last convolutions give, finest level first.
+
+    Args:
+        model: a detector with RTMDet's head, ours or mmdet's.
+        images: normalised. (B, 3, H, W)
+
+    Returns:
+        Logits (B, C, H_i, W_i) and distances (B, 4, H_i, W_i) in cells or (`exp_on_reg`) their logarithms.
+    """
+    head = model.bbox_head
+    logits, distances = [], []
+    for i, feat in enumerate(model.extract_feat(images)):
+        cls_feat = reg_feat = feat
+        for layer in head.cls_convs[i]:
+            cls_feat = layer(cls_feat)
+        for layer in head.reg_convs[i]:
+            reg_feat = layer(reg_feat)
+        logits.append(head.rtm_cls[i](cls_feat))
+        distances.append(head.rtm_reg[i](reg_feat))
+    return logits, distances
+
+
+def grid_points(height: int, width: int, stride: int) -> Tensor:
+    """Priors of one level, (x, y) of the upper left corners of its cells in pixels, row by row. (2, height * width)"""
+    x = torch.arange(width, dtype=torch.float32) * stride
+    y = torch.arange(height, dtype=torch.float32) * stride
+    # Sums instead of `expand`, which becomes an INT64 `ConstantOfShape` that TensorRT doesn't list.
+    return torch.stack([x[None] + 0 * y[:, None], 0 * x[None] + y[:, None]]).flatten(1)
+
+
+class RawForm(nn.Module):
+    """The maps of `predict_maps`: logits of all levels, then distances of all levels.
+
+    Args:
+        model: see `predict_maps`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> C + 4 channels a level, see `predict_maps`"""
+        logits, distances = predict_maps(self.model, images)
+        return (*logits, *distances)
+
+
+class DecodedForm(nn.Module):
+    """Boxes, clipped to the input, and scores of all priors.
+
+    Args:
+        model: see `predict_maps`.
+        size: (height, width) of the input where it is fixed, so that the priors are constants; None where the graph
+            is to compute them.
+    """
+
+    def __init__(self, model: nn.Module, size: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.model = model
+        self.strides = [stride[0] for stride in model.bbox_head.prior_generator.strides]
+        self.fixed = size is not None
+        if size is not None:
+            points, limits = self._points([(size[0] // stride, size[1] // stride) for stride in self.strides])
+            self.register_buffer('points', points)
+            self.register_buffer('limits', limits)
+
+    def _points(self, shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Priors of all levels (2, N), and the width and height of the input (2, 1)."""
+        levels = [grid_points(*shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
+        return torch.cat(levels, dim=1), levels[0][:, -1:] + self.strides[0]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> boxes (B, N, 4), xyxy in pixels of the input, and scores (B, N, C), finest level first"""
+        logits, distances = predict_maps(self.model, images)
+        if self.fixed:
+            points, limits = self.points, self.limits
+        else:
+            points, limits = self._points([level.shape[-2:] for level in distances])
+        if self.model.bbox_head.exp_on_reg:
+            distances = [level.exp() for level in distances]
+        # (B, 4, N), in pixels
+        sides = torch.cat([level.flatten(2) * stride for level, stride in zip(distances, self.strides, strict=True)], 2)
+        # `relu` instead of `clamp`: every backend has it, and limits that differ between x and y need `minimum`.
+        corners = [
+            torch.minimum(torch.relu(corner), limits) for corner in (points - sides[:, :2], points + sides[:, 2:])
+        ]
+        scores = torch.cat([level.flatten(2) for level in logits], dim=2).sigmoid()
+        return torch.cat(corners, dim=1).transpose(1, 2), scores.transpose(1, 2)

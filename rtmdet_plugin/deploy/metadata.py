@@ -1,0 +1,97 @@
+"""What goes into an exported model beside its weights, gathered from the config and the checkpoint."""
+
+from __future__ import annotations
+
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+from rtmdet_runtime import ModelInfo
+
+from ..version import __version__
+
+
+def class_names(model: nn.Module) -> tuple[str, ...]:
+    """Those that the checkpoint names, else those of the config's test set, else 'class 0', 'class 1', ...
+
+    Only names that are as many as the head's classes count.
+    """
+    dataset = model.cfg.get('test_dataloader', {}).get('dataset', {})
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    count = model.bbox_head.num_classes
+    for meta in (getattr(model, 'dataset_meta', None), dataset.get('metainfo')):
+        names = (meta or {}).get('classes') or ()
+        names = (names,) if isinstance(names, str) else tuple(names)
+        if len(names) == count:
+            return names
+    return tuple(f'class {i}' for i in range(count))
+
+
+def preprocessing(config: Config) -> dict:
+    """`input_size`, `keep_ratio` and `pad_value` of a config's test pipeline.
+
+    Raises:
+        ValueError: where the pipeline isn't `Resize` to a size, then (unless it stretches) `Pad` to it.
+    """
+    steps = {step['type']: step for step in get_test_pipeline_cfg(config)}
+    resize, pad = steps.get('Resize', {}), steps.get('Pad', {})
+    scale = resize.get('scale')
+    if not isinstance(scale, (tuple, list)) or len(scale) != 2:
+        raise ValueError(f'test_pipeline: Resize has scale={scale}; accepted: (width, height)')
+    width, height = scale
+    keep_ratio = resize.get('keep_ratio', False)
+    if keep_ratio and tuple(pad.get('size') or ()) != (width, height):
+        raise ValueError(f'test_pipeline: Pad has size={pad.get("size")}; accepted: that of Resize, {(width, height)}')
+    value = pad.get('pad_val', 0)
+    value = value.get('img', 0) if isinstance(value, dict) else value
+    pad_value = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3
+    return dict(input_size=(height, width), keep_ratio=keep_ratio, pad_value=pad_value)
+
+
+def thresholds(test_cfg: ConfigDict) -> dict:
+    """`score_thr`, `iou_thr`, `nms_pre` and `max_per_img` of a model's `test_cfg`.
+
+    Raises:
+        ValueError: for another NMS than the greedy one.
+    """
+    nms = test_cfg.get('nms', {})
+    if nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms:
+        raise ValueError(f"test_cfg.nms={dict(nms)}; accepted: dict(type='nms', iou_threshold=...)")
+    return dict(
+        score_thr=test_cfg.get('score_thr', 0),
+        iou_thr=nms['iou_threshold'],
+        nms_pre=test_cfg.get('nms_pre', 30000),
+        max_per_img=test_cfg.get('max_per_img', 100),
+    )
+
+
+def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, replaced: dict) -> ModelInfo:
+    """Everything that the runtime needs to know.
+
+    Args:
+        model: from `load_model`.
+        form: of the graph.
+        size: (height, width) of the input; None for the test pipeline's.
+        replaced: `score_thr`, `iou_thr`, `max_per_img` that replace those of the model's `test_cfg`; None doesn't.
+
+    Raises:
+        ValueError: see `preprocessing` and `thresholds`.
+    """
+    head = model.bbox_head
+    normalization = model.cfg.model.get('data_preprocessor', {})
+    settings = preprocessing(model.cfg)
+    if size is not None:
+        settings['input_size'] = size
+    return ModelInfo(
+        form=form,
+        classes=class_names(model),
+        mean=tuple(normalization.get('mean') or (0, 0, 0)),
+        std=tuple(normalization.get('std') or (1, 1, 1)),
+        to_rgb=normalization.get('bgr_to_rgb', False),
+        strides=tuple(stride[0] for stride in head.prior_generator.strides),
+        exp_on_reg=head.exp_on_reg,
+        version=__version__,
+        **settings,
+        **(thresholds(head.test_cfg) | {name: value for name, value in replaced.items() if value is not None}),
+    )

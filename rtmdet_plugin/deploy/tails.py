@@ -1,0 +1,117 @@
+"""NMS as ONNX nodes behind the form `decoded`."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from rtmdet_runtime import ModelInfo
+
+
+def _outputs(graph: onnx.GraphProto, outputs: list[tuple[str, int, list]]) -> None:
+    del graph.output[:]
+    graph.output.extend(helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in outputs)
+
+
+def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
+    """Replace the outputs `boxes` and `scores` by those of the standard `NonMaxSuppression`, the best of each image.
+
+    New outputs: `dets` (B, K, 5), xyxy in pixels of the input and the score, by score downwards; `labels` (B, K),
+    int64. K is `max_per_img`; where there are fewer, boxes and scores are 0 and labels -1. Names and shapes are those
+    of mmdeploy's models.
+    """
+    graph = model.graph
+    batch = graph.output[0].type.tensor_type.shape.dim[0]
+    batch = batch.dim_param or batch.dim_value
+    k = info.max_per_img
+
+    def constant(name: str, value, dtype=np.int64) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), f'nms/{name}'))
+        return f'nms/{name}'
+
+    def node(op: str, *inputs: str, out: str | None = None, **attributes) -> str:
+        count = sum(n.name.startswith('nms/') for n in graph.node)
+        out = out or f'nms/{op}_{count}'
+        outputs = ['nms/top_scores', 'nms/top_index'] if op == 'TopK' else [out]
+        graph.node.append(helper.make_node(op, inputs, outputs, f'nms/{op}_{count}', **attributes))
+        return outputs[0]
+
+    zero, one = constant('zero', [0]), constant('one', [1])
+    # A box without width or height is none, as in mmdet: its scores become 0.
+    left_top = node('Slice', 'boxes', zero, constant('two', [2]), constant('axis', [2]))
+    right_bottom = node('Slice', 'boxes', 'nms/two', constant('four', [4]), 'nms/axis')
+    positive = node('Greater', node('Sub', right_bottom, left_top), constant('float_zero', 0, np.float32))
+    positive = node('Cast', positive, to=TensorProto.FLOAT)
+    x = node('Slice', positive, zero, one, 'nms/axis')
+    y = node('Slice', positive, one, 'nms/two', 'nms/axis')
+    scores = node('Mul', node('Mul', 'scores', x), y)
+    scores = node('Transpose', scores, perm=[0, 2, 1])  # (B, C, N)
+
+    # Rows (image, class, prior) in no order that one could rely on, up to K for each class of each image.
+    selected = node(
+        'NonMaxSuppression', 'boxes', scores, constant('max_output', [k]),
+        constant('iou_thr', [info.iou_thr], np.float32), constant('score_thr', [info.score_thr], np.float32),
+    )  # fmt: skip
+    own_scores = node('GatherND', scores, selected)  # (M,)
+    own_boxes = node('GatherND', 'boxes', node('Gather', selected, constant('image_and_prior', [0, 2]), axis=1))
+    own_labels = node('Gather', selected, constant('class', 1), axis=1)
+    image_of = node('Transpose', node('Gather', selected, zero, axis=1), perm=[1, 0])  # (1, M)
+
+    # Scores in a row for each image, -1 for boxes of the others; K times -1 behind, so that there are K to choose.
+    images = node('Slice', node('Shape', scores), zero, one)
+    none = constant('none', -1, np.float32)
+    rows = node('Range', constant('start', 0), node('Squeeze', images, zero), constant('step', 1))
+    mine = node('Equal', image_of, node('Unsqueeze', rows, one))  # (B, M)
+    filler = node('Expand', none, node('Concat', images, constant('k', [k]), axis=0))
+    ranked = node('Concat', node('Where', mine, own_scores, none), filler, axis=1)  # (B, M + K)
+    best = node('TopK', ranked, 'nms/k', axis=1)
+    found = node('Greater', best, constant('half', -0.5, np.float32))  # (B, K)
+    boxes = node('Concat', own_boxes, constant('no_boxes', np.zeros((k, 4)), np.float32), axis=0)
+    labels = node('Concat', own_labels, constant('no_labels', np.full(k, -1)), axis=0)
+    boxes = node('Gather', boxes, 'nms/top_index')
+    boxes = node('Concat', boxes, node('Unsqueeze', best, 'nms/axis'), axis=2)
+    node('Where', node('Unsqueeze', found, 'nms/axis'), boxes, 'nms/float_zero', out='dets')
+    node('Where', found, node('Gather', labels, 'nms/top_index'), constant('no_label', -1), out='labels')
+    _outputs(graph, [('dets', TensorProto.FLOAT, [batch, k, 5]), ('labels', TensorProto.INT64, [batch, k])])
+
+
+def append_efficient_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
+    """Replace the outputs `boxes` and `scores` by those of TensorRT's plugin `EfficientNMS_TRT`.
+
+    New outputs: `num_dets` (B, 1), int32; `det_boxes` (B, K, 4), xyxy in pixels of the input; `det_scores` (B, K);
+    `det_classes` (B, K), int32. K is `max_per_img`; only the first `num_dets` of each image count. The plugin looks
+    at the 4,096 best candidates of an image.
+
+    TensorRT finds the plugin by its name; the domain `TRT` keeps ONNX's checker from taking it for one of its own.
+    Source: https://github.com/NVIDIA/TensorRT/tree/main/plugin/efficientNMSPlugin
+    """
+    graph = model.graph
+    batch = graph.output[0].type.tensor_type.shape.dim[0]
+    batch = batch.dim_param or batch.dim_value
+    k = info.max_per_img
+    outputs = [
+        ('num_dets', TensorProto.INT32, [batch, 1]),
+        ('det_boxes', TensorProto.FLOAT, [batch, k, 4]),
+        ('det_scores', TensorProto.FLOAT, [batch, k]),
+        ('det_classes', TensorProto.INT32, [batch, k]),
+    ]
+    graph.node.append(
+        helper.make_node(
+            'EfficientNMS_TRT',
+            ['boxes', 'scores'],
+            [name for name, _, _ in outputs],
+            'efficient_nms',
+            domain='TRT',
+            plugin_version='1',
+            score_threshold=float(info.score_thr),
+            iou_threshold=float(info.iou_thr),
+            max_output_boxes=k,
+            background_class=-1,
+            score_activation=0,
+            class_agnostic=0,
+            box_coding=0,
+        )
+    )
+    model.opset_import.append(helper.make_opsetid('TRT', 1))
+    _outputs(graph, outputs)

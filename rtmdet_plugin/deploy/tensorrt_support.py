@@ -1,0 +1,116 @@
+"""Whether TensorRT takes a graph, by its published list: a check without TensorRT and without a GPU.
+
+The list is that of the ONNX parser for TensorRT 8.5, the oldest that these graphs are meant for (opset 17); later ones
+take more. Only operators that an RTMDet graph can have are here, quantised ones included.
+Source: https://github.com/onnx/onnx-tensorrt/blob/6d0ab7be324d02c7feb3a306b6fdbeae84f71ddc/docs/operators.md
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, helper
+
+FLOATS = frozenset({'FP32', 'FP16'})
+NUMBERS = FLOATS | {'INT32'}
+MOVED = NUMBERS | {'INT8', 'BOOL'}
+SUPPORTED = {
+    'Add': NUMBERS,
+    'Cast': MOVED,
+    'Clip': FLOATS | {'INT8'},
+    'Concat': MOVED,
+    'Constant': MOVED,
+    'ConstantOfShape': frozenset({'FP32'}),
+    'Conv': FLOATS | {'INT8'},
+    'DequantizeLinear': FLOATS | {'INT8'},
+    'Div': NUMBERS,
+    'Equal': NUMBERS,
+    'Exp': FLOATS,
+    'Expand': NUMBERS | {'BOOL'},
+    'Flatten': NUMBERS | {'BOOL'},
+    'Gather': MOVED,
+    'GatherND': MOVED,
+    'GlobalAveragePool': FLOATS | {'INT8'},
+    'Greater': NUMBERS,
+    'HardSigmoid': FLOATS | {'INT8'},
+    'Identity': MOVED,
+    'MaxPool': FLOATS | {'INT8'},
+    'Min': NUMBERS,
+    'Mul': NUMBERS,
+    'NonMaxSuppression': FLOATS,
+    'QuantizeLinear': FLOATS,
+    'Range': NUMBERS,
+    'ReduceMean': FLOATS,
+    'Relu': FLOATS | {'INT8'},
+    'Reshape': MOVED,
+    'Resize': FLOATS,
+    'Shape': MOVED,
+    'Sigmoid': FLOATS | {'INT8'},
+    'Slice': MOVED,
+    'Squeeze': MOVED,
+    'Sub': NUMBERS,
+    'TopK': FLOATS,
+    'Transpose': MOVED,
+    'Unsqueeze': MOVED,
+    'Where': NUMBERS | {'BOOL'},
+}
+"""Operator: types of its data."""
+
+TYPES = {
+    TensorProto.FLOAT: 'FP32',
+    TensorProto.FLOAT16: 'FP16',
+    TensorProto.INT8: 'INT8',
+    TensorProto.INT32: 'INT32',
+    TensorProto.INT64: 'INT32',  # cast down by the parser
+    TensorProto.BOOL: 'BOOL',
+}
+CONSTANT_INPUTS = {'Slice': (3,), 'Squeeze': (1,), 'Unsqueeze': (1,), 'TopK': (1,), 'ReduceMean': (1,)}
+"""Inputs that have to be known when the engine is built."""
+RESIZE = dict(
+    mode=('nearest', 'linear'),
+    coordinate_transformation_mode=(
+        'half_pixel', 'pytorch_half_pixel', 'tf_half_pixel_for_nn', 'asymmetric', 'align_corners',
+    ),
+    nearest_mode=('floor', 'ceil', 'round_prefer_floor', 'round_prefer_ceil'),
+)  # fmt: skip
+PLUGINS = ('EfficientNMS_TRT',)
+
+
+def find_unsupported(model: onnx.ModelProto) -> list[str]:
+    """What of a graph isn't on the list: operators, types, attributes, inputs that have to be constants.
+
+    Args:
+        model: with the types of its values, as `export_onnx` writes it.
+
+    Returns:
+        One line for each node and reason; empty where TensorRT takes it.
+    """
+    graph = model.graph
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    kinds |= {initializer.name: initializer.data_type for initializer in graph.initializer}
+    constants = {initializer.name for initializer in graph.initializer}
+    constants |= {node.output[0] for node in graph.node if node.op_type == 'Constant'}
+    problems = []
+    for node in graph.node:
+        name = f'{node.op_type} {node.name}'
+        if node.domain == 'TRT' and node.op_type in PLUGINS:
+            continue
+        if node.domain or node.op_type not in SUPPORTED:
+            problems.append(f'{name}: the operator is not on the list')
+            continue
+        # The first input and the output hold the data; the other inputs are indices, shapes and the like.
+        data = [node.output[0]] if node.op_type in ('ConstantOfShape', 'Range') else [*node.input[:1]]
+        for value in data:
+            kind = TYPES.get(kinds.get(value), f'type {kinds.get(value, "unknown")} of {value}')
+            # `Where` chooses by its first input, which is BOOL by definition.
+            if kind not in SUPPORTED[node.op_type] and not (node.op_type == 'Where' and kind == 'BOOL'):
+                problems.append(f'{name}: {kind} is not on the list')
+        for index in CONSTANT_INPUTS.get(node.op_type, ()):
+            if len(node.input) > index and node.input[index] and node.input[index] not in constants:
+                problems.append(f'{name}: input {node.input[index]} is not a constant')
+        if node.op_type == 'Resize':
+            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            for key, accepted in RESIZE.items():
+                value = attributes.get(key, accepted[0].encode()).decode()
+                if value not in accepted:
+                    problems.append(f'{name}: {key}={value} is not on the list')
+    return problems

@@ -1,0 +1,42 @@
+"""ncnn, on the CPU. A model is three files: .param (the graph), .bin (weights), .json (what ONNX has as metadata)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ncnn
+import numpy as np
+
+from ..info import ModelInfo
+
+
+class NcnnBackend:
+    """See `Backend`. One picture at a time, as everything in ncnn."""
+
+    batch = 1
+
+    def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
+        properties, weights = path.with_suffix('.json'), path.with_suffix('.bin')
+        for file in (properties, weights):
+            if not file.is_file():
+                raise FileNotFoundError(f'{path} needs {file.name} beside it, as `rtmdet export` writes it')
+        try:
+            content = json.loads(properties.read_text())
+        except ValueError:
+            raise ValueError(f'{properties}: not JSON, as `rtmdet export` writes it') from None
+        self.info = ModelInfo.from_properties(content, properties)
+        self.size = self.info.input_size
+        self.net = ncnn.Net()
+        self.net.opt.num_threads = threads or ncnn.get_big_cpu_count()
+        for option in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic', 'use_bf16_storage'):
+            setattr(self.net.opt, option, reduced_precision)
+        if self.net.load_param(str(path)) or self.net.load_model(str(weights)):
+            raise ValueError(f'{path}: ncnn does not load it and {weights.name}')
+        # pnnx numbers the outputs in their order; the file lists them as they come up.
+        self.outputs = sorted(self.net.output_names(), key=lambda name: int(name.removeprefix('out')))
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        extractor = self.net.create_extractor()
+        extractor.input('in0', ncnn.Mat(images[0]))
+        return [np.array(extractor.extract(name)[1])[None] for name in self.outputs]

@@ -1,0 +1,162 @@
+"""`RTMDetector`: pictures in, boxes in the pictures' own coordinates out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .backends import open_backend
+from .image import Image, letterbox, normalization_table, read_image, write_input
+from .postprocess import Candidates, class_wise_nms, decode_maps, select_candidates
+
+Source = str | Path | Image
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one picture, by score downwards.
+
+    Attributes:
+        boxes: xyxy in pixels of the picture as it was given, float32. (N, 4)
+        scores: float32. (N,)
+        labels: indices into the model's classes, int64. (N,)
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, score_thr: float) -> Detections:
+        """Those with a score above a threshold."""
+        found = self.scores > score_thr
+        return Detections(self.boxes[found], self.scores[found], self.labels[found])
+
+
+class RTMDetector:
+    """An exported RTMDet model with its preprocessing and post-processing.
+
+    Args:
+        model: file of `rtmdet export` (.onnx), OpenVINO's IR (.xml) or ncnn's .param.
+        backend: 'onnxruntime', 'openvino' or 'ncnn'; None chooses by the file's ending.
+        size: (height, width) to scale pictures to, multiples of the coarsest stride; None for the model's own. Another
+            one needs a model that was exported with a dynamic size.
+        score_thr: a box needs a score above it; None for the model's own, as with the next two.
+        iou_thr: of NMS within a class.
+        max_per_img: boxes of an image, at most.
+        threads: of the backend; None leaves it to the backend.
+        reduced_precision: let OpenVINO (bfloat16) and ncnn (float16) compute in less than float32 where the CPU has it;
+            faster, and the boxes differ a little from PyTorch's.
+
+    Attributes:
+        info: what the file says about itself, with the values given here in place of its own.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: see `open_backend`; ValueError as well for a size that the model
+            doesn't take, and for thresholds where NMS is part of the model's graph.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        backend: str | None = None,
+        size: tuple[int, int] | None = None,
+        score_thr: float | None = None,
+        iou_thr: float | None = None,
+        max_per_img: int | None = None,
+        threads: int | None = None,
+        reduced_precision: bool = False,
+    ) -> None:
+        self.backend = open_backend(model, backend, threads, reduced_precision)
+        own = self.backend.info
+        given = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
+        given = {name: value for name, value in given.items() if value is not None}
+        if given and own.form in ('nms', 'trt'):
+            raise ValueError(
+                f'{model}: {", ".join(given)} can not be changed, NMS is part of its graph (form {own.form}); '
+                'export it with other thresholds, or with the form raw or decoded'
+            )
+        if size is not None:
+            given['input_size'] = self._checked_size(model, tuple(size), own.strides[-1])
+        self.info = replace(own, **given)
+        self._table = normalization_table(self.info)
+
+    def _checked_size(self, model: str | Path, size: tuple[int, int], divisor: int) -> tuple[int, int]:
+        fixed = self.backend.size
+        if fixed is not None and size != fixed:
+            raise ValueError(
+                f'{model}: size={size}, but the model was exported for {fixed}; export it with a dynamic size'
+            )
+        if len(size) != 2 or any(length < divisor or length % divisor for length in size):
+            raise ValueError(f'size={size}; accepted: (height, width), multiples of {divisor}')
+        return size
+
+    def predict(self, images: Source | Sequence[Source], batch_size: int = 1) -> Detections | list[Detections]:
+        """Find objects.
+
+        Args:
+            images: a path or a picture (BGR, uint8, (H, W, 3)), or a list of these.
+            batch_size: pictures that the network gets at once; a model with a fixed batch keeps its own.
+
+        Returns:
+            `Detections` for one picture, a list of them for a list.
+
+        Raises:
+            FileNotFoundError, ValueError: where a picture can't be read, or `batch_size` is below 1.
+        """
+        if isinstance(images, (str, Path, np.ndarray)):
+            return self._predict_batch([images])[0]
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size}; accepted: 1 or more')
+        step = self.backend.batch or batch_size
+        batches = (images[start : start + step] for start in range(0, len(images), step))
+        return [detections for batch in batches for detections in self._predict_batch(batch)]
+
+    def _predict_batch(self, sources: Sequence[Source]) -> list[Detections]:
+        inputs, scales = self.preprocess(sources)
+        outputs = self.backend(inputs)
+        return [self.postprocess([output[i] for output in outputs], scale) for i, scale in enumerate(scales)]
+
+    def preprocess(self, sources: Sequence[Source]) -> tuple[np.ndarray, list[tuple[float, float]]]:
+        """Pictures -> the network's input (B, 3, H, W), float32, and for each picture the factors (x, y) to it.
+
+        A model with a fixed batch gets zeros where there are fewer pictures.
+        """
+        inputs = np.zeros((self.backend.batch or len(sources), 3, *self.info.input_size), np.float32)
+        scales = []
+        for source, out in zip(sources, inputs, strict=False):
+            canvas, scale = letterbox(
+                read_image(source), self.info.input_size, self.info.pad_value, self.info.keep_ratio
+            )
+            write_input(canvas, self._table, self.info.to_rgb, out)
+            scales.append(scale)
+        return inputs, scales
+
+    def postprocess(self, outputs: Sequence[np.ndarray], scale: tuple[float, float]) -> Detections:
+        """The network's outputs for one picture, without the batch axis -> its boxes."""
+        boxes, scores, labels = self._boxes(outputs)
+        factors = np.array([1 / scale[0], 1 / scale[1]] * 2, np.float32)
+        return Detections(boxes * factors, scores, labels.astype(np.int64))
+
+    def _boxes(self, outputs: Sequence[np.ndarray]) -> Candidates:
+        info = self.info
+        if info.form == 'nms':
+            dets, labels = outputs
+            found = labels >= 0
+            return dets[found, :4], dets[found, 4], labels[found]
+        if info.form == 'trt':
+            count, boxes, scores, labels = outputs
+            found = slice(int(count[0]))
+            return boxes[found], scores[found], labels[found]
+        if info.form == 'raw':
+            levels = len(info.strides)
+            candidates = decode_maps(outputs[:levels], outputs[levels:], info.strides, info.exp_on_reg, info.score_thr)
+        else:
+            candidates = select_candidates(*outputs, info.score_thr)
+        return class_wise_nms(candidates, info.iou_thr, info.nms_pre, info.max_per_img)

@@ -1,0 +1,81 @@
+"""What an exported model says about itself, and how that is written into a file.
+
+ONNX keeps it in `metadata_props`, OpenVINO's IR in `rt_info`, ncnn in a JSON file beside its own two: each time as
+names with the prefix `rtmdet.` and values in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+FORMS = ('raw', 'decoded', 'nms', 'trt')
+PREFIX = 'rtmdet.'
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Everything beside the weights that a prediction needs.
+
+    Attributes:
+        form: what the outputs are, one of `FORMS`.
+        classes: names, in the order of the labels.
+        input_size: (height, width) that pictures are scaled to, in pixels.
+        mean, std: of the normalisation, for each channel in the order that the model takes.
+        to_rgb: whether the model takes RGB; pictures are read as BGR.
+        keep_ratio: scale both sides alike and pad right and bottom; otherwise stretch.
+        pad_value: of the padding, BGR before the normalisation.
+        strides: of the levels in pixels, finest first.
+        exp_on_reg: whether the raw distances are logarithms.
+        score_thr: a box needs a score above it.
+        iou_thr: of NMS; a box goes where its IoU with a better one of its class is above it.
+        nms_pre: candidates that take part in NMS, the best of an image.
+        max_per_img: boxes of an image, at most.
+        version: of the package that wrote the file.
+    """
+
+    form: str
+    classes: tuple[str, ...]
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    to_rgb: bool
+    keep_ratio: bool
+    pad_value: tuple[float, ...]
+    strides: tuple[int, ...]
+    exp_on_reg: bool
+    score_thr: float
+    iou_thr: float
+    nms_pre: int
+    max_per_img: int
+    version: str
+
+    def to_properties(self) -> dict[str, str]:
+        """As names and JSON values."""
+        return {PREFIX + name: json.dumps(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, str], source: str | Path) -> ModelInfo:
+        """Back from `to_properties`; other names are left alone.
+
+        Raises:
+            ValueError: where a name is missing or a value isn't JSON; it names the `source`.
+        """
+        values = {}
+        for name in (field.name for field in fields(cls)):
+            if PREFIX + name not in properties:
+                raise ValueError(
+                    f'{source}: not a model that `rtmdet export` wrote, its metadata has no {PREFIX + name!r}'
+                )
+            try:
+                value = json.loads(properties[PREFIX + name])
+            except json.JSONDecodeError:
+                raise ValueError(
+                    f'{source}: metadata {PREFIX + name}={properties[PREFIX + name]!r} is not JSON'
+                ) from None
+            values[name] = tuple(value) if isinstance(value, list) else value
+        if values['form'] not in FORMS:
+            raise ValueError(f'{source}: metadata {PREFIX}form={values["form"]!r}; accepted: {", ".join(FORMS)}')
+        return cls(**values)

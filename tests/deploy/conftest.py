@@ -1,0 +1,66 @@
+"""Models to export: the published person weights, or random ones of any size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from torch import nn
+
+pytest.importorskip('onnx', reason='onnx is not installed')
+pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+
+from rtmdet_plugin.deploy.checkpoint import load_model  # noqa: E402
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def build_random(size: str) -> nn.Module:
+    torch.manual_seed(0)
+    config = Config.fromfile(CONFIGS / f'rtmdet_{size}.py')
+    config.model.backbone.init_cfg = None
+    model = MODELS.build(config.model)
+    head = model.bbox_head
+    with torch.no_grad():
+        for layer in head.rtm_cls:
+            layer.weight.normal_(std=0.3)
+            layer.bias.fill_(-2.0)
+        for layer in head.rtm_reg:
+            layer.weight.normal_(std=0.1)
+            layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.8, 1.2)
+                module.bias.normal_(std=0.1)
+    model.cfg = config
+    return model.eval()
+
+
+@pytest.fixture(scope='session')
+def random_model():
+    """A function: a size of configs/ -> its model with weights and statistics by which boxes differ between priors.
+
+    One model is kept, because the large ones are large.
+    """
+    kept = {}
+
+    def get(size: str) -> nn.Module:
+        if size not in kept:
+            kept.clear()
+            kept[size] = build_random(size)
+        return kept[size]
+
+    return get
+
+
+@pytest.fixture(scope='session')
+def person_config() -> Config:
+    return Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
+
+
+@pytest.fixture(scope='session')
+def person_model(weights_root) -> nn.Module:
+    return load_model(CONFIGS / 'rtmdet_nano_person.py', weights_root / 'rtmdet_nano_person.pth')

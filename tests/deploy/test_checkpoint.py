@@ -1,0 +1,129 @@
+"""A model out of a config and a checkpoint: what is accepted, and one line for what isn't."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from rtmdet_plugin.deploy.checkpoint import load_model
+from rtmdet_plugin.deploy.metadata import class_names, preprocessing, thresholds
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+NANO = CONFIGS / 'rtmdet_nano_person.py'
+
+
+@pytest.fixture
+def saved(random_model, tmp_path):
+    """A function that saves what a checkpoint holds, and the state dict of nano with 80 classes."""
+    state = {name: value.clone() for name, value in random_model('nano').state_dict().items()}
+
+    def save(content) -> Path:
+        torch.save(content, tmp_path / 'c.pth')
+        return tmp_path / 'c.pth'
+
+    return save, state
+
+
+def refusal(config, checkpoint, kind=ValueError) -> str:
+    with pytest.raises(kind) as caught:
+        load_model(config, checkpoint)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize('wrap', [dict, lambda state: dict(state_dict=state, meta=dict(epoch=1))])
+def test_a_checkpoint_or_a_bare_state_dict(saved, wrap):
+    save, state = saved
+    prefixed = {f'module.{name}': value for name, value in state.items() if not name.endswith('num_batches_tracked')}
+    model = load_model(CONFIGS / 'rtmdet_nano.py', save(wrap(prefixed)))
+    assert not model.training
+    for name, value in model.state_dict().items():
+        if not name.endswith('num_batches_tracked'):
+            assert torch.equal(value, state[name])
+
+
+def test_a_checkpoint_that_does_not_fit(saved):
+    save, state = saved
+    message = refusal(NANO, save(dict(state_dict=state)))
+    assert 'c.pth does not fit the model of' in message and '6 tensors have another shape' in message
+    assert 'bbox_head.rtm_cls.0.weight: (80, 64, 1, 1), the model (1, 64, 1, 1)' in message
+    name = next(iter(state))
+    state['other'] = state.pop(name)
+    message = refusal(CONFIGS / 'rtmdet_nano.py', save(state))
+    assert f'1 are missing ({name}); 1 are not in the model (other)' in message
+
+
+def test_files_that_are_none(saved, tmp_path):
+    save, state = saved
+    assert 'none.pth: no such checkpoint' in refusal(NANO, tmp_path / 'none.pth', FileNotFoundError)
+    assert 'none.py: no such config' in refusal(tmp_path / 'none.py', save(state), FileNotFoundError)
+    (tmp_path / 'cut.pth').write_bytes(save(state).read_bytes()[:1000])
+    assert 'not a checkpoint that torch.load(weights_only=True) reads' in refusal(NANO, tmp_path / 'cut.pth')
+    (tmp_path / 'broken.py').write_text('model = (')
+    assert 'broken.py: not a config that mmengine reads' in refusal(tmp_path / 'broken.py', save(state))
+    (tmp_path / 'empty.py').write_text('lr = 1\n')
+    assert 'it has no model.backbone' in refusal(tmp_path / 'empty.py', save(state))
+    (tmp_path / 'unknown.py').write_text("model = dict(type='RTMDet', backbone=dict(type='Nothing'))\n")
+    assert 'its model can not be built' in refusal(tmp_path / 'unknown.py', save(state))
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (shutil.copy, (__file__, str(tmp_path / 'ran')))
+
+    torch.save(dict(state_dict={}, evil=Evil()), tmp_path / 'evil.pth', pickle_module=pickle)
+    assert 'weights_only=True' in refusal(NANO, tmp_path / 'evil.pth')
+    assert not (tmp_path / 'ran').exists()
+
+
+class TestMetadata:
+    def test_names_of_the_checkpoint_then_of_the_config_then_numbers(self, random_model):
+        model = random_model('nano')
+        assert class_names(model)[:2] == ('class 0', 'class 1') and len(class_names(model)) == 80
+        names = tuple(f'n{i}' for i in range(80))
+        config = model.cfg
+        try:
+            model.cfg = dict(
+                test_dataloader=dict(dataset=dict(type='Repeat', dataset=dict(metainfo=dict(classes=names))))
+            )
+            assert class_names(model) == names
+            model.dataset_meta = dict(classes=names[::-1])
+            assert class_names(model) == names[::-1]
+            model.dataset_meta = dict(classes=('too', 'few'))
+            assert class_names(model) == names
+        finally:
+            model.cfg = config
+            del model.dataset_meta
+
+    @pytest.mark.parametrize(
+        ('steps', 'said'),
+        [
+            ([dict(type='Pad', size=(64, 64))], 'Resize has scale=None'),
+            ([dict(type='Resize', scale=640)], 'Resize has scale=640; accepted: .width, height.'),
+            (
+                [dict(type='Resize', scale=(64, 32), keep_ratio=True), dict(type='Pad', size_divisor=32)],
+                'Pad has size=None',
+            ),
+        ],
+    )
+    def test_pipelines_that_the_runtime_does_not_know(self, random_model, steps, said):
+        config = random_model('nano').cfg.copy()
+        config.test_dataloader.dataset.pipeline = steps
+        with pytest.raises(ValueError, match=said):
+            preprocessing(config)
+
+    def test_pipelines(self, random_model):
+        config = random_model('nano').cfg.copy()
+        config.test_dataloader.dataset.pipeline = [dict(type='Resize', scale=(64, 32))]
+        assert preprocessing(config) == dict(input_size=(32, 64), keep_ratio=False, pad_value=(0, 0, 0))
+        config.test_dataloader.dataset.pipeline = [
+            dict(type='Resize', scale=(64, 32), keep_ratio=True), dict(type='Pad', size=(64, 32), pad_val=7),
+        ]  # fmt: skip
+        assert preprocessing(config) == dict(input_size=(32, 64), keep_ratio=True, pad_value=(7, 7, 7))
+
+    def test_another_nms(self):
+        with pytest.raises(ValueError, match="accepted: dict.type='nms', iou_threshold=...."):
+            thresholds(dict(nms=dict(type='soft_nms', iou_threshold=0.5)))

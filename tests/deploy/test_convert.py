@@ -1,0 +1,109 @@
+"""OpenVINO's and ncnn's files: whole or not at all, and one line for what can't be converted."""
+
+import builtins
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from rtmdet_plugin.deploy.convert import read_info, to_ncnn, to_openvino
+from rtmdet_plugin.deploy.files import unfinished
+from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_runtime import RTMDetector
+
+
+@pytest.fixture(scope='module')
+def source(random_model, tmp_path_factory):
+    """A function: settings of the export -> the file."""
+    folder = tmp_path_factory.mktemp('source')
+
+    def get(form='raw', dynamic='none'):
+        path = folder / f'{form}_{dynamic}.onnx'
+        if not path.exists():
+            export_onnx(random_model('nano'), path, form=form, dynamic=dynamic, size=(64, 64), opset=17)
+        return path
+
+    return get
+
+
+def refusal(convert, source, path, kind=ValueError) -> str:
+    before = sorted(path.parent.iterdir())
+    with pytest.raises(kind) as caught:
+        convert(source, path)
+    assert '\n' not in str(caught.value) and sorted(path.parent.iterdir()) == before
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('convert', 'module', 'name', 'files'),
+    [
+        (to_openvino, 'openvino', 'm.xml', ['m.bin', 'm.xml']),
+        (to_ncnn, 'pnnx', 'm.param', ['m.bin', 'm.json', 'm.param']),
+    ],
+)
+def test_all_files_and_no_other(source, tmp_path, convert, module, name, files):
+    pytest.importorskip(module)
+    convert(source(), tmp_path / 'new' / name)
+    assert sorted(file.name for file in (tmp_path / 'new').iterdir()) == files
+    assert RTMDetector(tmp_path / 'new' / name).info == read_info(source())
+
+
+def test_refusals(source, tmp_path):
+    assert 'accepted: a name that ends in .xml' in refusal(to_openvino, source(), tmp_path / 'm.bin')
+    assert 'accepted: a name that ends in .param' in refusal(to_ncnn, source(), tmp_path / 'm.onnx')
+    assert 'ncnn has no NonMaxSuppression' in refusal(to_ncnn, source('nms'), tmp_path / 'm.param')
+    assert 'fixed size and batch' in refusal(to_ncnn, source('raw', 'batch'), tmp_path / 'm.param')
+    for convert, name in ((to_ncnn, 'm.param'), (to_openvino, 'm.xml')):
+        assert 'for TensorRT alone' in refusal(convert, source('trt'), tmp_path / name)
+        assert 'no such model' in refusal(convert, tmp_path / 'none.onnx', tmp_path / name, FileNotFoundError)
+    (tmp_path / 'bad.onnx').write_text('not an onnx file')
+    assert 'bad.onnx: not an ONNX file' in refusal(to_openvino, tmp_path / 'bad.onnx', tmp_path / 'm.xml')
+    value = helper.make_tensor_value_info('x', TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', [value], [value])
+    onnx.save(helper.make_model(graph), tmp_path / 'other.onnx')
+    assert 'not a model that `rtmdet export` wrote' in refusal(to_ncnn, tmp_path / 'other.onnx', tmp_path / 'm.param')
+
+
+@pytest.mark.parametrize(
+    ('convert', 'module', 'name'), [(to_openvino, 'openvino', 'm.xml'), (to_ncnn, 'pnnx', 'm.param')]
+)
+def test_a_missing_backend(source, tmp_path, monkeypatch, convert, module, name):
+    real = builtins.__import__
+
+    def without(wanted, *args, **kwargs):
+        if wanted == module:
+            raise ModuleNotFoundError(name=module)
+        return real(wanted, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, '__import__', without)
+    said = refusal(convert, source(), tmp_path / name, ImportError)
+    assert f'needs {module}, which is not installed: pip install {module}' in said
+
+
+def test_a_converter_that_fails(source, tmp_path, monkeypatch):
+    pnnx = pytest.importorskip('pnnx')
+    monkeypatch.setattr(pnnx, 'EXEC_PATH', 'false')
+    assert 'pnnx fails on' in refusal(to_ncnn, source(), tmp_path / 'm.param', RuntimeError)
+
+
+def test_half_of_an_ir_is_not_left_behind(source, tmp_path, monkeypatch):
+    ov = pytest.importorskip('openvino')
+
+    def full_disk(model, path, **settings):
+        path.write_text('half')
+        raise OSError('no space left')
+
+    monkeypatch.setattr(ov, 'save_model', full_disk)
+    assert 'no space left' in refusal(to_openvino, source(), tmp_path / 'm.xml', OSError)
+
+
+def test_files_that_are_not_finished_leave_the_old_ones(tmp_path):
+    (tmp_path / 'a').write_text('old')
+    with pytest.raises(KeyError), unfinished(tmp_path / 'a', tmp_path / 'b') as (a, b):
+        a.write_text('new')
+        raise KeyError
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'a': 'old'}
+    with unfinished(tmp_path / 'a', tmp_path / 'b') as (a, b):
+        a.write_text('new')
+        b.write_text('new')
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'a': 'new', 'b': 'new'}

@@ -1,0 +1,137 @@
+"""`RTMDetector` on models without a network, and without PyTorch."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from rtmdet_runtime import RTMDetector
+
+pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+
+BOXES = [[0, 0, 32, 32], [0, 0, 32, 30], [40, 10, 60, 20]]
+SCORES = [[0.9, 0.0], [0.8, 0.05], [0.0, 0.5]]
+
+
+def image(height: int = 128, width: int = 192) -> np.ndarray:
+    return np.full((height, width, 3), 50, np.uint8)
+
+
+def test_boxes_in_coordinates_of_the_picture(constant_model):
+    found = RTMDetector(constant_model(BOXES, SCORES)).predict(image())
+    assert found.boxes.tolist() == [[0, 0, 64, 64], [80, 20, 120, 40]]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.5]) and found.labels.tolist() == [0, 1]
+    assert (found.boxes.dtype, found.scores.dtype, found.labels.dtype) == (np.float32, np.float32, np.int64)
+    assert len(found.above(0.6)) == 1
+
+
+def test_one_picture_or_a_list_of_any(constant_model, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), image())
+    detector = RTMDetector(constant_model(BOXES, SCORES))
+    assert len(detector.predict(tmp_path / 'a.png')) == len(detector.predict(str(tmp_path / 'a.png'))) == 2
+    several = detector.predict([tmp_path / 'a.png', image(64, 96), image(256, 384)], batch_size=2)
+    assert [found.boxes[0, 2] for found in several] == [64, 32, 128]
+    assert detector.predict([]) == []
+
+
+@pytest.mark.parametrize('batch', [1, 4])
+def test_a_fixed_batch_is_filled_up(constant_model, batch):
+    detector = RTMDetector(constant_model(BOXES, SCORES, batch=batch))
+    assert detector.backend.batch == batch
+    assert [len(found) for found in detector.predict([image()] * 5, batch_size=3)] == [2] * 5
+
+
+def test_thresholds_can_be_replaced(constant_model):
+    path = constant_model(BOXES, SCORES)
+    assert len(RTMDetector(path, score_thr=0.6).predict(image())) == 1
+    assert len(RTMDetector(path, iou_thr=0.99).predict(image())) == 3
+    assert len(RTMDetector(path, max_per_img=1).predict(image())) == 1
+
+
+def test_openvino_gives_the_same(constant_model):
+    pytest.importorskip('openvino', reason='openvino is not installed')
+    path = constant_model(BOXES, SCORES)
+    ours, theirs = (RTMDetector(path, backend=backend).predict(image()) for backend in ('onnxruntime', 'openvino'))
+    assert ours.boxes.tolist() == theirs.boxes.tolist()
+
+
+class TestRefusals:
+    def said(self, kind=ValueError, *args, **settings) -> str:
+        with pytest.raises(kind) as caught:
+            RTMDetector(*args, **settings)
+        assert '\n' not in str(caught.value)
+        return str(caught.value)
+
+    def test_files(self, constant_model, tmp_path):
+        assert 'none.onnx: no such model' in self.said(FileNotFoundError, tmp_path / 'none.onnx')
+        (tmp_path / 'm.pt').write_text('')
+        assert 'accepted: a file that ends in .onnx, .param, .xml' in self.said(ValueError, tmp_path / 'm.pt')
+        (tmp_path / 'bad.onnx').write_text('no')
+        assert 'bad.onnx: ONNX Runtime does not load it' in self.said(ValueError, tmp_path / 'bad.onnx')
+        message = self.said(ValueError, constant_model(BOXES, SCORES, properties={'author': 'somebody'}))
+        assert "not a model that `rtmdet export` wrote, its metadata has no 'rtmdet.form'" in message
+
+    def test_ncnn_s_files(self, tmp_path, info):
+        pytest.importorskip('ncnn', reason='ncnn is not installed')
+        (tmp_path / 'm.param').write_text('7767517\n')
+        assert 'needs m.json beside it' in self.said(FileNotFoundError, tmp_path / 'm.param')
+        (tmp_path / 'm.json').write_text(json.dumps(info.to_properties()))
+        assert 'needs m.bin beside it' in self.said(FileNotFoundError, tmp_path / 'm.param')
+
+    def test_openvino_s_files(self, tmp_path, constant_model):
+        pytest.importorskip('openvino', reason='openvino is not installed')
+        (tmp_path / 'bad.xml').write_text('<net/>')
+        assert 'bad.xml: OpenVINO does not load it' in self.said(ValueError, tmp_path / 'bad.xml')
+        path = constant_model(BOXES, SCORES, properties={})
+        assert 'not a model that `rtmdet export` wrote' in self.said(ValueError, path, backend='openvino')
+
+    def test_backends(self, constant_model, monkeypatch):
+        path = constant_model(BOXES, SCORES)
+        assert "backend='tvm'; accepted: onnxruntime, openvino, ncnn" in self.said(ValueError, path, backend='tvm')
+        assert 'accepted: onnxruntime or openvino for .onnx' in self.said(ValueError, path, backend='ncnn')
+        monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+        monkeypatch.delitem(sys.modules, 'rtmdet_runtime.backends.onnxruntime', raising=False)
+        message = self.said(ImportError, path)
+        assert 'needs onnxruntime, which is not installed: pip install onnxruntime' in message
+
+    def test_sizes(self, constant_model, info):
+        path = constant_model(BOXES, SCORES)
+        message = self.said(ValueError, path, size=(64, 64))
+        assert 'size=(64, 64), but the model was exported for (64, 96)' in message
+        path = constant_model(BOXES, SCORES, size=('height', 'width'))
+        assert 'size=(64, 100); accepted: (height, width), multiples of 32' in self.said(
+            ValueError, path, size=(64, 100)
+        )
+        assert RTMDetector(path, size=(96, 64)).info.input_size == (96, 64)
+
+    def test_thresholds_in_the_graph(self, constant_model, info):
+        path = constant_model(BOXES, SCORES, properties={**info.to_properties(), 'rtmdet.form': '"nms"'})
+        assert 'score_thr can not be changed, NMS is part of its graph' in self.said(ValueError, path, score_thr=0.5)
+
+    def test_batch_size(self, constant_model):
+        with pytest.raises(ValueError, match='batch_size=0; accepted: 1 or more'):
+            RTMDetector(constant_model(BOXES, SCORES)).predict([image()], batch_size=0)
+
+
+def test_no_torch_and_nothing_of_openmmlab(constant_model, tmp_path):
+    """The whole way, from file to boxes, by either of two backends; and the command."""
+    cv2.imwrite(str(tmp_path / 'a.png'), image())
+    code = f"""
+import sys
+from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.command import command
+for backend in ('onnxruntime', 'openvino'):
+    try:
+        detector = RTMDetector({str(constant_model(BOXES, SCORES))!r}, backend=backend)
+    except ImportError:
+        continue
+    assert len(detector.predict({str(tmp_path / 'a.png')!r})) == 2
+heavy = ('torch', 'mmdet', 'mmengine', 'mmcv', 'rtmdet_plugin', 'onnx')
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == '[]'
