@@ -2,9 +2,10 @@
 
 mmengine 0.10.7 leaves it to torch's default and then can't read its own checkpoints, whose message hub holds
 `HistoryBuffer`s, numpy arrays and numpy scalars, and whose `dataset_meta` may hold a config's dictionaries; the onedl
-fork falls back to `weights_only=False` where torch refuses a file. Here exactly those harmless classes are put on torch's list of allowed globals, and `weights_only` is
-forced whatever the caller or the fork asks for. Training, resume, `mim test`, DetInferencer and mmdeploy all load
-through mmengine's `CheckpointLoader`, which is where this happens.
+fork falls back to `weights_only=False` where torch refuses a file. Here exactly those harmless classes are put on
+torch's list of allowed globals, and `weights_only` is forced whatever the caller or the fork asks for. Training,
+resume, `mim test`, DetInferencer, export and mmdeploy all load through mmengine's `CheckpointLoader`, which is where
+this happens.
 """
 
 import contextlib

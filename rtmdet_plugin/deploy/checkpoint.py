@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from ..hooks.load_report import LoadReport, compare
@@ -40,28 +39,23 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
 
     Args:
         config: of mmdet, a file or an object.
-        checkpoint: file with `state_dict`, as mmengine saves it. It is read with `weights_only=True`: no code in it
-            runs. It must hold every weight of the model and nothing else.
+        checkpoint: file with `state_dict`, as mmengine saves it, or `.safetensors`. No code in it runs. It must hold
+            every weight of the model and nothing else.
 
     Returns:
         The detector; `cfg` is the config, `dataset_meta` what the checkpoint says about its classes.
 
     Raises:
         FileNotFoundError: where one of the files isn't there.
-        ValueError: where one of them can't be read, or they don't fit each other.
+        ValueError: where the config can't be read, or the two don't fit each other.
+        UnsafeCheckpointError: where the checkpoint asks for code.
+        DamagedCheckpointError: where it is cut off, altered, or no checkpoint.
     """
     config = read_config(config)
     path = Path(checkpoint)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint')
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError):
-        # Not PyTorch's own message: it advises to load without weights_only.
-        raise ValueError(
-            f'{path}: not a checkpoint that torch.load(weights_only=True) reads; accepted: what mmengine or torch.save '
-            'wrote, holding nothing but tensors and plain values'
-        ) from None
+    content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # safely, see compat/torch_load.py
     weights = content.get('state_dict', content) if isinstance(content, dict) else {}
     weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
 

@@ -28,6 +28,7 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
     def place(self) -> dict:
         """What a checkpoint has to say for `go_on_at`."""
         return dict(
+            sampler_seed=getattr(self.dataloader.sampler, 'seed', None),
             batches_done=self._batches_done,
             batches_per_epoch=len(self.dataloader),
             validation_missed=self.validation_missed,
@@ -35,6 +36,9 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
 
     def go_on_at(self, place: dict) -> None:
         """Go on within the epoch, `place` being what `place()` gave; an empty one is the epoch's start."""
+        # Without `randomness.seed` each start draws another one, and mmengine makes the loader before it loads.
+        if place.get('sampler_seed') is not None:
+            self.dataloader.sampler.seed = place['sampler_seed']
         self.validation_missed = place.get('validation_missed', False)
         self._skip, then = place.get('batches_done', 0), place.get('batches_per_epoch')
         if self._skip and then != len(self.dataloader):
