@@ -4,27 +4,37 @@ import pickle
 from pathlib import Path
 
 import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from ...hooks.load_report import compare
 
 
-def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint that holds all of the model.
+def load_model(config: Config, checkpoint: Path) -> nn.Module:
+    """The detector of a config with the weights of a checkpoint, in evaluation mode on the CPU.
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where it isn't a checkpoint, or one of another model.
+        ValueError: where it isn't a checkpoint, or doesn't hold all of the model.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'no checkpoint at {path}')
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-        state = checkpoint.get('state_dict', checkpoint)
-        report = compare(model.state_dict(), state)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-        raise ValueError(f'{path} is not a checkpoint: {str(error).splitlines()[0]}') from error
+        content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'{checkpoint}: not a checkpoint that PyTorch loads safely: {reason}') from None
+    weights = content.get('state_dict', content) if isinstance(content, dict) else {}
+    weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
+
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    model = revert_sync_batchnorm(MODELS.build(config.model))
+    report = compare(model.state_dict(), weights)
     if report.other_shape or report.missing:
-        lines = '; '.join(line.strip() for line in report.lines()[:3])
-        raise ValueError(f'{path} does not fit the config: {lines}')
-    model.load_state_dict({name.removeprefix('module.'): value for name, value in state.items()}, strict=False)
+        reasons = '; '.join(line.strip() for line in report.lines()[:3])
+        raise ValueError(f'{checkpoint} does not fit the config: {reasons}')
+    model.load_state_dict(weights, strict=False)
+    return model.eval()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .rewriters import PostProcessing
+from .post_processing import PostProcessing
 
 BACKENDS = ('onnxruntime', 'openvino', 'ncnn', 'tensorrt', 'sdk')
 STRIDE = 32

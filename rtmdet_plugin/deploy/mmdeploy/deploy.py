@@ -71,7 +71,7 @@ def deploy(
     return Deployment(Path(work_dir), tuple(Path(work_dir) / name for name in names), comparison)
 
 
-def export_onnx(
+def export_graph(
     config: str | Path | Config,
     checkpoint: str | Path,
     deploy_cfg: str | Path | Config,
@@ -112,6 +112,8 @@ def check(job: 'Job', expected, actual) -> Comparison:
     from mmdeploy.utils import get_precision
 
     max_box, max_score = TOLERANCES[get_precision(job.graph_cfg)]
+    if job.backend == 'sdk':  # a box that PyTorch lets end at the border ends on the last pixel there
+        max_box += 1
     settings = job.deploy_cfg.codebase_config.post_processing
     floor = settings.score_threshold
     if len(expected) >= settings.keep_top_k:  # the worst of a full list may be out on the other side

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from torch import nn
 
 from ...compat.onnx_export import legacy_onnx_export
 from . import register  # noqa: F401
-from .checkpoint import load_checkpoint
+from .checkpoint import load_model
 from .config import agree, load_deploy_config
 
 INSTALL = dict(
@@ -55,8 +56,10 @@ class Job:
         """Read what `deploy` is given; it says what is accepted and what is raised."""
         model_cfg = config if isinstance(config, Config) else Config.fromfile(config)
         model_cfg, deploy_cfg = agree(model_cfg, load_deploy_config(deploy_cfg))
-        model = task_processor(model_cfg, deploy_cfg, 'cpu').build_pytorch_model()
-        load_checkpoint(model, Path(checkpoint))
+        model = load_model(model_cfg, Path(checkpoint))
+        # mmdet ends boxes at the picture before NMS. A graph doesn't know where in its input that is, so the model that
+        # it is compared with must not either: objects that are cut off would differ by an NMS that decides otherwise.
+        model.bbox_head.bbox_coder.clip_border = False
         return cls(model_cfg, deploy_cfg, Path(checkpoint), model, device)
 
     @property
@@ -87,12 +90,16 @@ class Job:
         onnx_cfg = self.graph_cfg.onnx_config
         path = folder / onnx_cfg.save_file
         data, images = self._input(image, self.model.data_preprocessor)
-        with no_mp(), legacy_onnx_export():
+        with no_mp(), legacy_onnx_export(), warnings.catch_warnings():
+            # Dozens of lines on sizes that become constants, where they should or don't matter; others stay.
+            warnings.simplefilter('ignore', torch.jit.TracerWarning)
+            warnings.filterwarnings('ignore', 'Exporting aten::index operator')
             export(
                 copy.deepcopy(self.model),  # mmdeploy exchanges modules for good
                 images,
                 str(path.with_suffix('')),
-                backend=self.graph_cfg.backend_config.type,
+                # Of mmdeploy's own rewriters, those for ncnn are for its own converter, and take minutes.
+                backend='onnxruntime' if self.backend == 'ncnn' else self.graph_cfg.backend_config.type,
                 input_metas=dict(data_samples=data['data_samples'], mode='predict'),
                 context_info=dict(deploy_cfg=self.graph_cfg),
                 input_names=onnx_cfg.input_names,
@@ -141,7 +148,6 @@ class Job:
         with torch.no_grad():
             sample = model.test_step(data)[0]
         found, (height, width) = sample.pred_instances.to('cpu'), sample.ori_shape
-        # PyTorch's boxes end at the picture; a graph doesn't know where in its input that is.
         found.bboxes = found.bboxes.clamp(found.bboxes.new_zeros(4), found.bboxes.new_tensor([width, height] * 2))
         return found
 

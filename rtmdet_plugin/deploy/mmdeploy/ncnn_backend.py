@@ -14,12 +14,11 @@ from pathlib import Path
 import mmdeploy.backend.ncnn  # noqa: F401  its manager is registered first, so that this one replaces it
 import onnx
 import torch
-from mmcv.ops import batched_nms
 from mmdeploy.backend.base import BACKEND_MANAGERS, BaseWrapper
 from mmdeploy.backend.ncnn.backend_manager import NCNNManager
 from torch import Tensor
 
-from .rewriters import PostProcessing
+from .post_processing import PostProcessing, postprocess
 
 OUTPUTS = ('boxes', 'scores')
 BLOBS = dict(in0='input', out0=OUTPUTS[0], out1=OUTPUTS[1])  # pnnx numbers them
@@ -100,6 +99,8 @@ class RTMNCNNWrapper(BaseWrapper):
         from mmdeploy.backend.ncnn.wrapper import NCNNWrapper
 
         self.network = NCNNWrapper(param, weights, output_names=OUTPUTS)
+        # ncnn takes one thread for each core, and its threads spin: on busy cores that is slower than one thread.
+        self.network._net.opt.num_threads = torch.get_num_threads()
         self.settings = settings
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,26 +114,3 @@ class RTMNCNNWrapper(BaseWrapper):
             dets=pad([dets for dets, _ in results], batch_first=True),
             labels=pad([labels for _, labels in results], batch_first=True, padding_value=-1),
         )
-
-
-def postprocess(boxes: Tensor, scores: Tensor, settings: PostProcessing) -> tuple[Tensor, Tensor]:
-    """Top-k and NMS class by class for one image.
-
-    Args:
-        boxes: xyxy. (N, 4)
-        scores: (N, C)
-        settings: see `PostProcessing`.
-
-    Returns:
-        Boxes with score, best first (K, 5), and labels (K,).
-    """
-    if 0 < settings.pre_top_k < len(boxes):
-        best = scores.max(dim=1).values.topk(settings.pre_top_k).indices
-        boxes, scores = boxes[best], scores[best]
-    index, labels = (scores > settings.score_threshold).nonzero(as_tuple=True)
-    nms = dict(type='nms', iou_threshold=settings.iou_threshold)
-    dets, kept = batched_nms(boxes[index], scores[index, labels], labels, nms)
-    labels = labels[kept]
-    of_its_class = torch.nn.functional.one_hot(labels, scores.size(1)).cumsum(0).gather(1, labels[:, None])[:, 0]
-    kept = (of_its_class <= settings.max_output_boxes_per_class).nonzero()[: settings.keep_top_k, 0]
-    return dets[kept], labels[kept]

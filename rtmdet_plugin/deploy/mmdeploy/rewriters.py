@@ -5,53 +5,20 @@ Two things differ from the rewriter that mmdeploy has for all dense heads and th
 - TensorRT gets `EfficientNMS_TRT`, which is part of TensorRT, instead of mmdeploy's own plugin `TRTBatchedNMS`, which
   has to be compiled for the very TensorRT and CUDA that run it (mmdeploy#2026, #2758).
 
-ONNX Runtime and OpenVINO get ONNX's `NonMaxSuppression` through mmdeploy's `multiclass_nms`; no plugin either. ncnn has
-no such layer: its graph ends with boxes and scores, and `NCNNBoxesWrapper` does the rest.
+ONNX Runtime and OpenVINO get ONNX's `NonMaxSuppression` through mmdeploy's `multiclass_nms`; no plugin either. A deploy
+config that names the outputs `boxes` and `scores` gets the graph without NMS: ncnn has no such layer, and
+`RTMNCNNWrapper` does the rest.
 """
-
-from dataclasses import dataclass, fields
 
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
 from mmdeploy.mmcv.ops import multiclass_nms
-from mmdeploy.utils import is_dynamic_shape
+from mmdeploy.utils import get_ir_config, is_dynamic_shape
 from torch import Tensor
 
+from .post_processing import PostProcessing
+
 PREDICT = 'rtmdet_plugin.models.sep_bn_head.RTMSepBNHead.predict_by_feat'
-
-
-@dataclass(frozen=True)
-class PostProcessing:
-    """Settings of the steps after the network.
-
-    Attributes:
-        score_threshold: boxes below aren't given.
-        iou_threshold: of the NMS, class by class.
-        pre_top_k: candidates of an image before NMS, by their best class; -1 for all.
-        max_output_boxes_per_class: boxes of a class after NMS.
-        keep_top_k: boxes of an image.
-    """
-
-    score_threshold: float
-    iou_threshold: float
-    pre_top_k: int
-    max_output_boxes_per_class: int
-    keep_top_k: int
-
-    @classmethod
-    def of(cls, deploy_cfg: dict, test_cfg: dict | None = None) -> 'PostProcessing':
-        """The deploy config's settings; what it leaves open comes from the model's `test_cfg`."""
-        settings = {}
-        if test_cfg is not None:
-            settings = dict(
-                score_threshold=test_cfg['score_thr'],
-                iou_threshold=test_cfg['nms']['iou_threshold'],
-                pre_top_k=test_cfg['nms_pre'],
-                max_output_boxes_per_class=test_cfg['max_per_img'],
-                keep_top_k=test_cfg['max_per_img'],
-            )
-        settings.update(deploy_cfg['codebase_config'].get('post_processing') or {})
-        return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
 def decode(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, static: bool) -> tuple[Tensor, Tensor]:
@@ -72,7 +39,6 @@ def decode(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, static: 
     priors = torch.cat(head.prior_generator.grid_priors(sizes, device=cls_scores[0].device))  # (N, 2)
     logits = torch.cat([level.flatten(2) for level in cls_scores], dim=2)
     distances = torch.cat([level.flatten(2) for level in bbox_preds], dim=2).permute(0, 2, 1)
-    # Slices that can't be empty and no batch axis to broadcast over: ncnn has neither.
     boxes = torch.cat((priors - distances[..., :2], priors + distances[..., 2:]), dim=-1)
     return boxes, logits.permute(0, 2, 1).sigmoid()
 
@@ -85,6 +51,8 @@ def predict_by_feat(
     context = FUNCTION_REWRITER.get_context()
     settings = PostProcessing.of(context.cfg, self.test_cfg)
     boxes, scores = decode(self, cls_scores, bbox_preds, static=not is_dynamic_shape(context.cfg))
+    if list(get_ir_config(context.cfg)['output_names']) == ['boxes', 'scores']:
+        return boxes, scores
     return multiclass_nms(
         boxes,
         scores,
@@ -111,20 +79,6 @@ def predict_by_feat__tensorrt(
     filled = torch.arange(settings.keep_top_k, dtype=torch.int32, device=count.device) < count
     dets = torch.cat((boxes, scores.unsqueeze(-1)), dim=-1)
     return dets * filled.unsqueeze(-1), torch.where(filled, labels, torch.full_like(labels, -1))
-
-
-@FUNCTION_REWRITER.register_rewriter(PREDICT, backend='ncnn')
-def predict_by_feat__ncnn(
-    self, cls_scores, bbox_preds, score_factors=None, batch_img_metas=None, cfg=None, rescale=False, with_nms=True
-):
-    """Boxes (1, N, 4) and scores (1, N, C), see `decode`."""
-    return decode(self, cls_scores, bbox_preds, static=True)
-
-
-@FUNCTION_REWRITER.register_rewriter('rtmdet_plugin.models.csp_layer.ChannelAttention.forward', backend='ncnn')
-def channel_attention__ncnn(self, x):
-    """A plain mean: mmdeploy writes a pooling operator of its own for ncnn, which only its own converter reads."""
-    return x * self.act(self.fc(x.mean(dim=(2, 3), keepdim=True)))
 
 
 class EfficientNMS(torch.autograd.Function):
