@@ -149,7 +149,7 @@ class Job:
             sample = model.test_step(data)[0]
         found, (height, width) = sample.pred_instances.to('cpu'), sample.ori_shape
         found.bboxes = found.bboxes.clamp(found.bboxes.new_zeros(4), found.bboxes.new_tensor([width, height] * 2))
-        return found
+        return found[(found.bboxes[:, 2:] > found.bboxes[:, :2]).all(dim=1)]  # the SDK has none beyond the picture
 
     def _input(self, image: str, data_preprocessor: nn.Module | None = None):
         return task_processor(self.model_cfg, self.graph_cfg, 'cpu').create_input(

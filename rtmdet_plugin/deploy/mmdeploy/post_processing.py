@@ -56,6 +56,8 @@ def postprocess(boxes: Tensor, scores: Tensor, settings: PostProcessing) -> tupl
         best = scores.max(dim=1).values.topk(settings.pre_top_k).indices
         boxes, scores = boxes[best], scores[best]
     index, labels = (scores > settings.score_threshold).nonzero(as_tuple=True)
+    if not len(index):  # mmcv's doesn't take it
+        return boxes.new_zeros(0, 5), labels
     nms = dict(type='nms', iou_threshold=settings.iou_threshold)
     dets, kept = batched_nms(boxes[index], scores[index, labels], labels, nms)
     labels = labels[kept]

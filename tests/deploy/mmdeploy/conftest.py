@@ -59,6 +59,6 @@ def inputs(tmp_path_factory) -> Inputs:
                 module.running_mean.normal_(std=0.1)
                 module.running_var.uniform_(0.5, 1.5)
     torch.save(dict(state_dict=model.state_dict()), folder / 'nano.pth')
-    picture = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    picture = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / 'picture.png'), picture)
     return Inputs(config, folder / 'nano.pth', _deploy_config('onnxruntime_static'), folder / 'picture.png')
