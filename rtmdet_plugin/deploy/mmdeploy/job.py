@@ -148,8 +148,11 @@ class Job:
         with torch.no_grad():
             sample = model.test_step(data)[0]
         found, (height, width) = sample.pred_instances.to('cpu'), sample.ori_shape
-        found.bboxes = found.bboxes.clamp(found.bboxes.new_zeros(4), found.bboxes.new_tensor([width, height] * 2))
-        return found[(found.bboxes[:, 2:] > found.bboxes[:, :2]).all(dim=1)]  # the SDK has none beyond the picture
+        size = found.bboxes.new_tensor([width, height])
+        # The SDK ends boxes at the last pixel, and leaves out what has no area then.
+        found = found[((found.bboxes[:, :2] < size - 1) & (found.bboxes[:, 2:] > 0)).all(dim=1)]
+        found.bboxes = found.bboxes.clamp(torch.zeros(4), size.repeat(2))
+        return found
 
     def _input(self, image: str, data_preprocessor: nn.Module | None = None):
         return task_processor(self.model_cfg, self.graph_cfg, 'cpu').create_input(
