@@ -39,4 +39,4 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 
 bench: $(READY)
-	@set -e; for script in $(filter-out %/harness.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(PY) $$script; done
+	@set -e; for script in $(filter-out %/harness.py %/mmdeploy_baseline.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(PY) $$script; done

@@ -1,0 +1,32 @@
+"""What every deployment has in common: the exported graph, and the steps after the network.
+
+The input has the size of the model config's test pipeline; `onnx_config.input_shape = (width, height)` changes it, and
+the letterbox (keep the ratio, pad with 114 at the right and the bottom) with it.
+"""
+
+onnx_config = dict(
+    type='onnx',
+    export_params=True,
+    keep_initializers_as_inputs=False,
+    opset_version=11,
+    save_file='end2end.onnx',
+    input_names=['input'],
+    output_names=['dets', 'labels'],
+    input_shape=None,
+    optimize=False,
+)
+
+codebase_config = dict(
+    type='mmdet',
+    task='ObjectDetection',
+    model_type='end2end',
+    module=['rtmdet_plugin.deploy'],
+    # These win over the model config's `test_cfg`. Leave one out (`_delete_=True`) to have the model config's.
+    post_processing=dict(
+        score_threshold=0.25,
+        iou_threshold=0.65,
+        pre_top_k=1000,
+        max_output_boxes_per_class=100,
+        keep_top_k=100,
+    ),
+)

@@ -1,0 +1,15 @@
+"""TensorRT, one image of a fixed size. `rtmdet export` puts the size of the graph in place of 640 x 640."""
+
+_base_ = 'rtmdet.py'
+
+backend_config = dict(
+    type='tensorrt',
+    common_config=dict(fp16_mode=False, int8_mode=False, max_workspace_size=1 << 30),
+    model_inputs=[
+        dict(
+            input_shapes=dict(
+                input=dict(min_shape=[1, 3, 640, 640], opt_shape=[1, 3, 640, 640], max_shape=[1, 3, 640, 640])
+            )
+        )
+    ],
+)

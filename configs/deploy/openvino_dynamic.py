@@ -1,0 +1,5 @@
+"""OpenVINO, any batch and any size."""
+
+_base_ = '_base_/dynamic.py'
+
+backend_config = dict(type='openvino')

@@ -1,0 +1,62 @@
+"""Detections of a backend beside PyTorch's, on one picture."""
+
+from dataclasses import dataclass
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest differences between two sets of detections.
+
+    Attributes:
+        num_boxes: PyTorch's boxes that took part.
+        box: largest difference of a coordinate to the nearest box of the same class, in pixels of the picture;
+            infinite where a class has no box on the other side.
+        score: largest difference of the score to that box.
+    """
+
+    num_boxes: int
+    box: float
+    score: float
+
+    def __str__(self) -> str:
+        if not self.num_boxes:
+            return 'no box to compare: take a picture with objects'
+        return f'{self.num_boxes} boxes, differences of at most {self.box:.3g} px and {self.score:.3g} in score'
+
+
+def compare(expected: InstanceData, actual: InstanceData, *, floor: float, margin: float) -> Comparison:
+    """Compare both ways: every box must have a partner on the other side.
+
+    Args:
+        expected: PyTorch's `bboxes` (N, 4), `scores` (N,) and `labels` (N,).
+        actual: the backend's.
+        floor: score threshold of both.
+        margin: a box with a score within this above the floor may be missing on the other side.
+    """
+    box, score = 0.0, 0.0
+    for one, other in ((expected, actual), (actual, expected)):
+        sure = one.scores >= floor + margin
+        boxes, scores = _differences(_rows(one)[sure], _rows(other))
+        box, score = max([box, *boxes]), max([score, *scores])
+    return Comparison(int((expected.scores >= floor + margin).sum()), box, score)
+
+
+def _rows(instances: InstanceData) -> Tensor:
+    """x1, y1, x2, y2, score, label. (N, 6)"""
+    return torch.cat((instances.bboxes, instances.scores[:, None], instances.labels[:, None]), dim=1).double().cpu()
+
+
+def _differences(rows: Tensor, others: Tensor) -> tuple[list[float], list[float]]:
+    """To the nearest row of the same class: in its coordinates, and in its score."""
+    if not len(rows):
+        return [], []
+    if not len(others):
+        return [float('inf')], [0.0]
+    distance = (rows[:, None, :4] - others[None, :, :4]).abs().amax(dim=2)  # (N, M)
+    distance[rows[:, None, 5] != others[None, :, 5]] = float('inf')
+    nearest = distance.min(dim=1)
+    return nearest.values.tolist(), (rows[:, 4] - others[nearest.indices, 4]).abs().tolist()

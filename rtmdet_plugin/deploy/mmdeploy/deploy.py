@@ -1,0 +1,145 @@
+"""What mmdeploy's tools/deploy.py does: convert, describe for the SDK, run the result and compare it with PyTorch."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+from mmengine.config import Config
+
+from .comparison import Comparison, compare
+
+if TYPE_CHECKING:
+    from .job import Job
+
+TOLERANCES = dict(FP32=(1.0, 0.01), FP16=(5.0, 0.05), INT8=(20.0, 0.2))
+"""Pixels and score by which a backend may differ from PyTorch. Those of FP16 and INT8 have not met a GPU yet."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What `deploy` has written, and how close to PyTorch it is."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    comparison: Comparison
+
+
+def deploy(
+    config: str | Path | Config,
+    checkpoint: str | Path,
+    deploy_cfg: str | Path | Config,
+    image: str | Path,
+    work_dir: str | Path,
+    device: str = 'cpu',
+) -> Deployment:
+    """Convert a checkpoint for a backend, run the result on a picture and compare it with PyTorch.
+
+    The folder gets the exported graph, the backend's files and, where mmdeploy's SDK can run them, `deploy.json`,
+    `pipeline.json` and `detail.json`. It appears when everything has gone well, or not at all.
+
+    Args:
+        config: the model's config.
+        checkpoint: a checkpoint that holds all of the model.
+        deploy_cfg: one of `configs/deploy`, or one made from them.
+        image: a picture with objects that the model finds.
+        work_dir: the folder to write; new or empty.
+        device: where the backend runs; TensorRT wants 'cuda:0'.
+
+    Raises:
+        ValueError: for a deploy config that isn't for RTMDet, a size that isn't divisible by 32, a checkpoint that
+            doesn't fit, a picture that can't be read.
+        FileNotFoundError: where the checkpoint or a config isn't there.
+        FileExistsError: where the folder holds something.
+        ModuleNotFoundError: where mmdeploy or the backend isn't installed.
+        RuntimeError: where the result differs from PyTorch's beyond `TOLERANCES`.
+    """
+    with whole_folder(Path(work_dir)) as folder:
+        job = prepare(config, checkpoint, deploy_cfg, image, device)
+        job.require_backend()
+        expected = job.predict_torch(image)
+        files = job.convert(job.export(image, folder))
+        if job.backend != 'ncnn':  # our graph for ncnn ends before the NMS, which the SDK looks for in it
+            job.describe(folder)
+        comparison = check(job, expected, job.predict_backend(files, image))
+        names = [file.relative_to(folder) for file in files]
+    return Deployment(Path(work_dir), tuple(Path(work_dir) / name for name in names), comparison)
+
+
+def export_graph(
+    config: str | Path | Config,
+    checkpoint: str | Path,
+    deploy_cfg: str | Path | Config,
+    image: str | Path,
+    work_dir: str | Path,
+) -> Path:
+    """The first half of `deploy` alone: the graph that the backend converts, which needs no backend.
+
+    For TensorRT that is the usual case: an engine is built on the machine that runs it.
+
+    Returns:
+        The ONNX file.
+
+    Raises:
+        As `deploy`.
+    """
+    with whole_folder(Path(work_dir)) as folder:
+        name = prepare(config, checkpoint, deploy_cfg, image, 'cpu').export(image, folder).name
+    return Path(work_dir) / name
+
+
+def prepare(config, checkpoint, deploy_cfg, image, device: str) -> 'Job':
+    """Everything that can be refused before work begins; see `deploy`."""
+    if importlib.util.find_spec('mmdeploy') is None:
+        raise ModuleNotFoundError(
+            'mmdeploy is not installed: pip install --no-deps mmdeploy==1.3.1, and aenum multiprocess prettytable '
+            'onnx beside it'
+        )
+    from .job import Job
+
+    if not Path(image).is_file() or cv2.imread(str(image)) is None:
+        raise ValueError(f'{image} is not a picture that OpenCV can read')
+    return Job.of(config, checkpoint, deploy_cfg, device)
+
+
+def check(job: 'Job', expected, actual) -> Comparison:
+    """Compare a backend's boxes with PyTorch's; `RuntimeError` above the tolerance."""
+    from mmdeploy.utils import get_precision
+
+    max_box, max_score = TOLERANCES[get_precision(job.graph_cfg)]
+    if job.backend == 'sdk':  # a box that PyTorch lets end at the border ends on the last pixel there
+        max_box += 1
+    settings = job.deploy_cfg.codebase_config.post_processing
+    floor = settings.score_threshold
+    if len(expected) >= settings.keep_top_k:  # the worst of a full list may be out on the other side
+        floor = float(expected.scores.min())
+    comparison = compare(expected, actual, floor=floor, margin=max_score)
+    if comparison.box > max_box or comparison.score > max_score:
+        raise RuntimeError(
+            f'{job.backend} differs from PyTorch: {comparison}; accepted are {max_box} px and {max_score} in score'
+        )
+    return comparison
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name at the end, and vanishes after an error.
+
+    Raises:
+        FileExistsError: where there is something already.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f'{path} exists already and is not an empty folder')
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise

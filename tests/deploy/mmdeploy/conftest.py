@@ -1,0 +1,64 @@
+"""A small model with weights that find boxes everywhere, and a picture."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from torch import nn
+
+CONFIGS = Path(__file__).parents[3] / 'configs'
+SIZE = 96  # pixels: 12, 6 and 3 cells
+
+
+class Inputs(NamedTuple):
+    """The first four arguments of `deploy`; change one with `_replace`."""
+
+    config: Config
+    checkpoint: Path
+    deploy_cfg: Config
+    image: Path
+
+
+@pytest.fixture(scope='session')
+def deploy_config():
+    """See `_deploy_config`."""
+    return _deploy_config
+
+
+def _deploy_config(name: str, *, size=(SIZE, SIZE), **post_processing) -> Config:
+    """One of configs/deploy/ at a size that is quick."""
+    cfg = Config.fromfile(CONFIGS / 'deploy' / f'{name}.py')
+    cfg.onnx_config.input_shape = size
+    cfg.codebase_config.post_processing.update(post_processing)
+    return cfg
+
+
+@pytest.fixture(scope='session')
+def inputs(tmp_path_factory) -> Inputs:
+    folder = tmp_path_factory.mktemp('inputs')
+    torch.manual_seed(0)
+    config = Config.fromfile(CONFIGS / 'rtmdet_nano.py')
+    config.model.bbox_head.num_classes = 3
+    model = MODELS.build(config.model)
+    model.init_weights()
+    head = model.bbox_head
+    with torch.no_grad():
+        for layer in head.rtm_cls:
+            layer.weight.normal_(std=0.5)
+            layer.bias.fill_(-1.0)
+        for layer in head.rtm_reg:
+            layer.weight.normal_(std=0.1)
+            layer.bias.fill_(2.0)  # boxes of about four cells
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'nano.pth')
+    picture = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / 'picture.png'), picture)
+    return Inputs(config, folder / 'nano.pth', _deploy_config('onnxruntime_static'), folder / 'picture.png')

@@ -1,0 +1,117 @@
+"""Configs agree on size, preprocessing and thresholds; what isn't for RTMDet is refused."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from rtmdet_plugin.deploy.mmdeploy.config import BACKENDS, agree, load_deploy_config
+
+CONFIGS = Path(__file__).parents[3] / 'configs'
+LEAVES = sorted(path.stem for path in (CONFIGS / 'deploy').glob('*.py'))
+PAD = dict(img=(114, 114, 114))
+
+
+def load(name: str) -> Config:
+    return Config.fromfile(CONFIGS / 'deploy' / f'{name}.py')
+
+
+@pytest.fixture
+def model_cfg():
+    return Config.fromfile(CONFIGS / 'rtmdet_tiny.py')
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_every_config_is_one_to_deploy_with(name, model_cfg):
+    _, cfg = agree(model_cfg, load_deploy_config(CONFIGS / 'deploy' / f'{name}.py'))
+    assert cfg.backend_config.type == name.split('_')[0]
+    assert cfg.codebase_config.module == ['rtmdet_plugin.deploy']
+    assert bool(cfg.onnx_config.get('dynamic_axes')) is (not name.endswith('_static'))
+    if name.startswith('tensorrt'):
+        common = cfg.backend_config.common_config
+        assert (common.fp16_mode, common.int8_mode) == ('fp32' not in name, 'int8' in name)
+        assert ('calib_config' in cfg) is ('int8' in name)
+
+
+def test_each_backend_has_a_config():
+    assert {name.split('_')[0] for name in LEAVES} == set(BACKENDS)
+
+
+def test_size_and_letterbox_are_those_of_the_test_pipeline(model_cfg):
+    model_cfg, _ = agree(model_cfg, load('onnxruntime_static'))
+    resize, pad = model_cfg.test_pipeline[1:3]
+    assert (resize.scale, resize.keep_ratio) == ((640, 640), True)
+    assert (pad.size, pad.pad_val) == ((640, 640), PAD)
+    assert model_cfg.test_dataloader.dataset.pipeline == model_cfg.test_pipeline
+
+
+def test_input_shape_changes_the_size_and_keeps_the_letterbox(model_cfg):
+    deploy_cfg = load('tensorrt_fp16_static')
+    deploy_cfg.onnx_config.input_shape = (640, 480)
+    model_cfg, agreed = agree(model_cfg, deploy_cfg)
+    resize, pad = model_cfg.test_pipeline[1:3]
+    assert (resize.type, resize.scale, resize.keep_ratio) == ('Resize', (640, 480), True)
+    assert (pad.type, pad.size, pad.pad_val) == ('Pad', (640, 480), PAD)
+    assert agreed.onnx_config.input_shape is None, 'mmdeploy stretches to an input_shape'
+    (shapes,) = agreed.backend_config.model_inputs
+    assert set(map(tuple, shapes.input_shapes.input.values())) == {(1, 3, 480, 640)}
+    assert deploy_cfg.onnx_config.input_shape == (640, 480), 'the arguments stay as they are'
+
+
+def test_stretching_can_be_asked_for(model_cfg):
+    deploy_cfg = load('onnxruntime_static')
+    deploy_cfg.codebase_config.letterbox = False
+    model_cfg, _ = agree(model_cfg, deploy_cfg)
+    assert model_cfg.test_pipeline[1].keep_ratio is False
+    assert 'Pad' not in [step.type for step in model_cfg.test_pipeline]
+
+
+def test_thresholds_of_the_deploy_config_win(model_cfg):
+    agreed_model, agreed = agree(model_cfg, load('onnxruntime_static'))
+    test_cfg, settings = agreed_model.model.test_cfg, agreed.codebase_config.post_processing
+    assert (test_cfg.score_thr, test_cfg.nms.iou_threshold, test_cfg.max_per_img) == (0.25, 0.65, 100)
+    assert (settings.score_threshold, settings.iou_threshold, settings.keep_top_k) == (0.25, 0.65, 100)
+    assert model_cfg.model.test_cfg.score_thr == 0.001, 'the arguments stay as they are'
+
+
+def test_what_the_deploy_config_leaves_open_is_the_models(model_cfg):
+    deploy_cfg = load('onnxruntime_static')
+    deploy_cfg.codebase_config.post_processing = dict(iou_threshold=0.5)
+    _, agreed = agree(model_cfg, deploy_cfg)
+    assert agreed.codebase_config.post_processing == dict(
+        score_threshold=0.001, iou_threshold=0.5, pre_top_k=30000, max_output_boxes_per_class=300, keep_top_k=300
+    )
+
+
+@pytest.mark.parametrize('size', [(640, 500), (0, 640), (16, 32)])
+def test_size_must_be_divisible_by_32(model_cfg, size):
+    deploy_cfg = load('onnxruntime_static')
+    deploy_cfg.onnx_config.input_shape = size
+    with pytest.raises(ValueError, match=rf'multiples of 32, got \({size[0]}, {size[1]}\)'):
+        agree(model_cfg, deploy_cfg)
+
+
+def test_a_size_must_be_known(model_cfg):
+    model_cfg.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
+    with pytest.raises(ValueError, match='input_shape'):
+        agree(model_cfg, load('onnxruntime_static'))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(codebase_config=dict(type='mmseg', task='Segmentation')), "'mmseg', 'Segmentation'.*accepted"),
+        (dict(codebase_config=dict(type='mmdet', task='InstanceSegmentation')), 'InstanceSegmentation.*accepted'),
+        (dict(backend_config=dict(type='pplnn')), "'pplnn'; accepted"),
+    ],
+)
+def test_configs_for_something_else_are_refused(change, message):
+    cfg = load('onnxruntime_static')
+    cfg.merge_from_dict(change)
+    with pytest.raises(ValueError, match=message):
+        load_deploy_config(cfg)
+
+
+def test_a_model_config_is_no_deploy_config():
+    with pytest.raises(ValueError, match=r'rtmdet_tiny\.py is not a deploy config: it has no onnx_config'):
+        load_deploy_config(CONFIGS / 'rtmdet_tiny.py')
