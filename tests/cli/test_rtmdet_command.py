@@ -124,3 +124,15 @@ class TestErrors:
     def test_a_traceback_for_those_who_ask(self, tmp_path):
         done = CliRunner().invoke(main, ['--traceback', 'predict', str(tmp_path / 'm.onnx'), 'a.jpg'])
         assert isinstance(done.exception, FileNotFoundError)
+
+
+def test_export_through_mmdeploy(checkpoint, data_root, tmp_path):
+    pytest.importorskip('mmdeploy', reason='mmdeploy is not installed')
+    deploy_cfg = Path(CONFIG).parent / 'deploy' / 'onnxruntime_static.py'
+    image = data_root / 'coco_tiny' / 'val2017' / '000000017627.jpg'
+    arguments = ('export', CONFIG, checkpoint, '-o', tmp_path / 'deployed', '--deploy-cfg', deploy_cfg)
+    assert '--image PICTURE' in call(*arguments, code=1)
+    said = call(*arguments, '--image', image, '--opset', '17', code=1)
+    assert "none of ['opset']" in said and not (tmp_path / 'deployed').exists()
+    said = call(*arguments, '--image', image)
+    assert 'end2end.onnx' in said and 'against PyTorch' in said and (tmp_path / 'deployed' / 'deploy.json').is_file()

@@ -29,6 +29,10 @@ class Deployment:
     files: tuple[Path, ...]
     comparison: Comparison
 
+    def summary(self) -> str:
+        """One line for the user."""
+        return f'{self.folder}: {", ".join(file.name for file in self.files)}; against PyTorch: {self.comparison}'
+
 
 def deploy(
     config: str | Path | Config,

@@ -20,8 +20,8 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from ...compat.onnx_export import legacy_onnx_export
+from ..checkpoint import load_model
 from . import register  # noqa: F401
-from .checkpoint import load_model
 from .config import agree, load_deploy_config
 
 INSTALL = dict(

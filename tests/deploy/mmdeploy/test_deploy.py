@@ -200,7 +200,7 @@ def test_a_checkpoint_that_does_not_fit(inputs, refused, tmp_path):
     state = torch.load(inputs.checkpoint, weights_only=True)['state_dict']
     one_class = {k: v[:1] if 'rtm_cls' in k else v for k, v in state.items()}
     torch.save(one_class, tmp_path / 'other.pth')
-    refused(ValueError, r'other\.pth does not fit the config.*rtm_cls', checkpoint=tmp_path / 'other.pth')
+    refused(ValueError, r'other\.pth does not fit the model.*rtm_cls', checkpoint=tmp_path / 'other.pth')
     (tmp_path / 'cut.pth').write_bytes(inputs.checkpoint.read_bytes()[:1000])
     refused(ValueError, r'cut\.pth: not a checkpoint', checkpoint=tmp_path / 'cut.pth')
     refused(FileNotFoundError, r'none\.pth: no such', checkpoint=tmp_path / 'none.pth')
