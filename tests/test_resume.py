@@ -1,8 +1,12 @@
 """A run that was killed and resumed ends with the same bits as one that wasn't."""
 
+import itertools
 import multiprocessing
 import os
+import random
+import re
 import signal
+import time
 from pathlib import Path
 
 import mmdet.models  # noqa: F401  once here, and not again in each process
@@ -12,6 +16,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from user_run import write_user_data
+
+from rtmdet_plugin.checkpoints.latest import damage, pointed_to
 
 MAX_EPOCHS = 4
 STEPS = 4  # an epoch
@@ -48,12 +54,8 @@ def user_config(pictures: Path, work_dir: Path, num_workers: int, num_last_epoch
     return config
 
 
-def train(config: Config, kill_after: int | None = None) -> None:
-    """Train in a process of its own, because the process may be killed.
-
-    Raises:
-        AssertionError: where it ends in another way than it should.
-    """
+def start(config: Config, kill_after: int | None = None) -> multiprocessing.Process:
+    """A training in a process of its own, because it may be killed."""
 
     def run() -> None:
         # Formatting it takes most of the time of so short a run, with every checkpoint anew.
@@ -65,6 +67,12 @@ def train(config: Config, kill_after: int | None = None) -> None:
 
     process = multiprocessing.get_context('fork').Process(target=run)
     process.start()
+    return process
+
+
+def train(config: Config, kill_after: int | None = None) -> None:
+    """Train to the end, or until it kills itself; `AssertionError` where it ends in another way."""
+    process = start(config, kill_after)
     process.join(300)
     assert process.exitcode == (0 if kill_after is None else -signal.SIGKILL)
 
@@ -111,3 +119,45 @@ def test_a_killed_run_goes_on_to_the_same_bits(pictures, tmp_path, num_workers, 
     killed.resume = True
     train(killed)
     assert_same(final_state(whole), final_state(killed))
+
+
+def test_without_a_seed_the_resumed_run_takes_up_that_of_the_first(pictures, tmp_path):
+    config = user_config(pictures, tmp_path / 'work', 0, 2, seed=None)
+    train(config, kill_after=2 * STEPS + 1)
+    config.resume = True
+    train(config)
+    seeds = [
+        torch.load(tmp_path / 'work' / f'epoch_{k}.pth', weights_only=True)['meta']['sampler_seed']
+        for k in (2, MAX_EPOCHS)
+    ]
+    assert seeds[0] == seeds[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_25_kills_at_random_moments_lose_no_more_than_an_epoch(pictures, tmp_path, num_workers):
+    """Starting, loading, training, validating or saving; a run that came to its end is followed by a new one."""
+    whole = user_config(pictures, tmp_path / 'whole', num_workers, 2)
+    begin = time.monotonic()
+    train(whole)
+    length = time.monotonic() - begin
+    draw = random.Random(num_workers)
+    kills = 0
+    for run in itertools.count():
+        config = user_config(pictures, tmp_path / f'run{run}', num_workers, 2)
+        config.resume, epochs, ended = True, 0, False
+        while not ended:
+            process = start(config)
+            process.join(draw.uniform(0, length) if kills < 25 else 300)
+            ended = not process.is_alive()
+            process.kill()
+            process.join()
+            kills += not ended
+            last = pointed_to(config.work_dir)
+            assert last is None or damage(last) is None
+            before, epochs = epochs, int(re.search(r'epoch_(\d+)', last)[1]) if last else 0
+            assert epochs >= before
+        assert process.exitcode == 0
+        assert_same(final_state(whole), final_state(config))
+        if kills == 25:
+            break
