@@ -15,12 +15,13 @@ endif
 
 # One pip call for everything: a second one could move what the first one chose. The build needs setuptools and wheel
 # before that, because an isolated build environment would download them again.
-$(READY): pyproject.toml setup.py constraints.txt Makefile
+$(READY): pyproject.toml setup.py constraints.txt mmdeploy-requirements.txt Makefile
 	@.ci/check-python "$(PYTHON)"
 	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt "setuptools<81" wheel
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation \
-		"setuptools<81" -e ".[lite,demo,test,deploy,backends]"
+		"setuptools<81" -e ".[lite,demo,test,deploy,backends,mmdeploy]"
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps -r mmdeploy-requirements.txt
 	@touch $@
 
 demo: $(READY)
