@@ -169,6 +169,19 @@ def test_pytorch_is_as_it_was(inputs, deploy_config, tmp_path):
     torch.testing.assert_close(after.bboxes, before.bboxes, rtol=0, atol=0)
 
 
+def test_the_sdks_detector_gives_the_boxes_of_its_pipeline(deployed, inputs):
+    """Boxes and scores; not its labels with numpy 2, see sdk.py."""
+    folder = deployed('sdk').folder
+    from mmdeploy_runtime import Detector
+
+    from rtmdet_plugin.deploy.mmdeploy.sdk import detect
+
+    dets, _, _ = Detector(str(folder), 'cpu', 0)(cv2.imread(str(inputs.image)))
+    found = detect(folder, inputs.image)
+    assert len(set(found.labels.tolist())) > 1, 'one class proves nothing'
+    torch.testing.assert_close(torch.from_numpy(dets), torch.cat((found.bboxes, found.scores[:, None]), dim=1))
+
+
 def test_pipeline_json_holds_letterbox_and_thresholds(deployed):
     folder = deployed('onnxruntime_static').folder
     tasks = json.loads((folder / 'pipeline.json').read_text())['pipeline']['tasks']
