@@ -96,25 +96,31 @@ SIZES = dict(
 )
 
 
+def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -2.0) -> None:
+    """Give a new model weights with which boxes and scores differ between priors, and statistics to its norms."""
+    head = model.bbox_head
+    with torch.no_grad():
+        for layer in head.rtm_cls:
+            layer.weight.normal_(std=cls_std)
+            layer.bias.fill_(cls_bias)
+        for layer in head.rtm_reg:
+            layer.weight.normal_(std=0.1)
+            layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.8, 1.2)
+                module.bias.normal_(std=0.1)
+
+
 def build_pair(size: str) -> tuple[nn.Module, nn.Module]:
     """Our model and mmdet's with the same weights, such that boxes and scores differ between priors."""
     torch.manual_seed(0)
     ours = MODELS.build(ConfigDict(copy.deepcopy(SIZES[size])))
     mmdets = MODELS.build(ConfigDict(to_mmdet(SIZES[size])))
     ours.init_weights()
-    head = ours.bbox_head
-    with torch.no_grad():
-        for layer in head.rtm_cls:
-            layer.weight.normal_(std=0.3)
-            layer.bias.fill_(-2.0)
-        for layer in head.rtm_reg:
-            layer.weight.normal_(std=0.1)
-            layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
-        for module in ours.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(0.5, 1.5)
-                module.weight.uniform_(0.8, 1.2)
+    vary_predictions(ours)
     mmdets.load_state_dict(ours.state_dict())
     return ours, mmdets
 

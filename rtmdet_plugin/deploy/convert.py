@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import onnx
@@ -11,6 +10,7 @@ import onnx
 from rtmdet_runtime import ModelInfo
 
 from .files import unfinished
+from .pnnx import run_pnnx
 
 
 def read_info(path: str | Path) -> ModelInfo:
@@ -62,21 +62,10 @@ def to_ncnn(source: str | Path, path: str | Path) -> None:
     model = onnx.load(source)
     if any(axis.dim_param for axis in model.graph.input[0].type.tensor_type.shape.dim):
         raise ValueError(f'{source}: ncnn takes models of a fixed size and batch; export it with dynamic=none')
-    try:
-        import pnnx
-    except ModuleNotFoundError:
-        raise ImportError(f'{path} needs pnnx, which is not installed: pip install pnnx') from None
     with unfinished(path.with_suffix('.bin'), path.with_suffix('.json'), path) as (weights, properties, param):
-        # It writes a dozen files beside its input.
         (work := param.parent / 'pnnx').mkdir()
-        onnx.save(model, work / 'model.onnx')
-        done = subprocess.run(
-            [pnnx.EXEC_PATH, 'model.onnx', 'fp16=0'], cwd=work, capture_output=True, text=True, check=False
-        )
-        if done.returncode or not (work / 'model.ncnn.param').is_file():
-            raise RuntimeError(f'pnnx fails on {source}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}')
-        (work / 'model.ncnn.param').rename(param)
-        (work / 'model.ncnn.bin').rename(weights)
+        for made, name in zip(run_pnnx(source, work), (param, weights), strict=True):
+            made.rename(name)
         properties.write_text(json.dumps(info.to_properties(), indent=1) + '\n')
 
 

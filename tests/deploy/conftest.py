@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from oracle import vary_predictions
 from torch import nn
 
 pytest.importorskip('onnx', reason='onnx is not installed')
@@ -21,20 +22,7 @@ def build_random(size: str) -> nn.Module:
     config = Config.fromfile(CONFIGS / f'rtmdet_{size}.py')
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model)
-    head = model.bbox_head
-    with torch.no_grad():
-        for layer in head.rtm_cls:
-            layer.weight.normal_(std=0.3)
-            layer.bias.fill_(-2.0)
-        for layer in head.rtm_reg:
-            layer.weight.normal_(std=0.1)
-            layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(0.5, 1.5)
-                module.weight.uniform_(0.8, 1.2)
-                module.bias.normal_(std=0.1)
+    vary_predictions(model)
     model.cfg = config
     return model.eval()
 

@@ -7,17 +7,16 @@ boxes and scores, and NMS follows here.
 
 import importlib.util
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 import mmdeploy.backend.ncnn  # noqa: F401  its manager is registered first, so that this one replaces it
-import onnx
 import torch
 from mmdeploy.backend.base import BACKEND_MANAGERS, BaseWrapper
 from mmdeploy.backend.ncnn.backend_manager import NCNNManager
 from torch import Tensor
 
+from ..pnnx import run_pnnx
 from .post_processing import PostProcessing, postprocess
 
 OUTPUTS = ('boxes', 'scores')
@@ -57,19 +56,10 @@ class RTMNCNNManager(NCNNManager):
 
 def convert(model: Path, param: Path, weights: Path) -> list[str]:
     """Convert one ONNX file with one input of a fixed size; see `RTMNCNNManager.to_backend`."""
-    import pnnx
-
-    (image,) = onnx.load(model, load_external_data=False).graph.input
-    shape = ','.join(str(side.dim_value) for side in image.type.tensor_type.shape.dim)
-    with tempfile.TemporaryDirectory() as folder:  # pnnx leaves a handful of other files beside its input
-        source = Path(shutil.copy(model, folder))
-        command = [pnnx.EXEC_PATH, source.name, f'inputshape=[{shape}]', 'fp16=0']
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        converted = source.with_suffix('.ncnn.param')
-        if done.returncode or not converted.exists():
-            raise RuntimeError(f'pnnx could not convert {model.name}: {(done.stdout + done.stderr)[-500:]}')
-        param.write_text(rename_blobs(converted.read_text(), BLOBS))
-        shutil.copy(source.with_suffix('.ncnn.bin'), weights)
+    with tempfile.TemporaryDirectory() as folder:
+        made, binary = run_pnnx(model, Path(folder))
+        param.write_text(rename_blobs(made.read_text(), BLOBS))
+        shutil.copy(binary, weights)
     return [str(param), str(weights)]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from torch import nn
+from oracle import vary_predictions
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 SIZE = 96  # pixels: 12, 6 and 3 cells
@@ -46,18 +46,7 @@ def inputs(tmp_path_factory) -> Inputs:
     config.model.bbox_head.num_classes = 3
     model = MODELS.build(config.model)
     model.init_weights()
-    head = model.bbox_head
-    with torch.no_grad():
-        for layer in head.rtm_cls:
-            layer.weight.normal_(std=0.5)
-            layer.bias.fill_(-1.0)
-        for layer in head.rtm_reg:
-            layer.weight.normal_(std=0.1)
-            layer.bias.fill_(2.0)  # boxes of about four cells
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(0.5, 1.5)
+    vary_predictions(model, cls_std=0.5, cls_bias=-1.0)
     torch.save(dict(state_dict=model.state_dict()), folder / 'nano.pth')
     picture = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / 'picture.png'), picture)

@@ -16,17 +16,13 @@ from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdeploy', reason='mmdeploy is not installed (docs/mmdeploy.md says how)')
 
+from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 from rtmdet_plugin.deploy.mmdeploy import deploy as deploy_module
 from rtmdet_plugin.deploy.mmdeploy.comparison import compare
 from rtmdet_plugin.deploy.mmdeploy.deploy import deploy, export_graph, whole_folder
+from rtmdet_plugin.deploy.tensorrt_support import PLUGINS, SUPPORTED
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
-# What onnx-tensorrt lists as supported, as far as our graphs have it; and the plugin that comes with TensorRT.
-TENSORRT_OPERATORS = """
-    Add And Cast Clip Concat Constant ConstantOfShape Conv Div Equal Exp Expand Flatten Gather GlobalAveragePool
-    HardSigmoid Identity Less MaxPool Mul Range ReduceMean Reshape Resize Shape Sigmoid Slice Split Squeeze Sub Tile
-    Transpose Unsqueeze Where EfficientNMS_TRT
-"""
 BACKENDS = {
     'onnxruntime_static': ('onnxruntime',),
     'onnxruntime_dynamic': ('onnxruntime',),
@@ -105,7 +101,7 @@ def test_graph_for_tensorrt(precision, shape, inputs, deploy_config, tmp_path):
     path = export_graph(*inputs._replace(deploy_cfg=deploy_cfg), tmp_path / 'out')
     model = onnx.load(path)
     onnx.checker.check_model(model)
-    assert {node.op_type for node in model.graph.node} <= set(TENSORRT_OPERATORS.split())
+    assert {node.op_type for node in model.graph.node} <= set(SUPPORTED) | set(PLUGINS)
     (nms,) = (node for node in model.graph.node if node.domain)
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in nms.attribute}
     assert nms.op_type == 'EfficientNMS_TRT'
@@ -215,7 +211,7 @@ def test_a_checkpoint_that_does_not_fit(inputs, refused, tmp_path):
     torch.save(one_class, tmp_path / 'other.pth')
     refused(ValueError, r'other\.pth does not fit the model.*rtm_cls', checkpoint=tmp_path / 'other.pth')
     (tmp_path / 'cut.pth').write_bytes(inputs.checkpoint.read_bytes()[:1000])
-    refused(ValueError, r'cut\.pth: not a checkpoint', checkpoint=tmp_path / 'cut.pth')
+    refused(DamagedCheckpointError, r'cut\.pth is cut off', checkpoint=tmp_path / 'cut.pth')
     refused(FileNotFoundError, r'none\.pth: no such', checkpoint=tmp_path / 'none.pth')
 
 
@@ -226,7 +222,7 @@ class Malicious:
 
 def test_a_checkpoint_runs_no_code(refused, tmp_path, capsys):
     torch.save(dict(state_dict={}, extra=Malicious()), tmp_path / 'evil.pth')
-    refused(ValueError, r'evil\.pth: not a checkpoint', checkpoint=tmp_path / 'evil.pth')
+    refused(UnsafeCheckpointError, r'evil\.pth is refused.*print', checkpoint=tmp_path / 'evil.pth')
     assert 'ran\n' not in capsys.readouterr().out
 
 

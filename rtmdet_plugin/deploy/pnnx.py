@@ -1,0 +1,41 @@
+"""ncnn's converter, a wheel with a program: ONNX in, ncnn out, in float32."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import onnx
+
+
+def run_pnnx(source: str | Path, folder: Path) -> tuple[Path, Path]:
+    """Convert an ONNX file with one input of a fixed size.
+
+    Args:
+        source: the ONNX file.
+        folder: an empty one, for the dozen files that the program writes beside its input.
+
+    Returns:
+        The `.param` and the `.bin` file, in `folder`.
+
+    Raises:
+        ImportError: where the converter isn't installed.
+        RuntimeError: where it fails; with the end of what it printed.
+    """
+    try:
+        import pnnx
+    except ModuleNotFoundError:
+        raise ImportError(
+            f'{source}: to convert it to ncnn needs pnnx, which is not installed: pip install pnnx'
+        ) from None
+    (image,) = onnx.load(source, load_external_data=False).graph.input
+    shape = ','.join(str(side.dim_value) for side in image.type.tensor_type.shape.dim)
+    shutil.copy(source, folder / 'model.onnx')
+    command = [pnnx.EXEC_PATH, 'model.onnx', f'inputshape=[{shape}]', 'fp16=0']
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    param, weights = folder / 'model.ncnn.param', folder / 'model.ncnn.bin'
+    if done.returncode or not param.is_file():
+        said = ' '.join((done.stdout + done.stderr).split())[-500:]
+        raise RuntimeError(f'pnnx fails on {source}: {said}')
+    return param, weights
