@@ -10,10 +10,12 @@ from pickle import UnpicklingError
 import click
 
 VERBS = {
+    'benchmark': ('rtmdet_plugin.cli.benchmark', 'Measure how long exported models take.'),
     'export': ('rtmdet_plugin.cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
     'engine': ('rtmdet_plugin.cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
     'publish': ('rtmdet_plugin.cli.publish', 'Write the weights of a checkpoint for others, as .safetensors or .pth.'),
     'predict': ('rtmdet_runtime.command', 'Find objects in pictures with an exported model.'),
+    'quantize': ('rtmdet_plugin.cli.quantize', 'Write an INT8 form of an exported ONNX model.'),
     'test': ('rtmdet_plugin.cli.test', "Evaluate an exported model, or a checkpoint, on a config's test set."),
 }
 """Name: module, and the line for `rtmdet --help`."""

@@ -33,6 +33,7 @@ SUPPORTED = {
     'Greater': NUMBERS,
     'HardSigmoid': FLOATS | {'INT8'},
     'Identity': MOVED,
+    'Less': NUMBERS,
     'MaxPool': FLOATS | {'INT8'},
     'Min': NUMBERS,
     'Mul': NUMBERS,
