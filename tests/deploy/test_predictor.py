@@ -1,0 +1,87 @@
+"""`RTMDetPredictor`: the boxes of the exported model, from PyTorch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.deploy.predictor import RTMDetPredictor, check_device, cpu_has_bfloat16
+from rtmdet_runtime import RTMDetector
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'rtmdet_nano_person.py'
+
+
+@pytest.fixture(scope='module')
+def checkpoint(weights_root):
+    return weights_root / 'rtmdet_nano_person.pth'
+
+
+@pytest.fixture(scope='module')
+def pictures(data_root):
+    return sorted((data_root / 'coco_tiny' / 'val2017').iterdir())[:3]
+
+
+def test_same_boxes_as_the_exported_model(checkpoint, person_model, pictures, tmp_path):
+    export_onnx(person_model, tmp_path / 'm.onnx', form='raw', opset=17, score_thr=0.1)
+    expected = RTMDetector(tmp_path / 'm.onnx').predict(pictures)
+    found = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.1).predict(pictures, batch_size=2)
+    assert sum(map(len, expected)) > 5
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+        np.testing.assert_array_equal(a.labels, b.labels)
+
+
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason='this CPU has no bfloat16')
+def test_bfloat16_is_near_float32(checkpoint, pictures):
+    exact = RTMDetPredictor(CONFIG, checkpoint)
+    rough = RTMDetPredictor(CONFIG, checkpoint, precision='bfloat16')
+    inputs, _ = exact.preprocess(pictures)
+    a, b = (np.concatenate([maps.ravel() for maps in p.backend(inputs)[:3]]) for p in (exact, rough))
+    assert 0 < np.abs(a - b).mean() < 0.05  # logits; exactly 0 would be float32
+
+
+def test_size_and_thresholds_are_the_callers(checkpoint, pictures):
+    predictor = RTMDetPredictor(CONFIG, checkpoint, size=(192, 256), score_thr=0.2, max_per_img=2)
+    assert predictor.preprocess(pictures[:1])[0].shape == (1, 3, 192, 256)
+    found = predictor.predict(pictures[0])
+    assert len(found) <= 2 and (found.scores > 0.2).all()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(precision='int8'), 'precision=.int8.; accepted: float32'),
+        (dict(precision='float16'), 'accepted: float32, bfloat16'),
+        (dict(cuda_graphs=True), 'cuda_graphs=True on device=.cpu.'),
+        (dict(size=(100, 320)), 'multiples of 32'),
+    ],
+)
+def test_says_what_is_accepted(checkpoint, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RTMDetPredictor(CONFIG, checkpoint, **arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
+def test_says_that_there_is_no_cuda_device():
+    with pytest.raises(ValueError, match='no CUDA device'):
+        check_device('cuda', 'float32', False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_cuda_graphs_replay_what_they_recorded(checkpoint, pictures):
+    plain = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.3, device='cuda')
+    graphs = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.3, device='cuda', cuda_graphs=True)
+    for picture in pictures:  # the first records
+        np.testing.assert_allclose(graphs.predict(picture).boxes, plain.predict(picture).boxes, atol=0.1)
+
+
+@pytest.mark.slow
+def test_compiled_network_gives_the_same(checkpoint, pictures):
+    plain = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.1).predict(pictures)
+    compiled = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.1, compile=True).predict(pictures)
+    assert sum(map(len, plain)) > 5
+    for a, b in zip(compiled, plain, strict=True):
+        np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
