@@ -39,8 +39,10 @@ def test_bfloat16_is_near_float32(checkpoint, pictures):
     exact = RTMDetPredictor(CONFIG, checkpoint)
     rough = RTMDetPredictor(CONFIG, checkpoint, precision='bfloat16')
     inputs, _ = exact.preprocess(pictures)
-    a, b = (np.concatenate([maps.ravel() for maps in p.backend(inputs)[:3]]) for p in (exact, rough))
-    assert 0 < np.abs(a - b).mean() < 0.05  # logits; exactly 0 would be float32
+    logits = (np.concatenate([maps.ravel() for maps in p.backend(inputs)[:3]]) for p in (exact, rough))
+    a, b = (1 / (1 + np.exp(-values)) for values in logits)
+    assert 0 < np.abs(a - b).max() < 0.15  # exactly 0 would be float32
+    assert np.abs(a - b).mean() < 1e-3
 
 
 def test_size_and_thresholds_are_the_callers(checkpoint, pictures):
