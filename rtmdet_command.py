@@ -12,6 +12,7 @@ VERBS = {
     'export': ('rtmdet_plugin.cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
     'engine': ('rtmdet_plugin.cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
     'predict': ('rtmdet_runtime.command', 'Find objects in pictures with an exported model.'),
+    'quantize': ('rtmdet_plugin.cli.quantize', 'Write an INT8 form of an exported ONNX model.'),
     'test': ('rtmdet_plugin.cli.test', "Evaluate an exported model, or a checkpoint, on a config's test set."),
 }
 """Name: module, and the line for `rtmdet --help`."""

@@ -42,7 +42,7 @@ def test_bfloat16_is_near_float32(checkpoint, pictures):
     logits = (np.concatenate([maps.ravel() for maps in p.backend(inputs)[:3]]) for p in (exact, rough))
     a, b = (1 / (1 + np.exp(-values)) for values in logits)
     assert 0 < np.abs(a - b).max() < 0.15  # exactly 0 would be float32
-    assert np.abs(a - b).mean() < 1e-3
+    assert np.abs(a - b).mean() < 5e-3
 
 
 def test_size_and_thresholds_are_the_callers(checkpoint, pictures):

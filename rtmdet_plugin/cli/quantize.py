@@ -1,0 +1,53 @@
+"""The verb `rtmdet quantize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rtmdet_runtime.command import list_images
+
+from ..deploy.calibration import METHODS
+from ..deploy.graph_parts import PARTS
+from ..deploy.quantize import FLOAT_PARTS, evenly_spaced, quantize_onnx
+
+
+@click.command('quantize')
+@click.argument('model', type=click.Path(path_type=Path))
+@click.argument('images', type=click.Path(path_type=Path))
+@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='File to write (.onnx).')
+@click.option('--samples', type=click.IntRange(1), default=200, show_default=True, help='Images used, evenly spaced.')
+@click.option('--method', type=click.Choice(METHODS), default='mse', show_default=True, help='How ranges are found.')
+@click.option('--percentile', default=99.99, show_default=True, help='Of the method percentile.')
+@click.option(
+    '--keep-float', type=click.Choice(PARTS), multiple=True, default=FLOAT_PARTS, show_default=True, help='May repeat.'
+)
+@click.option(
+    '--tolerance',
+    default=0.001,
+    show_default=True,
+    help='Layers that alone change the scores by more stay in float; 1: none, and nothing is measured.',
+)
+@click.option('--symmetric', is_flag=True, help='Activations in int8 with zero points 0, as TensorRT takes them.')
+@click.option('--threads', type=click.IntRange(1), help="Default: ONNX Runtime's.")
+def command(model, images, out, samples, method, percentile, keep_float, tolerance, symmetric, threads) -> None:
+    """Write an INT8 form of MODEL, an ONNX file of `rtmdet export`, calibrated on the pictures in the folder IMAGES.
+
+    The pictures should be like those that the model is to work on; no labels are needed.
+    """
+    if not images.is_dir():
+        raise FileNotFoundError(f'{images}: no such folder')
+    chosen = evenly_spaced(list_images([images]), samples)
+    layers = quantize_onnx(
+        model,
+        out,
+        chosen,
+        method=method,
+        percentile=percentile,
+        keep_float=keep_float,
+        tolerance=tolerance,
+        symmetric=symmetric,
+        threads=threads,
+    )
+    click.echo(f'{out}: INT8, calibrated on {len(chosen)} images ({method}); {len(layers)} layers stay in float')

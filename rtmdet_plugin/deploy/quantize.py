@@ -1,0 +1,196 @@
+"""INT8 out of an exported float model: post-training static quantisation by ONNX Runtime, as Q/DQ nodes.
+
+Weights have a scale for each channel, activations one for each tensor, whose range comes from pictures that go through
+the runtime's own preprocessing. What would lose too much stays in float: parts that are known by their place
+(`graph_parts`), and layers that are found by measurement (`sensitivity`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+
+from rtmdet_runtime import RTMDetector
+
+from .calibration import METHODS, observe, value_range
+from .convert import read_info
+from .graph_parts import PARTS, GraphLinks, find_parts
+from .onnx_export import write_onnx
+from .sensitivity import find_layers, measure_layers
+
+FLOAT_PARTS = ('attention', 'predictions', 'decode')
+Range = tuple[float, float]
+
+
+class Calibration:
+    """A float model and what its tensors were seen to hold; made once, quantised in as many ways as one likes.
+
+    Args:
+        source: file of `export_onnx`, of any form but `trt`.
+        images: pictures for calibration, like those that the model is to work on. Results don't depend on their order.
+        threads: of ONNX Runtime; None leaves it to it.
+
+    Raises:
+        FileNotFoundError: where the file or a picture isn't there.
+        ValueError: where the file isn't one of ours, is of the form `trt` or quantised already; where there are no
+            pictures, or one can't be read.
+    """
+
+    def __init__(self, source: str | Path, images: Sequence[str | Path], threads: int | None = None) -> None:
+        if read_info(source).form == 'trt':
+            raise ValueError(f'{source}: the form trt is for TensorRT alone; accepted: the forms raw, decoded, nms')
+        if not images:
+            raise ValueError('no images to calibrate with; accepted: at least one')
+        self.model = onnx.load(source)
+        if any(node.op_type == 'QuantizeLinear' for node in self.model.graph.node):
+            raise ValueError(f'{source}: it is quantised already; accepted: a float model')
+        self.images, self.threads = list(images), threads
+        self.detector = RTMDetector(source, threads=threads)
+        self.parts = find_parts(self.model.graph)
+        self.observations = observe(self.model, self._tensors(), self.inputs, threads)
+
+    def inputs(self, count: int | None = None) -> Iterator[np.ndarray]:
+        """The network's inputs (B, 3, H, W), one picture each; `count` of them, evenly spaced."""
+        for image in evenly_spaced(self.images, count or len(self.images)):
+            yield self._whole_batch(self.detector.preprocess([image])[0])
+
+    @staticmethod
+    def _whole_batch(inputs: np.ndarray) -> np.ndarray:
+        """A fixed batch is the picture again and again, not padded with black."""
+        return np.ascontiguousarray(np.broadcast_to(inputs[:1], inputs.shape))
+
+    def _tensors(self) -> list[str]:
+        graph = self.model.graph
+        decode = set(self.parts['decode'])
+        kinds = {value.name: value.type.tensor_type.elem_type for value in [*graph.value_info, *graph.output]}
+        made = [name for node in graph.node if node.name not in decode for name in node.output]
+        floats = [name for name in made if kinds.get(name) == onnx.TensorProto.FLOAT]
+        constants = {node.output[0] for node in graph.node if node.op_type == 'Constant'}
+        return [graph.input[0].name, *(name for name in floats if name not in constants)]
+
+    def ranges(self, method: str, percentile: float = 99.99) -> dict[str, Range]:
+        """The range of each tensor, see `value_range`."""
+        return {name: value_range(seen, method, percentile) for name, seen in self.observations.items()}
+
+    def layer_errors(self, ranges: Mapping[str, Range], keep_float: Iterable[str], count: int = 8) -> dict[str, float]:
+        """See `measure_layers`; with `count` of the pictures."""
+        left_out = [name for part in keep_float for name in self.parts[part]]
+        layers = find_layers(self.model.graph, left_out)
+        return measure_layers(self.model, layers, ranges, list(self.inputs(count)), self.threads)
+
+    def quantize(
+        self,
+        ranges: Mapping[str, Range],
+        keep_float: Iterable[str],
+        layers: Iterable[str] = (),
+        symmetric: bool = False,
+    ) -> onnx.ModelProto:
+        """The model with Q/DQ nodes, and with its metadata.
+
+        Args:
+            ranges: see `ranges`.
+            keep_float: parts of `PARTS` to leave in float.
+            layers: names of convolutions that are to stay in float with their activations.
+            symmetric: int8 with zero points 0 for activations too, as TensorRT takes it; otherwise uint8.
+        """
+        links = GraphLinks(self.model.graph)
+        excluded = {name for part in keep_float for name in self.parts[part]}
+        for tensors in (found for name, found in find_layers(self.model.graph, ()).items() if name in set(layers)):
+            excluded.update(name for tensor in tensors for name in links.around(tensor))
+        values = {name: tuple(map(np.float32, ends)) for name, ends in ranges.items()}
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            cache, result = Path(folder) / 'ranges.json', Path(folder) / 'int8.onnx'
+            save_tensors_data(TensorsData(CalibrationMethod.MinMax, values), cache)
+            quantize_static(
+                self.model,
+                result,
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=sorted(excluded),
+                calibration_cache_path=cache,
+                extra_options=dict(ActivationSymmetric=symmetric),
+            )
+            model = onnx.load(result)
+        del model.metadata_props[:]
+        model.metadata_props.extend(self.model.metadata_props)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def quantize_onnx(
+    source: str | Path,
+    path: str | Path,
+    images: Sequence[str | Path],
+    *,
+    method: str = 'mse',
+    percentile: float = 99.99,
+    keep_float: Sequence[str] = FLOAT_PARTS,
+    tolerance: float = 0.001,
+    symmetric: bool = False,
+    threads: int | None = None,
+) -> dict[str, float]:
+    """Write an INT8 form of a model; whole or not at all.
+
+    Args:
+        source, images, threads: see `Calibration`.
+        path: file to write (.onnx).
+        method: how a range is found, one of `METHODS`, see `value_range`.
+        percentile: of the method of that name.
+        keep_float: parts to leave in float, of `PARTS`.
+        tolerance: a layer stays in float where 8 bits in it alone change the scores by more than this, see
+            `measure_layers`; 1 keeps none and measures nothing.
+        symmetric: see `Calibration.quantize`.
+
+    Returns:
+        The layers that stay in float: names of convolutions, and their error.
+
+    Raises:
+        FileNotFoundError, ValueError: see `Calibration`; ValueError as well for a value that isn't accepted.
+    """
+    if method not in METHODS:
+        raise ValueError(f'method={method!r}; accepted: {", ".join(METHODS)}')
+    if not 50 < percentile <= 100:
+        raise ValueError(f'percentile={percentile}; accepted: above 50, up to 100')
+    if not 0 <= tolerance <= 1:
+        raise ValueError(f'tolerance={tolerance}; accepted: 0 to 1')
+    if unknown := set(keep_float) - set(PARTS):
+        raise ValueError(f'keep_float={sorted(unknown)}; accepted: {", ".join(PARTS)}')
+    if Path(path).suffix != '.onnx':
+        raise ValueError(f'{path}: accepted: a name that ends in .onnx')
+    calibration = Calibration(source, images, threads)
+    ranges = calibration.ranges(method, percentile)
+    errors = calibration.layer_errors(ranges, keep_float) if tolerance < 1 else {}
+    layers = {name: error for name, error in errors.items() if error > tolerance}
+    write_onnx(calibration.quantize(ranges, keep_float, layers, symmetric), path)
+    return layers
+
+
+def evenly_spaced(items: Sequence, count: int) -> list:
+    """`count` of the items, or all where there are fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[int(place)] for place in np.linspace(0, len(items) - 1, count).round()]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what ONNX Runtime's quantiser prints and logs of itself."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,122 @@
+"""INT8 that keeps its accuracy, what stays in float, and what isn't accepted."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from rtmdet_plugin.deploy.graph_parts import find_parts
+from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, Calibration, evenly_spaced, quantize_onnx
+from rtmdet_plugin.deploy.sensitivity import find_layers
+from rtmdet_runtime import RTMDetector
+
+
+@pytest.fixture(scope='module')
+def model(person_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp('float') / 'm.onnx'
+    export_onnx(person_model, path, opset=17)
+    return path
+
+
+@pytest.fixture(scope='module')
+def pictures(data_root) -> list[Path]:
+    return sorted((data_root / 'coco_tiny' / 'train2017').iterdir())[:3]
+
+
+@pytest.fixture(scope='module')
+def calibration(model, pictures) -> Calibration:
+    return Calibration(model, pictures, threads=1)
+
+
+@pytest.mark.parametrize('opset', [17, 18])
+def test_parts_are_found_by_their_place(person_model, opset, tmp_path):
+    export_onnx(person_model, tmp_path / 'm.onnx', opset=opset)
+    graph = onnx.load(tmp_path / 'm.onnx').graph
+    nodes = {node.name: node for node in graph.node}
+    parts = find_parts(graph)
+    weights = {part: [nodes[n].input[1] for n in names if nodes[n].op_type == 'Conv'] for part, names in parts.items()}
+    last = [f'model.bbox_head.rtm_{kind}.{i}.weight' for i in range(3) for kind in ('cls', 'reg')]
+    assert sorted(weights['predictions']) == sorted(last)
+    assert weights['stem'] == ['model.backbone.stem.0.conv.weight']
+    assert len(weights['attention']) == 4 and all('attention.fc' in name for name in weights['attention'])
+    assert len(parts['attention']) == 12
+    assert weights['decode'] == []
+    made = {name for n in parts['decode'] for name in nodes[n].output}
+    assert {'boxes', 'scores'} <= made
+
+
+def test_keeps_metadata_and_float_parts(calibration, model, pictures, tmp_path):
+    layer = next(iter(find_layers(calibration.model.graph, ())))
+    quantized = calibration.quantize(calibration.ranges('mse'), FLOAT_PARTS, [layer])
+    onnx.save(quantized, tmp_path / 'q.onnx')
+    detector = RTMDetector(tmp_path / 'q.onnx', threads=1)
+    assert detector.info == RTMDetector(model, threads=1).info
+    makers = {name: node.op_type for node in quantized.graph.node for name in node.output}
+    nodes = {node.name: node for node in quantized.graph.node}
+    for part in FLOAT_PARTS:
+        for node in (nodes[name] for name in calibration.parts[part] if nodes[name].op_type == 'Conv'):
+            assert makers.get(node.input[1]) != 'DequantizeLinear', node.name
+    assert makers.get(nodes[layer].input[1]) != 'DequantizeLinear'
+    convs = [node for node in quantized.graph.node if node.op_type == 'Conv']
+    int8 = [node for node in convs if makers.get(node.input[1]) == 'DequantizeLinear']
+    assert len(int8) >= len(convs) - 6 - 4 - 3
+    scales = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+    dequantize = next(node for node in quantized.graph.node if int8[5].input[1] in node.output)
+    assert scales[dequantize.input[1]].size > 1  # one for each channel
+
+
+def test_same_pictures_same_file(model, pictures, tmp_path):
+    for name, order in (('a', pictures), ('b', pictures[::-1])):
+        quantize_onnx(model, tmp_path / f'{name}.onnx', order, tolerance=1, threads=1)
+    assert (tmp_path / 'a.onnx').read_bytes() == (tmp_path / 'b.onnx').read_bytes()
+
+
+def test_a_layer_with_outliers_is_found(calibration):
+    ranges = calibration.ranges('minmax')
+    layers = find_layers(calibration.model.graph, [n for part in FLOAT_PARTS for n in calibration.parts[part]])
+    bad = list(layers)[40]
+    ranges |= {tensor: (-1000.0, 1000.0) for tensor in layers[bad]}
+    errors = calibration.layer_errors(ranges, FLOAT_PARTS, count=2)
+    assert set(errors) == set(layers)
+    assert max(errors, key=errors.get) == bad
+
+
+def test_symmetric_has_zero_points_0(calibration):
+    quantized = calibration.quantize(calibration.ranges('minmax'), FLOAT_PARTS, symmetric=True)
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+    points = [values[node.input[2]] for node in quantized.graph.node if node.op_type == 'QuantizeLinear']
+    assert points and all(point.dtype == np.int8 and not point.any() for point in points)
+
+
+def test_evenly_spaced():
+    assert evenly_spaced(range(100), 3) == [0, 50, 99]
+    assert evenly_spaced([1, 2], 5) == [1, 2]
+
+
+def test_says_what_is_accepted(model, pictures, person_model, tmp_path):
+    out, bad = tmp_path / 'out' / 'q.onnx', tmp_path / 'bad.jpg'
+    bad.write_bytes(b'no picture')
+    foreign, trt = tmp_path / 'foreign.onnx', tmp_path / 'trt.onnx'
+    graph = onnx.load(model)
+    del graph.metadata_props[:]
+    onnx.save(graph, foreign)
+    export_onnx(person_model, trt, form='trt', opset=17)
+    for source, images, arguments, error, message in (
+        (model, [], {}, ValueError, 'no images'),
+        (model, [bad], {}, ValueError, 'not an image'),
+        (foreign, pictures, {}, ValueError, 'not a model that `rtmdet export` wrote'),
+        (tmp_path / 'none.onnx', pictures, {}, FileNotFoundError, 'no such model'),
+        (trt, pictures, {}, ValueError, 'form trt'),
+        (model, pictures, dict(method='max'), ValueError, "method='max'; accepted: minmax"),
+        (model, pictures, dict(keep_float=['neck']), ValueError, 'accepted: stem, attention'),
+        (model, pictures, dict(tolerance=-1), ValueError, 'tolerance=-1'),
+        (model, pictures, dict(percentile=3), ValueError, 'percentile=3'),
+    ):
+        with pytest.raises(error, match=message):
+            quantize_onnx(source, out, images, **arguments)
+    assert not out.parent.exists() or not list(out.parent.iterdir())
+    quantize_onnx(model, out, pictures[:1], tolerance=1, threads=1)
+    with pytest.raises(ValueError, match='quantised already'):
+        quantize_onnx(out, tmp_path / 'again.onnx', pictures)
