@@ -9,6 +9,7 @@ import importlib
 import click
 
 VERBS = {
+    'benchmark': ('rtmdet_plugin.cli.benchmark', 'Measure how long exported models take.'),
     'export': ('rtmdet_plugin.cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
     'engine': ('rtmdet_plugin.cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
     'predict': ('rtmdet_runtime.command', 'Find objects in pictures with an exported model.'),

@@ -10,13 +10,14 @@ from rtmdet_runtime.command import list_images
 
 from ..deploy.calibration import METHODS
 from ..deploy.graph_parts import PARTS
+from ..deploy.nncf_int8 import quantize_openvino
 from ..deploy.quantize import FLOAT_PARTS, evenly_spaced, quantize_onnx
 
 
 @click.command('quantize')
 @click.argument('model', type=click.Path(path_type=Path))
 @click.argument('images', type=click.Path(path_type=Path))
-@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='File to write (.onnx).')
+@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='.onnx, or .xml: OpenVINO by NNCF.')
 @click.option('--samples', type=click.IntRange(1), default=200, show_default=True, help='Images used, evenly spaced.')
 @click.option('--method', type=click.Choice(METHODS), default='mse', show_default=True, help='How ranges are found.')
 @click.option('--percentile', default=99.99, show_default=True, help='Of the method percentile.')
@@ -39,15 +40,11 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     if not images.is_dir():
         raise FileNotFoundError(f'{images}: no such folder')
     chosen = evenly_spaced(list_images([images]), samples)
-    layers = quantize_onnx(
-        model,
-        out,
-        chosen,
-        method=method,
-        percentile=percentile,
-        keep_float=keep_float,
-        tolerance=tolerance,
-        symmetric=symmetric,
-        threads=threads,
-    )
+    settings = dict(keep_float=keep_float, tolerance=tolerance, threads=threads)
+    if out.suffix == '.xml':
+        method = 'NNCF'
+        layers = quantize_openvino(model, out, chosen, **settings)
+    else:
+        settings |= dict(method=method, percentile=percentile, symmetric=symmetric)
+        layers = quantize_onnx(model, out, chosen, **settings)
     click.echo(f'{out}: INT8, calibrated on {len(chosen)} images ({method}); {len(layers)} layers stay in float')

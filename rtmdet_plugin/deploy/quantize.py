@@ -87,6 +87,22 @@ class Calibration:
         layers = find_layers(self.model.graph, left_out)
         return measure_layers(self.model, layers, ranges, list(self.inputs(count)), self.threads)
 
+    def fragile_layers(
+        self, ranges: Mapping[str, Range], keep_float: Iterable[str], tolerance: float
+    ) -> dict[str, float]:
+        """The layers that alone change the scores by more than the tolerance, and by how much; none where it is 1."""
+        errors = self.layer_errors(ranges, keep_float) if tolerance < 1 else {}
+        return {name: error for name, error in errors.items() if error > tolerance}
+
+    def float_nodes(self, keep_float: Iterable[str], layers: Iterable[str]) -> list[str]:
+        """Names of the nodes that have to stay in float for parts and layers to do so, see `quantize`."""
+        links, layers = GraphLinks(self.model.graph), set(layers)
+        names = {name for part in keep_float for name in self.parts[part]}
+        for layer, tensors in find_layers(self.model.graph, ()).items():
+            if layer in layers:
+                names.update(name for tensor in tensors for name in links.around(tensor))
+        return sorted(names)
+
     def quantize(
         self,
         ranges: Mapping[str, Range],
@@ -102,10 +118,6 @@ class Calibration:
             layers: names of convolutions that are to stay in float with their activations.
             symmetric: int8 with zero points 0 for activations too, as TensorRT takes it; otherwise uint8.
         """
-        links = GraphLinks(self.model.graph)
-        excluded = {name for part in keep_float for name in self.parts[part]}
-        for tensors in (found for name, found in find_layers(self.model.graph, ()).items() if name in set(layers)):
-            excluded.update(name for tensor in tensors for name in links.around(tensor))
         values = {name: tuple(map(np.float32, ends)) for name, ends in ranges.items()}
         with tempfile.TemporaryDirectory() as folder, _quiet():
             cache, result = Path(folder) / 'ranges.json', Path(folder) / 'int8.onnx'
@@ -117,7 +129,7 @@ class Calibration:
                 per_channel=True,
                 activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=sorted(excluded),
+                nodes_to_exclude=self.float_nodes(keep_float, layers),
                 calibration_cache_path=cache,
                 extra_options=dict(ActivationSymmetric=symmetric),
             )
@@ -162,18 +174,22 @@ def quantize_onnx(
         raise ValueError(f'method={method!r}; accepted: {", ".join(METHODS)}')
     if not 50 < percentile <= 100:
         raise ValueError(f'percentile={percentile}; accepted: above 50, up to 100')
+    check_settings(keep_float, tolerance)
+    if Path(path).suffix != '.onnx':
+        raise ValueError(f'{path}: accepted: a name that ends in .onnx, or .xml for OpenVINO')
+    calibration = Calibration(source, images, threads)
+    ranges = calibration.ranges(method, percentile)
+    layers = calibration.fragile_layers(ranges, keep_float, tolerance)
+    write_onnx(calibration.quantize(ranges, keep_float, layers, symmetric), path)
+    return layers
+
+
+def check_settings(keep_float: Sequence[str], tolerance: float) -> None:
+    """Raise a `ValueError` for a part that there isn't, or a tolerance that can't be."""
     if not 0 <= tolerance <= 1:
         raise ValueError(f'tolerance={tolerance}; accepted: 0 to 1')
     if unknown := set(keep_float) - set(PARTS):
         raise ValueError(f'keep_float={sorted(unknown)}; accepted: {", ".join(PARTS)}')
-    if Path(path).suffix != '.onnx':
-        raise ValueError(f'{path}: accepted: a name that ends in .onnx')
-    calibration = Calibration(source, images, threads)
-    ranges = calibration.ranges(method, percentile)
-    errors = calibration.layer_errors(ranges, keep_float) if tolerance < 1 else {}
-    layers = {name: error for name, error in errors.items() if error > tolerance}
-    write_onnx(calibration.quantize(ranges, keep_float, layers, symmetric), path)
-    return layers
 
 
 def evenly_spaced(items: Sequence, count: int) -> list:

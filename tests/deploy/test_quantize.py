@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 
+from rtmdet_command import main
 from rtmdet_plugin.deploy.graph_parts import find_parts
 from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, Calibration, evenly_spaced, quantize_onnx
@@ -120,3 +122,23 @@ def test_says_what_is_accepted(model, pictures, person_model, tmp_path):
     quantize_onnx(model, out, pictures[:1], tolerance=1, threads=1)
     with pytest.raises(ValueError, match='quantised already'):
         quantize_onnx(out, tmp_path / 'again.onnx', pictures)
+
+
+def test_command(model, data_root, tmp_path):
+    images, out = data_root / 'coco_tiny' / 'train2017', tmp_path / 'q.onnx'
+
+    def call(*arguments) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ['quantize', *map(str, arguments)])
+        return done.exit_code, done.output
+
+    code, said = call(model, images, '-o', out, '--samples', 2, '--tolerance', 1, '--threads', 1)
+    assert code == 0 and 'calibrated on 2 images (mse); 0 layers' in said, said
+    assert RTMDetector(out).info.form == 'decoded'
+    (tmp_path / 'empty').mkdir()
+    code, said = call(model, tmp_path / 'empty', '-o', tmp_path / 'no.onnx')
+    assert code == 1 and 'a folder without images' in said
+    code, said = call(model, tmp_path / 'none', '-o', tmp_path / 'no.onnx')
+    assert code == 1 and 'no such folder' in said
+    code, said = call(model, images, '-o', tmp_path / 'no.param')
+    assert code == 1 and 'accepted: a name that ends in' in said
+    assert not list(tmp_path.glob('no.*'))

@@ -1,0 +1,164 @@
+"""Latency of one picture at 640 px, in one run: mmdet, mmdet's model through mmdeploy's stock export, and ours.
+
+    python benchmarks/deploy_latency.py --sizes tiny s --threads 2 --rounds 30
+
+All have the same random weights, the same thresholds (the config's: score 0.001, 300 boxes) and the same picture, in
+memory: one of coco_tiny where RTMDET_DATA is set, else noise. NMS has work to do as with trained weights, because the
+bias of the last convolution is set such that `--candidates` pairs of prior and class have a score above the threshold.
+For INT8 the parts that stay in float are those known by their place; which layers join them depends on trained weights.
+
+Every candidate is called once a round, for as many rounds; the figures are medians and 95th percentiles of those.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import mmdet
+import numpy as np
+import onnxruntime as ort
+import torch
+from harness import write
+from mmdeploy_baseline import export_mmdet
+from mmdet.apis import inference_detector, init_detector
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from rtmdet_plugin.deploy.benchmark import Latency, take_turns
+from rtmdet_plugin.deploy.checkpoint import load_model
+from rtmdet_plugin.deploy.forms import predict_maps
+from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.deploy.predictor import RTMDetPredictor, cpu_has_bfloat16
+from rtmdet_plugin.deploy.quantize import quantize_onnx
+from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.image import Image, letterbox
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
+MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
+
+
+def a_picture() -> Image:
+    """480 x 640, BGR, uint8."""
+    if 'RTMDET_DATA' in os.environ:
+        folder = Path(os.environ['RTMDET_DATA']) / 'coco_tiny' / 'val2017'
+        return cv2.resize(cv2.imread(str(sorted(folder.iterdir())[0])), (640, 480))
+    return np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+
+
+def random_checkpoint(size: str, path: Path, picture: Image, candidates: int) -> Path:
+    """A config's model with random weights, whose scores are above its threshold so many times on a picture."""
+    torch.manual_seed(0)
+    init_default_scope('mmdet')
+    config = Config.fromfile(CONFIGS / f'rtmdet_{size}.py')
+    config.model.backbone.init_cfg = None
+    model = MODELS.build(config.model).eval()
+    head = model.bbox_head
+    canvas, _ = letterbox(picture, (640, 640), (114, 114, 114))
+    image = (torch.from_numpy(canvas).float() - torch.tensor(MEAN)) / torch.tensor(STD)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_var.uniform_(0.5, 1.5)
+                module.bias.normal_(std=0.1)
+        for layer in head.rtm_cls:
+            layer.weight.normal_(std=0.3)
+        for layer in head.rtm_reg:
+            layer.weight.normal_(std=0.1)
+            layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
+        logits, _ = predict_maps(model, image.permute(2, 0, 1)[None])
+        lowest = torch.cat([level.flatten() for level in logits]).topk(candidates).values[-1]
+        threshold = torch.tensor(config.model.test_cfg.score_thr).logit()
+        for layer in head.rtm_cls:
+            layer.bias += threshold - lowest
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    return path
+
+
+def mmdeploy_predict(model: Path, picture: Image, like: RTMDetector, threads: int) -> Callable[[], object]:
+    """The end-to-end model of mmdeploy behind our letterbox, which is faster than mmdet's pipeline."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(str(model), options, providers=['CPUExecutionProvider'])
+
+    def predict() -> tuple[np.ndarray, np.ndarray]:
+        inputs, scales = like.preprocess([picture])
+        dets, labels = session.run(None, {'input': inputs})
+        return dets[0, :, :4] / np.array([*scales[0], *scales[0]]), labels
+
+    return predict
+
+
+def candidates_of(size: str, folder: Path, picture: Image, args: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """What is measured for a size, by name."""
+    threads = args.threads
+    config = CONFIGS / f'rtmdet_{size}.py'
+    checkpoint = random_checkpoint(size, folder / 'random.pth', picture, args.candidates)
+    model = load_model(config, checkpoint)
+    image = folder / 'picture.png'
+    cv2.imwrite(str(image), picture)
+    for form in ('raw', 'decoded', 'nms'):
+        export_onnx(model, folder / f'{form}.onnx', form=form)
+    quantize_onnx(folder / 'raw.onnx', folder / 'int8.onnx', [image], tolerance=1, threads=threads)
+
+    def runtime(file: str, **settings) -> Callable[[], object]:
+        detector = RTMDetector(folder / file, threads=threads, **settings)
+        return lambda: detector.predict(picture)
+
+    like = RTMDetector(folder / 'raw.onnx', threads=threads)
+    stock = export_mmdet(size, folder / 'mmdeploy', checkpoint=checkpoint)
+    reference = init_detector(
+        str(MMDET_CONFIGS / f'rtmdet_{size}_8xb32-300e_coco.py'), str(checkpoint), palette='random', device='cpu'
+    )
+    found = {
+        'mmdet inference_detector': lambda: inference_detector(reference, picture),
+        'mmdeploy stock, ONNX Runtime': mmdeploy_predict(stock, picture, like, threads),
+        'ONNX Runtime float32, raw': runtime('raw.onnx'),
+        'ONNX Runtime float32, decoded': runtime('decoded.onnx'),
+        'ONNX Runtime float32, nms': runtime('nms.onnx'),
+        'ONNX Runtime INT8, raw': runtime('int8.onnx'),
+        'OpenVINO float32, raw': runtime('raw.onnx', backend='openvino'),
+        'OpenVINO default precision, raw': runtime('raw.onnx', backend='openvino', reduced_precision=True),
+        'OpenVINO INT8, raw': runtime('int8.onnx', backend='openvino', reduced_precision=True),
+    }
+    for precision in ('float32', *(['bfloat16'] if cpu_has_bfloat16() else [])):
+        for compiled in (False, True) if args.compile else (False,):
+            predictor = RTMDetPredictor(config, checkpoint, precision=precision, compile=compiled, threads=threads)
+            name = f'PyTorch {precision}{", compiled" if compiled else ""}'
+            found[name] = lambda predictor=predictor: predictor.predict(picture)
+    if torch.cuda.is_available():
+        for graphs in (False, True):
+            predictor = RTMDetPredictor(config, checkpoint, precision='float16', cuda_graphs=graphs, device='cuda')
+            name = f'PyTorch float16, GPU{", CUDA graphs" if graphs else ""}'
+            found[name] = lambda predictor=predictor: predictor.predict(picture)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--sizes', nargs='+', default=['tiny', 's'])
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--rounds', type=int, default=30)
+    parser.add_argument('--candidates', type=int, default=3000, help='scores above the threshold (default: 3000)')
+    parser.add_argument('--compile', action='store_true', help='also PyTorch with torch.compile')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    picture, rows = a_picture(), []
+    for size in args.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            steps = candidates_of(size, Path(folder), picture, args)
+            medians = {name: Latency.of(times) for name, times in take_turns(steps, args.rounds, warmup=3).items()}
+        base = medians['mmdet inference_detector'].median
+        stock = medians['mmdeploy stock, ONNX Runtime'].median
+        for name, latency in medians.items():
+            shares = dict(of_mmdet=latency.median / base, of_mmdeploy=latency.median / stock)
+            rows.append(dict(size=size, model=name, median_ms=latency.median, p95_ms=latency.p95, **shares))
+    write('deploy_latency', rows, ['size', 'model', 'median_ms', 'p95_ms', 'of_mmdet', 'of_mmdeploy'])
+
+
+if __name__ == '__main__':
+    main()

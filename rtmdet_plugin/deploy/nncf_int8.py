@@ -1,0 +1,58 @@
+"""INT8 for OpenVINO, by NNCF's post-training quantisation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from .files import unfinished
+from .quantize import FLOAT_PARTS, Calibration, check_settings
+
+
+def quantize_openvino(
+    source: str | Path,
+    path: str | Path,
+    images: Sequence[str | Path],
+    *,
+    keep_float: Sequence[str] = FLOAT_PARTS,
+    tolerance: float = 0.001,
+    threads: int | None = None,
+) -> dict[str, float]:
+    """Write OpenVINO's IR in INT8, `path` (.xml) and its weights beside it (.bin); whole or not at all.
+
+    Args:
+        source, images, keep_float, tolerance, threads: see `quantize_onnx`, by which the layers are measured as well.
+            The ranges are NNCF's own choice.
+        path: file to write.
+
+    Returns:
+        The layers that stay in float: names of convolutions, and their error.
+
+    Raises:
+        FileNotFoundError, ValueError: see `quantize_onnx`.
+        ImportError: where NNCF or OpenVINO isn't installed.
+    """
+    path = Path(path)
+    check_settings(keep_float, tolerance)
+    if path.suffix != '.xml':
+        raise ValueError(f'{path}: accepted: a name that ends in .xml')
+    try:
+        import nncf
+        import openvino as ov
+    except ModuleNotFoundError as error:
+        raise ImportError(f'{path} needs {error.name}, which is not installed: pip install nncf openvino') from None
+    calibration = Calibration(source, images, threads)
+    layers = calibration.fragile_layers(calibration.ranges('mse'), keep_float, tolerance)
+    nncf.set_log_level(logging.ERROR)
+    quantized = nncf.quantize(
+        ov.Core().read_model(source),
+        nncf.Dataset(list(calibration.inputs())),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(images),
+        # OpenVINO has made one operation of some nodes: their names are gone.
+        ignored_scope=nncf.IgnoredScope(names=calibration.float_nodes(keep_float, layers), validate=False),
+    )
+    with unfinished(path.with_suffix('.bin'), path) as (_, xml):
+        ov.save_model(quantized, xml, compress_to_fp16=False)
+    return layers

@@ -1,0 +1,60 @@
+"""What `rtmdet benchmark` measures."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from rtmdet_command import main
+from rtmdet_plugin.deploy.benchmark import Latency, latency_rows, take_turns, throughput_rows
+from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_runtime import RTMDetector
+
+
+@pytest.fixture(scope='module')
+def model(random_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp('model') / 'm.onnx'
+    export_onnx(random_model('nano'), path, form='raw', size=(96, 96), dynamic='batch', opset=17)
+    return path
+
+
+def test_takes_turns_and_leaves_out_the_warm_up():
+    calls = []
+
+    def slow_at_first() -> None:
+        calls.append('a')
+        time.sleep(0.2 if len(calls) == 1 else 0.001)
+
+    seconds = take_turns(dict(a=slow_at_first, b=lambda: calls.append('b')), rounds=3, warmup=1)
+    assert calls == ['a', 'b'] * 4
+    assert len(seconds['a']) == len(seconds['b']) == 3
+    assert max(seconds['a']) < 0.15
+    with pytest.raises(ValueError, match='rounds=0'):
+        take_turns({}, 0)
+
+
+def test_median_and_percentile_in_milliseconds():
+    latency = Latency.of([0.001] * 19 + [0.1])
+    assert latency.median == 1 and 1 < latency.p95 < 100
+
+
+def test_rows(model):
+    detector, image = RTMDetector(model, threads=1), np.full((60, 80, 3), 90, np.uint8)
+    (row,) = latency_rows({'m': detector}, image, rounds=3)
+    assert row['model'] == 'm' and 0 < row['post_ms'] < row['median_ms']
+    assert 0 < row['network_ms'] <= row['p95_ms']
+    rows = throughput_rows({'m': detector}, image, [1, 2], rounds=2)
+    assert [row['batch'] for row in rows] == [1, 2] and all(row['images_per_s'] > 0 for row in rows)
+
+
+def test_command_writes_json(model, tmp_path):
+    arguments = ['benchmark', model, '--rounds', 2, '--threads', 1, '--batch', 1, '--json', tmp_path / 'f' / 'r.json']
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / 'f' / 'r.json').read_text())
+    assert [row['model'] for row in result['latency']] == ['m.onnx, ONNXRuntime, 1 threads']
+    assert result['throughput'][0]['batch'] == 1
+    done = CliRunner().invoke(main, ['benchmark', str(tmp_path / 'none.onnx')])
+    assert done.exit_code == 1 and 'no such model' in done.output

@@ -1,0 +1,27 @@
+"""INT8 by NNCF for OpenVINO."""
+
+import pytest
+
+pytest.importorskip('nncf', reason='nncf is not installed')
+pytest.importorskip('openvino', reason='openvino is not installed')
+
+from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino  # noqa: E402
+from rtmdet_plugin.deploy.onnx_export import export_onnx  # noqa: E402
+from rtmdet_runtime import RTMDetector  # noqa: E402
+
+
+def test_writes_an_int8_model_that_the_runtime_takes(person_model, data_root, tmp_path):
+    images = sorted((data_root / 'coco_tiny' / 'train2017').iterdir())[:2]
+    info = export_onnx(person_model, tmp_path / 'm.onnx', opset=17, score_thr=0.3)
+    layers = quantize_openvino(tmp_path / 'm.onnx', tmp_path / 'q.xml', images, tolerance=1, threads=1)
+    assert layers == {}
+    detector = RTMDetector(tmp_path / 'q.xml', threads=1)
+    assert detector.info == info
+    assert b'FakeQuantize' in (tmp_path / 'q.xml').read_bytes()
+    assert (tmp_path / 'q.bin').stat().st_size < 0.5 * (tmp_path / 'm.onnx').stat().st_size
+    assert len(detector.predict(images)) == 2
+    with pytest.raises(ValueError, match='ends in .xml'):
+        quantize_openvino(tmp_path / 'm.onnx', tmp_path / 'q.onnx', images)
+    with pytest.raises(ValueError, match='no images'):
+        quantize_openvino(tmp_path / 'm.onnx', tmp_path / 'no.xml', [])
+    assert not (tmp_path / 'no.xml').exists()
