@@ -70,12 +70,12 @@ class Calibration:
 
     def _tensors(self) -> list[str]:
         graph = self.model.graph
-        decode = set(self.parts['decode'])
+        # NMS has tensors without values where nothing is found; it is never quantised.
+        decode = set(self.parts['decode']) if self.detector.info.form == 'nms' else set()
         kinds = {value.name: value.type.tensor_type.elem_type for value in [*graph.value_info, *graph.output]}
         made = [name for node in graph.node if node.name not in decode for name in node.output]
         floats = [name for name in made if kinds.get(name) == onnx.TensorProto.FLOAT]
-        constants = {node.output[0] for node in graph.node if node.op_type == 'Constant'}
-        return [graph.input[0].name, *(name for name in floats if name not in constants)]
+        return [graph.input[0].name, *floats]
 
     def ranges(self, method: str, percentile: float = 99.99) -> dict[str, Range]:
         """The range of each tensor, see `value_range`."""
@@ -97,7 +97,8 @@ class Calibration:
     def float_nodes(self, keep_float: Iterable[str], layers: Iterable[str]) -> list[str]:
         """Names of the nodes that have to stay in float for parts and layers to do so, see `quantize`."""
         links, layers = GraphLinks(self.model.graph), set(layers)
-        names = {name for part in keep_float for name in self.parts[part]}
+        parts = {*keep_float, 'decode'} if self.detector.info.form == 'nms' else keep_float
+        names = {name for part in parts for name in self.parts[part]}
         for layer, tensors in find_layers(self.model.graph, ()).items():
             if layer in layers:
                 names.update(name for tensor in tensors for name in links.around(tensor))
@@ -114,7 +115,7 @@ class Calibration:
 
         Args:
             ranges: see `ranges`.
-            keep_float: parts of `PARTS` to leave in float.
+            keep_float: parts of `PARTS` to leave in float; in the form `nms` always `decode` as well.
             layers: names of convolutions that are to stay in float with their activations.
             symmetric: int8 with zero points 0 for activations too, as TensorRT takes it; otherwise uint8.
         """

@@ -75,6 +75,16 @@ def test_same_pictures_same_file(model, pictures, tmp_path):
     assert (tmp_path / 'a.onnx').read_bytes() == (tmp_path / 'b.onnx').read_bytes()
 
 
+@pytest.mark.parametrize('form', ['raw', 'decoded', 'nms'])
+def test_each_form_finds_what_the_float_model_finds(person_model, pictures, form, tmp_path):
+    export_onnx(person_model, tmp_path / 'm.onnx', form=form, opset=17, score_thr=0.3)
+    calibration = Calibration(tmp_path / 'm.onnx', pictures, threads=1)
+    for parts in (FLOAT_PARTS, ()):
+        onnx.save(calibration.quantize(calibration.ranges('mse'), parts), tmp_path / 'q.onnx')
+        found = RTMDetector(tmp_path / 'q.onnx', threads=1).predict(pictures)
+        assert any(len(detections) for detections in found)
+
+
 def test_a_layer_with_outliers_is_found(calibration):
     ranges = calibration.ranges('minmax')
     layers = find_layers(calibration.model.graph, [n for part in FLOAT_PARTS for n in calibration.parts[part]])
