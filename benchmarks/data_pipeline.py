@@ -131,13 +131,16 @@ def time_loader(root: Path, workers: int, rounds: int, batches: int) -> dict:
     rates, firsts = defaultdict(list), defaultdict(list)
     for _ in range(rounds):
         for side, path in SIDES.items():
+            shipped = Config.fromfile(path).train_dataloader
+            # Repeated, so that what is measured is one epoch.
+            dataset = dict(type='RepeatDataset', times=100, dataset=dataset_config(root, pipeline_of(side, 'stage 1')))
             loader_config = dict(
                 batch_size=16,
                 num_workers=workers,
                 persistent_workers=True,
-                collate_fn=Config.fromfile(path).train_dataloader.get('collate_fn', dict(type='pseudo_collate')),
-                sampler=dict(type='InfiniteSampler'),
-                dataset=dataset_config(root, pipeline_of(side, 'stage 1')),
+                collate_fn=shipped.get('collate_fn', dict(type='pseudo_collate')),
+                sampler=shipped.sampler,
+                dataset=dataset,
             )
             loader = Runner.build_dataloader(loader_config, seed=0)
             start = time.perf_counter()

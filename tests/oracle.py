@@ -96,7 +96,7 @@ SIZES = dict(
 )
 
 
-def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -2.0) -> None:
+def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -2.0, norm_std: float = 0.0) -> None:
     """Give a new model weights with which boxes and scores differ between priors, and statistics to its norms."""
     head = model.bbox_head
     with torch.no_grad():
@@ -111,7 +111,7 @@ def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -
                 module.running_mean.normal_(std=0.1)
                 module.running_var.uniform_(0.5, 1.5)
                 module.weight.uniform_(0.8, 1.2)
-                module.bias.normal_(std=0.1)
+                module.bias.normal_(std=norm_std)
 
 
 def build_pair(size: str) -> tuple[nn.Module, nn.Module]:

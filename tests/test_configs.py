@@ -130,6 +130,7 @@ MMDET_NAMES = dict(
     RTMExpMomentumEMA='ExpMomentumEMA',
     RTMCocoMetric='CocoMetric',
     RTMCheckpointHook='CheckpointHook',
+    RTMDetDataPreprocessor='DetDataPreprocessor',
     RTMEpochBasedTrainLoop='EpochBasedTrainLoop',
 )
 # mmdet's arguments that ours doesn't have, with the value that ours stands for.

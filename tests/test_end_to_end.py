@@ -130,7 +130,9 @@ _base_ = 'config.py'
 
 custom_imports = dict(imports=['rtmdet_plugin', 'rank_probe'], allow_failed_imports=False)
 custom_hooks = [dict(type='RankProbe')]
-train_dataloader = dict(num_workers=0, persistent_workers=False)
+# Whole pictures: where a crop shows no object, another picture is drawn.
+train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=_base_.test_pipeline))
+default_hooks = dict(pipeline_switch=dict(num_last_epochs=0))
 train_cfg = dict(max_epochs=1)
 """
 

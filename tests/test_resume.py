@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from user_run import write_user_data
 
 from rtmdet_plugin.checkpoints.latest import damage, pointed_to
+from rtmdet_plugin.hooks.pipeline_switch import restart_workers
 
 MAX_EPOCHS = 4
 STEPS = 4  # an epoch
@@ -64,6 +65,9 @@ def start(config: Config, kill_after: int | None = None) -> multiprocessing.Proc
         if kill_after is not None:
             runner.register_hook(KillHook(kill_after), priority='VERY_LOW')
         runner.train()
+        # Its workers end with the loader; left to the end of the process, they are terminated, which torch takes for a
+        # fault of theirs.
+        restart_workers(runner.train_dataloader)
 
     process = multiprocessing.get_context('fork').Process(target=run)
     process.start()

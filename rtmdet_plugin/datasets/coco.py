@@ -91,7 +91,7 @@ class RTMCocoDataset(CocoDataset):
         self.on_bad_sample = on_bad_sample
         self.max_bad_share = check_probability('max_bad_share', max_bad_share)
         self.exif = exif
-        self._num_left_out = 0
+        self._num_listed = 0
         super().__init__(*args, **kwargs)
 
     @property
@@ -115,8 +115,8 @@ class RTMCocoDataset(CocoDataset):
 
     @property
     def num_samples(self) -> int:
-        """Number of samples, with those that were left out because of their entries in the annotation file."""
-        return len(self) + self._num_left_out
+        """Number of samples that the annotation file lists, with those that were left out or filtered."""
+        return max(self._num_listed, len(self))
 
     def prepare_data(self, idx: int) -> dict | None:
         """Run a sample through the pipeline.
@@ -197,11 +197,11 @@ class RTMCocoDataset(CocoDataset):
 
     def _read_sound_pictures(self) -> dict[str, list[dict]]:
         content, bad = read_sound_pictures(self.ann_file, self.backend_args)
-        self._num_left_out = len(bad)
+        self._num_listed = len(content['images']) + len(bad)
         for name, message in bad.items():
             path = osp.join(self.data_prefix['img'], name)
             self.bad_samples.report(path, f'{path}: {message}')
-        self.bad_samples.check_share(len(content['images']) + len(bad))
+        self.bad_samples.check_share(self._num_listed)
         return content
 
     def _check_palette(self) -> None:

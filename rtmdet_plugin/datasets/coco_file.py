@@ -230,10 +230,10 @@ def _image_fault(place: int, image: dict) -> str | None:
         return f'{where} has id={image["id"]!r}; accepted: an integer or text.'
     if not _is_text(image['file_name']):
         return f'{where} has file_name={image["file_name"]!r}; accepted: the name of a file.'
-    if not all(_is_finite(image[key]) and image[key] >= 1 for key in ('width', 'height')):
+    if not all(_is_finite(image[key]) and image[key] >= 1 and image[key] % 1 == 0 for key in ('width', 'height')):
         return (
-            f'{where} has width={image["width"]!r} and height={image["height"]!r}; accepted: numbers of pixels, at '
-            'least 1.'
+            f'{where} has width={image["width"]!r} and height={image["height"]!r}; accepted: whole numbers '
+            'of pixels, at least 1.'
         )
     return None
 

@@ -29,8 +29,11 @@ class RTMDefaultSampler(DefaultSampler):
         # torch's loader asks the outermost dataset for `__getitems__`. An attribute of the instance keeps the dataset's
         # type, and with it the paths of its settings, where a wrapper would move them one level down.
         dataset.__getitems__ = SeededFetch(dataset)
+        self._pass = 0
 
     def __iter__(self) -> Iterator[PlacedIndex]:
         """The indices of this rank's samples, each with its place in the run."""
+        self._pass += 1
+        order = self._pass
         for position, index in enumerate(super().__iter__()):
-            yield PlacedIndex(index, (self.seed, self.rank, self.epoch, position))
+            yield PlacedIndex(index, (self.seed, self.rank, self.epoch, position), order)

@@ -30,17 +30,24 @@ WARM_UP = 8
 
 
 class PlacedIndex(int):
-    """An index into a dataset that knows for which place in the run it is."""
+    """An index into a dataset that knows for which place in the run it is.
+
+    Args:
+        index: the index.
+        place: what the sample is drawn from.
+        turn: tells one pass over the data from the next, which may be through the same epoch again.
+    """
 
     place: Place
+    turn: int
 
-    def __new__(cls, index: int, place: Place) -> PlacedIndex:
+    def __new__(cls, index: int, place: Place, turn: int) -> PlacedIndex:
         placed = super().__new__(cls, index)
-        placed.place = place
+        placed.place, placed.turn = place, turn
         return placed
 
     def __reduce__(self) -> tuple:
-        return PlacedIndex, (int(self), self.place)
+        return PlacedIndex, (int(self), self.place, self.turn)
 
 
 class SeededFetch:
@@ -52,10 +59,10 @@ class SeededFetch:
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self._last: Place | None = None
+        self._turn: int | None = None
 
-    def __call__(self, indices: Sequence[PlacedIndex]) -> list:
-        """The samples at `indices`, in order."""
+    def __call__(self, indices: Sequence[int]) -> list:
+        """The samples at `indices`, in order; those without a place, as other samplers give them, are drawn as ever."""
         worker = get_worker_info()
         if worker is not None:
             return [self._fetch(index, worker.id) for index in indices]
@@ -68,12 +75,12 @@ class SeededFetch:
             random.setstate(states[0])
             np.random.set_state(states[1])
 
-    def _fetch(self, index: PlacedIndex, worker: int) -> Any:
-        epoch, last = index.place[:3], self._last
-        # An epoch begins where anything but the position changes, and where the same epoch is gone through again.
-        if last is None or epoch != last[:3] or index.place[3] <= last[3]:
-            self._begin_epoch(epoch, worker)
-        self._last = index.place
+    def _fetch(self, index: int, worker: int) -> Any:
+        if not isinstance(index, PlacedIndex):
+            return self.dataset[index]
+        if index.turn != self._turn:
+            self._begin_epoch(index.place[:3], worker)
+            self._turn = index.turn
         seed_generators(*index.place)
         return self.dataset[int(index)]
 
@@ -90,4 +97,4 @@ def seed_generators(*place: int | str) -> None:
     """Seed Python's, numpy's and torch's global generators from `place`."""
     random.seed(' '.join(map(str, place)))  # a string is hashed, so that neighbours have nothing in common
     np.random.seed(random.getrandbits(32))
-    torch.manual_seed(random.getrandbits(63))
+    torch.default_generator.manual_seed(random.getrandbits(63))  # a GPU's generator is the model's

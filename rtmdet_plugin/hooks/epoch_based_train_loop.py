@@ -6,6 +6,7 @@ mmengine's loop begins such an epoch anew, with a count of iterations that is of
 """
 
 import time
+from bisect import bisect
 from typing import Any
 
 from mmdet.registry import LOOPS
@@ -21,7 +22,7 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.validation_missed = False
-        """Whether the run stopped before or in a validation; it is made up for when the run goes on."""
+        """Whether a validation is due, or has begun; a run that ends in it makes up for it when it goes on."""
         self._batches_done = 0
         self._skip = 0
 
@@ -50,15 +51,11 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
     def run(self) -> nn.Module:
         """Train and validate; a validation that the run before this one missed comes first."""
         self.runner.call_hook('before_train')
-        missed, self.validation_missed = self.validation_missed, False
-        if missed and self.runner.val_loop is not None:
-            self.runner.val_loop.run()
+        self._validate_if_due()
         while self.epoch < self.max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
-            due = self.epoch % self.val_interval == 0 or self.epoch == self.max_epochs
-            if self.runner.val_loop is not None and self.epoch >= self.val_begin and due:
-                self.runner.val_loop.run()
+            self._validate_if_due()
         self.runner.call_hook('after_train')
         return self.runner.model
 
@@ -77,8 +74,21 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
             self._batches_done = idx + 1
             self.run_iter(idx, batch)
         self._batches_done = 0
+        # Before it is done, so that a checkpoint of this moment says it: the run may be killed in the validation.
+        self.validation_missed = self._validates_after(self.epoch + 1)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _validate_if_due(self) -> None:
+        if self.validation_missed and self.runner.val_loop is not None:
+            self.runner.val_loop.run()
+        self.validation_missed = False
+
+    def _validates_after(self, epoch: int) -> bool:
+        """Whether a validation follows when so many epochs are done."""
+        interval = self.dynamic_intervals[bisect(self.dynamic_milestones, epoch + 1) - 1]
+        due = epoch % interval == 0 or epoch == self.max_epochs
+        return self.runner.val_loop is not None and epoch >= self.val_begin and due
 
     def _restart_timers(self) -> None:
         """Leave the skipped batches out of the time that an iteration takes."""

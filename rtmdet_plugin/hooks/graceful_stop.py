@@ -119,7 +119,9 @@ class RTMGracefulStopHook(Hook):
         if self._group is not None:
             number = torch.tensor(self._signal)
             torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX, group=self._group)
-            self._signal = int(number)
+            if agreed := int(number):  # not otherwise: a signal may have come while this process was waiting here
+                self._signal = agreed
+            return agreed != 0
         return self._signal != 0
 
     def _stop_validation(self, runner: Runner) -> None:

@@ -53,7 +53,7 @@ def load_picture(
     # Each worker has a core; threads of OpenCV's own would fight for it.
     if get_worker_info() is not None and cv2.getNumThreads() > 1:
         cv2.setNumThreads(1)
-    expected = (results['height'], results['width']) if 'height' in results and 'width' in results else None
+    expected = (int(results['height']), int(results['width'])) if 'height' in results and 'width' in results else None
     if results.get('blank', False):
         return np.full((*expected, 3), GREY, np.uint8)
     path = results['img_path']

@@ -571,6 +571,17 @@ def test_pictures_left_out_by_the_annotation_file_count_as_well(folder):
         RTMCocoDataset(**settings(folder))
 
 
+def test_the_share_is_that_of_all_listed_pictures(folder):
+    content = coco()
+    entry('annotations', bbox=None)(content)
+    for annotation in content['annotations']:
+        if annotation['bbox'] is not None:
+            annotation['image_id'] = content['images'][-1]['id']
+    write(folder, content)
+    dataset = RTMCocoDataset(**settings(folder), filter_cfg=dict(filter_empty_gt=True))
+    assert len(dataset) == 1 and dataset.num_samples == 25
+
+
 def test_a_long_list_is_cut():
     samples = BadSamples('ann.json', 0.5)
     for i in range(200):

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import unittest.mock
 from itertools import islice
 
 import numpy as np
@@ -148,8 +149,25 @@ def test_the_order_is_that_of_mmengine(content, write, shuffle):
 
 
 def test_an_index_keeps_its_place_on_its_way_to_a_worker():
-    index = pickle.loads(pickle.dumps(PlacedIndex(3, (1, 2, 4, 8))))
-    assert index == 3 and index.place == (1, 2, 4, 8)
+    index = pickle.loads(pickle.dumps(PlacedIndex(3, (1, 2, 4, 8), 5)))
+    assert index == 3 and index.place == (1, 2, 4, 8) and index.turn == 5
+
+
+def test_other_loaders_may_use_the_data_set(content, write):
+    dataset = make_loader(dataset_config(write(content, pictures=True))).dataset
+    loader = torch.utils.data.DataLoader(dataset, batch_size=3, collate_fn=len)
+    assert list(loader) == [3, 3]
+
+
+def test_batches_out_of_order_keep_their_caches(content, write):
+    loader = make_loader(dataset_config(write(content, pictures=True), 'RepeatDataset'))
+    indices = list(loader.sampler)
+    loader.dataset.__getitems__(indices[4:])
+    cache = loader.dataset.dataset.pipeline.transforms[1].mosaic.cache
+    before = len(cache)
+    with unittest.mock.patch.object(cache, 'clear') as clear:
+        loader.dataset.__getitems__(indices[:4])
+    assert before == 8 and not clear.called
 
 
 def test_each_part_of_a_place_changes_all_three_generators():

@@ -22,7 +22,7 @@ def build_random(size: str) -> nn.Module:
     config = Config.fromfile(CONFIGS / f'rtmdet_{size}.py')
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model)
-    vary_predictions(model)
+    vary_predictions(model, norm_std=0.1)
     model.cfg = config
     return model.eval()
 

@@ -15,7 +15,7 @@ import torch
 from mmengine.hooks import Hook
 
 from rtmdet_plugin.checkpoints.latest import pointed_to
-from rtmdet_plugin.hooks.graceful_stop import OutliveSignals
+from rtmdet_plugin.hooks.graceful_stop import OutliveSignals, RTMGracefulStopHook
 
 EPOCHS = 3
 LOADER = dict(batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True))  # five batches an epoch
@@ -295,3 +295,12 @@ def test_the_main_process_can_end_them():
     os.kill(pid, signal.SIGTERM)
     status = os.waitpid(pid, 0)[1]
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
+
+
+def test_a_signal_that_comes_while_the_ranks_agree_is_not_lost(monkeypatch):
+    hook = RTMGracefulStopHook()
+    hook._group = object()
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda *args, **kwargs: hook._note(signal.SIGTERM, None))
+    assert not hook._asked(), 'the others have not heard of it'
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda *args, **kwargs: None)
+    assert hook._asked()

@@ -67,7 +67,10 @@ def test_sees_through_wrappers(check, coco, wrapper):
 
 def test_accumulated_batches_count(check):
     assert check(optim_wrapper=dict(ADAMW, accumulative_counts=2))['learning rate'][1] == '0.004 for a batch of 10'
-    assert 'learning rate' not in check(optim_wrapper=None), 'there is no figure for SGD'
+
+
+def test_sgd_has_no_rate_that_fits(check):
+    assert 'learning rate' not in check(optim_wrapper=None)
 
 
 def test_a_check_that_fails_is_told_and_stops_nothing(check, monkeypatch):
