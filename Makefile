@@ -40,4 +40,4 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 
 bench: $(READY)
-	@set -e; for script in $(filter-out %/harness.py %/mmdeploy_baseline.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(PY) $$script; done
+	@status=0; for script in $(filter-out %/harness.py %/mmdeploy_baseline.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(PY) $$script || status=1; done; exit $$status

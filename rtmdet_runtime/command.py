@@ -48,6 +48,23 @@ def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Imag
     return image
 
 
+def check_drawn(paths: list[Path], folder: Path) -> None:
+    """Refuse drawn pictures that would take the place of a picture, or of each other.
+
+    Raises:
+        ValueError: it names the file.
+    """
+    taken = {}
+    for path in paths:
+        target = folder / path.name
+        if target.resolve() == path.resolve():
+            raise ValueError(f'--out {folder}: {path} would be drawn over; accepted: another folder')
+        if taken.setdefault(target, path) != path:
+            raise ValueError(
+                f'--out {folder}: {taken[target]} and {path} have one name; accepted: one folder at a time'
+            )
+
+
 @click.command('predict')
 @click.argument('model', type=click.Path(path_type=Path))
 @click.argument('images', type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -61,6 +78,8 @@ def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Imag
 def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads) -> None:
     """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param)."""
     paths = list_images(list(images))
+    if out is not None:
+        check_drawn(paths, out)
     detector = RTMDetector(model, backend=backend, size=size, threads=threads)
     classes = detector.info.classes
     records = []

@@ -58,7 +58,7 @@ def command(models, backends, threads, image, batches, rounds, size, score_thr, 
                     if reduced and name == 'ONNXRuntime':
                         continue  # it has no other precision than the file's
                     settings = [name, *([f'{count} threads'] if count else []), *(['reduced'] if reduced else [])]
-                    detectors[f'{model.name}, {", ".join(settings)}'] = detector
+                    detectors[f'{model}, {", ".join(settings)}'] = detector
     result = dict(machine=platform.processor() or platform.machine(), latency=latency_rows(detectors, picture, rounds))
     print_rows('latency of one picture', result['latency'])
     if batches:

@@ -40,6 +40,7 @@ OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img
 @click.option('--max-per-img', type=int, help='Boxes of an image, at most.')
 @click.option('--deploy-cfg', type=click.Path(path_type=Path), help='Export through mmdeploy, with this config of it.')
 @click.option('--image', type=click.Path(path_type=Path), help='With --deploy-cfg: a picture to compare backends on.')
+@click.option('--device', default='cpu', show_default=True, help='With --deploy-cfg; TensorRT takes cuda:0.')
 @cfg_options
 @click.pass_context
 def command(
@@ -56,6 +57,7 @@ def command(
     max_per_img,
     deploy_cfg,
     image,
+    device,
     changes,
 ) -> None:
     """Write the model of CONFIG with the weights of CHECKPOINT, for use without PyTorch."""
@@ -66,7 +68,7 @@ def command(
                 f'--deploy-cfg {deploy_cfg}; accepted with it: --image PICTURE, and none of {given or OURS}, which the '
                 'deploy config says itself'
             )
-        click.echo(deploy(changed_config(config, changes), checkpoint, deploy_cfg, image, out).summary())
+        click.echo(deploy(changed_config(config, changes), checkpoint, deploy_cfg, image, out, device).summary())
         return
     if out.suffix not in CONVERTERS:
         raise ValueError(f'{out}: accepted: a name that ends in {", ".join(CONVERTERS)}')

@@ -136,3 +136,14 @@ def test_export_through_mmdeploy(checkpoint, data_root, tmp_path):
     assert "none of ['opset']" in said and not (tmp_path / 'deployed').exists()
     said = call(*arguments, '--image', image)
     assert 'end2end.onnx' in said and 'against PyTorch' in said and (tmp_path / 'deployed' / 'deploy.json').is_file()
+
+
+def test_predict_draws_over_no_picture(model, data_root, tmp_path):
+    source = sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))[0]
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'x.jpg').write_bytes(source.read_bytes())
+    said = call('predict', model, tmp_path / 'a', '--out', tmp_path / 'a', code=1)
+    assert 'would be drawn over' in said and (tmp_path / 'a' / 'x.jpg').read_bytes() == source.read_bytes()
+    said = call('predict', model, tmp_path / 'a', tmp_path / 'b', '--out', tmp_path / 'drawn', code=1)
+    assert 'have one name' in said and not (tmp_path / 'drawn').exists()

@@ -54,7 +54,7 @@ def test_command_writes_json(model, tmp_path):
     done = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / 'f' / 'r.json').read_text())
-    assert [row['model'] for row in result['latency']] == ['m.onnx, ONNXRuntime, 1 threads']
+    assert [row['model'] for row in result['latency']] == [f'{model}, ONNXRuntime, 1 threads']
     assert result['throughput'][0]['batch'] == 1
     done = CliRunner().invoke(main, ['benchmark', str(tmp_path / 'none.onnx')])
     assert done.exit_code == 1 and 'no such model' in done.output
