@@ -1,6 +1,8 @@
 """What every test relies on: the plugin is imported first, torch uses one thread, data comes from the environment."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -14,10 +16,23 @@ torch.set_num_threads(1)
 cv2.setNumThreads(0)  # a forked worker would wait for ever for threads that OpenCV had started before the fork
 
 
+class SignalStack(ctypes.Structure):
+    """What `sigaltstack` takes: address, flags, size."""
+
+    _fields_ = [('address', ctypes.c_void_p), ('flags', ctypes.c_int), ('size', ctypes.c_size_t)]
+
+
+NO_SIGNAL_STACK = SignalStack(None, 2, 0)  # SS_DISABLE
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Names are looked up in mmdet, as under a config's default_scope; the test before may have left another."""
     init_default_scope('mmdet')
+    # faulthandler gives signals a small stack of their own. OpenVINO switches on the CPU's AMX, whose registers don't fit
+    # on it: from then on any signal, such as the end of a DataLoader's worker, would end the process.
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(NO_SIGNAL_STACK), None)
 
 
 def _folder(variable: str, what: str) -> Path:
