@@ -29,8 +29,8 @@ NO_SIGNAL_STACK = SignalStack(None, 2, 0)  # SS_DISABLE
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Names are looked up in mmdet, as under a config's default_scope; the test before may have left another."""
     init_default_scope('mmdet')
-    # faulthandler gives signals a small stack of their own. OpenVINO switches on the CPU's AMX, whose registers don't fit
-    # on it: from then on any signal, such as the end of a DataLoader's worker, would end the process.
+    # faulthandler gives signals a small stack of their own. OpenVINO switches on the CPU's AMX, whose registers don't
+    # fit on it: from then on any signal, such as the end of a DataLoader's worker, would end the process.
     if sys.platform == 'linux':
         ctypes.CDLL(None).sigaltstack(ctypes.byref(NO_SIGNAL_STACK), None)
 
