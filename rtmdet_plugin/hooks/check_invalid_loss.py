@@ -19,20 +19,20 @@ The averaged weights and the schedules take their step: towards the weights as t
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..checkpoints.latest import pointed_to
 from .buffer_snapshot import BufferSnapshot
+from .unwrapped import unwrapped
 
 MAX_TOLD = 20  # steps that are described in an epoch; all are counted
 
@@ -81,7 +81,7 @@ class RTMCheckInvalidLossHook(Hook):
         if not isinstance(runner.optim_wrapper, OptimWrapper):
             kind = type(runner.optim_wrapper).__name__
             raise ValueError(f'optim_wrapper is a {kind}; accepted: an OptimWrapper, of one optimiser')
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         optimizer = runner.optim_wrapper.optimizer
         self._names = {parameter: name for name, parameter in model.named_parameters()}
         self._buffers = BufferSnapshot(model)
@@ -192,7 +192,7 @@ class RTMCheckInvalidLossHook(Hook):
                 self._scaler_skipped += 1
                 continue
             if not self._in_a_row:
-                self._last_good = last_checkpoint(runner.work_dir)
+                self._last_good = pointed_to(runner.work_dir) or ''
             self._in_a_row += 1
             self._skipped += 1
             text = describe(step.number, reports)
@@ -257,9 +257,3 @@ def describe(number: int, reports: list[dict[str, Any]]) -> str:
         process = f'process {rank}: ' if len(reports) > 1 else ''
         lines.append(f'  {process}{values}. Files: {", ".join(report["files"]) or "not known"}')
     return '\n'.join(lines)
-
-
-def last_checkpoint(work_dir: str) -> str:
-    """The checkpoint that `--resume` would take; empty where none was written."""
-    # find_latest_checkpoint itself tells of a missing file in the log.
-    return find_latest_checkpoint(work_dir) or '' if Path(work_dir, 'last_checkpoint').exists() else ''

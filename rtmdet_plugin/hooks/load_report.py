@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from torch import Tensor
+
+from .unwrapped import unwrapped
 
 Shape = tuple[int, ...]
 ROWS = 10
@@ -96,7 +97,7 @@ class RTMLoadReportHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare; mmengine calls this before it copies anything."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         report = compare(model.state_dict(), checkpoint.get('state_dict', checkpoint))
         if len(report.fitting) <= len(report.other_shape):
             raise ValueError(misfit_message(report, checkpoint_source(runner)))

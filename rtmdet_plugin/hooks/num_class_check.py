@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
 from ..datasets.tree import leaf_datasets
+from .unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -24,7 +24,7 @@ class RTMNumClassCheckHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Check the datasets of this run; mmengine calls this before weights are initialised or loaded."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         num_classes = getattr(getattr(model, 'bbox_head', None), 'num_classes', None)
         first = None
         for split, dataset in _datasets_in_use(runner):

@@ -11,11 +11,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmcv.transforms import BaseTransform
 from mmdet.registry import HOOKS
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler import LinearParamScheduler
 from mmengine.runner import Runner
 from torch import nn
@@ -23,11 +21,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, AdamW, Optimizer
 
 from ..datasets.tree import leaf_datasets
+from ..transforms.walk import walk_transforms
 from . import run_findings
 from .box_statistics import box_statistics
 from .free_memory import free_memory
 from .pipeline_switch import RTMPipelineSwitchHook
 from .run_findings import Finding
+from .unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -137,11 +137,6 @@ def find_about_disk(runner: Runner) -> Iterator[Finding]:
             yield run_findings.check_disk(size, regular + best, shutil.disk_usage(hook.out_dir).free)
 
 
-def unwrapped(runner: Runner) -> nn.Module:
-    """The model, out of any wrapper for several processes."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 def batch_size(runner: Runner) -> int:
     """Images of a batch, in one process."""
     loader = runner.train_dataloader
@@ -156,14 +151,6 @@ def first_scale(transforms: Sequence[Any]) -> tuple[int, int] | None:
             if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(side, int) for side in value):
                 return tuple(value)
     return None
-
-
-def walk_transforms(transforms: Sequence[Any]) -> Iterator[Any]:
-    """Transforms, and those that they are made of."""
-    for transform in transforms:
-        yield transform
-        inner = [*getattr(transform, 'transforms', []), *getattr(transform, '__dict__', {}).values()]
-        yield from walk_transforms([part for part in inner if isinstance(part, BaseTransform)])
 
 
 def cache_bytes(transform: Any) -> int:

@@ -8,10 +8,11 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from .unwrapped import unwrapped
 
 
 def is_folded(norm: nn.Module) -> bool:
@@ -63,7 +64,7 @@ class RTMUnfoldNormHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Measure and write; checkpoints are loaded by now."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         folded = {name: norm for name, norm in model.named_modules() if is_folded(norm)}
         if not folded:
             return

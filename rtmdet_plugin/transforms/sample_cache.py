@@ -13,11 +13,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from mmcv.transforms import BaseTransform
-from mmengine.dataset import Compose
-
 from .checks import check_at_least
 from .sample import Sample
+from .walk import walk_transforms
 
 # The `random` module has the methods of `random.Random`. It is what transforms use unless told otherwise,
 # because mmengine seeds it in each worker from `randomness.seed`: runs repeat, and workers differ.
@@ -109,15 +107,10 @@ def clear_caches(transforms: Any) -> int:
     Returns:
         The number of caches that were found.
     """
-    if isinstance(transforms, SampleCache):
-        transforms.clear()
-        return 1
-    if isinstance(transforms, (list, tuple)):
-        return sum(map(clear_caches, transforms))
-    if not isinstance(transforms, (Compose, BaseTransform)):
-        return 0
-    settings = dict(vars(transforms))
-    mmdets = settings.pop('results_cache', None)
-    if mmdets is not None:
-        mmdets.clear()
-    return (mmdets is not None) + sum(map(clear_caches, settings.values()))
+    found = 0
+    for transform in walk_transforms(transforms):
+        for name, value in vars(transform).items():
+            if isinstance(value, SampleCache) or (name == 'results_cache' and isinstance(value, list)):
+                value.clear()
+                found += 1
+    return found
