@@ -63,6 +63,8 @@ class SeededFetch:
 
     def __call__(self, indices: Sequence[int]) -> list:
         """The samples at `indices`, in order; those without a place, as other samplers give them, are drawn as ever."""
+        if not all(isinstance(index, PlacedIndex) for index in indices):
+            return [self.dataset[index] for index in indices]
         worker = get_worker_info()
         if worker is not None:
             return [self._fetch(index, worker.id) for index in indices]
@@ -75,9 +77,7 @@ class SeededFetch:
             random.setstate(states[0])
             np.random.set_state(states[1])
 
-    def _fetch(self, index: int, worker: int) -> Any:
-        if not isinstance(index, PlacedIndex):
-            return self.dataset[index]
+    def _fetch(self, index: PlacedIndex, worker: int) -> Any:
         if index.turn != self._turn:
             self._begin_epoch(index.place[:3], worker)
             self._turn = index.turn

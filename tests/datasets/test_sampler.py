@@ -157,6 +157,9 @@ def test_other_loaders_may_use_the_data_set(content, write):
     dataset = make_loader(dataset_config(write(content, pictures=True))).dataset
     loader = torch.utils.data.DataLoader(dataset, batch_size=3, collate_fn=len)
     assert list(loader) == [3, 3]
+    dataset.pipeline.transforms = [lambda results: random.random()]
+    first, second = (dataset.__getitems__([0]) for _ in range(2))
+    assert first != second, 'each draws anew, as without us'
 
 
 def test_batches_out_of_order_keep_their_caches(content, write):
