@@ -40,4 +40,4 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 
 bench: $(READY)
-	@status=0; for script in $(filter-out %/harness.py %/mmdeploy_baseline.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(PY) $$script || status=1; done; exit $$status
+	@status=0; for script in $(filter-out %/harness.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(PY) $$script || status=1; done; exit $$status

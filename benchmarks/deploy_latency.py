@@ -13,32 +13,31 @@ Every candidate is called once a round, for as many rounds; the figures are medi
 import argparse
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import mmdet
 import numpy as np
-import onnxruntime as ort
 import torch
 from harness import write
-from mmdeploy_baseline import export_mmdet
-from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from rtmdet_plugin.deploy.benchmark import Latency, take_turns
+from rtmdet_plugin.deploy.benchmark import latency_rows
 from rtmdet_plugin.deploy.checkpoint import load_model
 from rtmdet_plugin.deploy.forms import predict_maps
 from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_plugin.deploy.predictor import RTMDetPredictor, cpu_has_bfloat16
 from rtmdet_plugin.deploy.quantize import quantize_onnx
+from rtmdet_plugin.deploy.reference import reference_steps
 from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.image import Image, letterbox
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
+BASES = ('mmdet', 'mmdeploy', 'stock_graph')
+"""What the last columns are shares of: the three of `reference_steps`."""
 MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 
 
@@ -79,24 +78,9 @@ def random_checkpoint(size: str, path: Path, picture: Image, candidates: int) ->
     return path
 
 
-def mmdeploy_predict(model: Path, picture: Image, like: RTMDetector, threads: int) -> Callable[[], object]:
-    """The end-to-end model of mmdeploy behind our letterbox, which is faster than mmdet's pipeline."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(str(model), options, providers=['CPUExecutionProvider'])
-
-    def predict() -> tuple[np.ndarray, np.ndarray]:
-        inputs, scales = like.preprocess([picture])
-        dets, labels = session.run(None, {'input': inputs})
-        return dets[0, :, :4] / np.array([*scales[0], *scales[0]]), labels
-
-    return predict
-
-
-def candidates_of(size: str, folder: Path, picture: Image, args: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """What is measured for a size, by name."""
-    threads = args.threads
-    config = CONFIGS / f'rtmdet_{size}.py'
+def rows_of(size: str, folder: Path, picture: Image, args: argparse.Namespace) -> list[dict]:
+    """Latencies of everything that is measured for a size."""
+    config, threads = CONFIGS / f'rtmdet_{size}.py', args.threads
     checkpoint = random_checkpoint(size, folder / 'random.pth', picture, args.candidates)
     model = load_model(config, checkpoint)
     image = folder / 'picture.png'
@@ -105,18 +89,10 @@ def candidates_of(size: str, folder: Path, picture: Image, args: argparse.Namesp
         export_onnx(model, folder / f'{form}.onnx', form=form)
     quantize_onnx(folder / 'raw.onnx', folder / 'int8.onnx', [image], tolerance=1, threads=threads)
 
-    def runtime(file: str, **settings) -> Callable[[], object]:
-        detector = RTMDetector(folder / file, threads=threads, **settings)
-        return lambda: detector.predict(picture)
+    def runtime(file: str, **settings) -> RTMDetector:
+        return RTMDetector(folder / file, threads=threads, **settings)
 
-    like = RTMDetector(folder / 'raw.onnx', threads=threads)
-    stock = export_mmdet(size, folder / 'mmdeploy', checkpoint=checkpoint)
-    reference = init_detector(
-        str(MMDET_CONFIGS / f'rtmdet_{size}_8xb32-300e_coco.py'), str(checkpoint), palette='random', device='cpu'
-    )
-    found = {
-        'mmdet inference_detector': lambda: inference_detector(reference, picture),
-        'mmdeploy stock, ONNX Runtime': mmdeploy_predict(stock, picture, like, threads),
+    detectors = {
         'ONNX Runtime float32, raw': runtime('raw.onnx'),
         'ONNX Runtime float32, decoded': runtime('decoded.onnx'),
         'ONNX Runtime float32, nms': runtime('nms.onnx'),
@@ -127,15 +103,17 @@ def candidates_of(size: str, folder: Path, picture: Image, args: argparse.Namesp
     }
     for precision in ('float32', *(['bfloat16'] if cpu_has_bfloat16() else [])):
         for compiled in (False, True) if args.compile else (False,):
-            predictor = RTMDetPredictor(config, checkpoint, precision=precision, compile=compiled, threads=threads)
             name = f'PyTorch {precision}{", compiled" if compiled else ""}'
-            found[name] = lambda predictor=predictor: predictor.predict(picture)
+            detectors[name] = RTMDetPredictor(config, checkpoint, precision=precision, compile=compiled)
     if torch.cuda.is_available():
         for graphs in (False, True):
-            predictor = RTMDetPredictor(config, checkpoint, precision='float16', cuda_graphs=graphs, device='cuda')
             name = f'PyTorch float16, GPU{", CUDA graphs" if graphs else ""}'
-            found[name] = lambda predictor=predictor: predictor.predict(picture)
-    return found
+            detectors[name] = RTMDetPredictor(
+                config, checkpoint, precision='float16', cuda_graphs=graphs, device='cuda'
+            )
+    mmdet_config = Config.fromfile(MMDET_CONFIGS / f'rtmdet_{size}_8xb32-300e_coco.py')
+    others = reference_steps(mmdet_config, checkpoint, picture, folder / 'mmdeploy', threads)
+    return latency_rows(detectors, picture, args.rounds, others)
 
 
 def main() -> None:
@@ -150,14 +128,12 @@ def main() -> None:
     picture, rows = a_picture(), []
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            steps = candidates_of(size, Path(folder), picture, args)
-            medians = {name: Latency.of(times) for name, times in take_turns(steps, args.rounds, warmup=3).items()}
-        base = medians['mmdet inference_detector'].median
-        stock = medians['mmdeploy stock, ONNX Runtime'].median
-        for name, latency in medians.items():
-            shares = dict(of_mmdet=latency.median / base, of_mmdeploy=latency.median / stock)
-            rows.append(dict(size=size, model=name, median_ms=latency.median, p95_ms=latency.p95, **shares))
-    write('deploy_latency', rows, ['size', 'model', 'median_ms', 'p95_ms', 'of_mmdet', 'of_mmdeploy'])
+            found = rows_of(size, Path(folder), picture, args)
+        medians = [row['median_ms'] for row in found]
+        for row in found:
+            shares = {f'of_{name}': row['median_ms'] / median for name, median in zip(BASES, medians, strict=False)}
+            rows.append(dict(size=size) | row | shares)
+    write('deploy_latency', rows, list(rows[0]))
 
 
 if __name__ == '__main__':

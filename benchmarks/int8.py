@@ -1,15 +1,16 @@
 """AP of INT8 by choice: how ranges are found, what stays in float, which runtime.
 
     RTMDET_DATA=... RTMDET_WEIGHTS=... python benchmarks/int8.py
+    RTMDET_DATA=... python benchmarks/int8.py projects/blood_cells/rtmdet_tiny_blood_cells.py CHECKPOINT
 
-The published person weights (nano, 320 px), calibrated on the 50 images of coco_tiny's train set, evaluated on the 50
-of its val set, in one run. Nano has depthwise convolutions throughout: of all sizes the hardest to quantise. With so
-few images choices of the same worth may differ by 0.005 in AP.
+Without arguments the published person weights (nano, 320 px) on coco_tiny: calibrated on pictures of the train set,
+evaluated on the 50 of its val set, in one run. With so few pictures choices of the same worth may differ by 0.005.
 """
 
 import argparse
 import contextlib
 import io
+import json
 import os
 import tempfile
 from importlib.util import find_spec
@@ -25,11 +26,11 @@ from rtmdet_plugin.deploy.evaluation import evaluate
 from rtmdet_plugin.deploy.graph_parts import PARTS
 from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino
 from rtmdet_plugin.deploy.onnx_export import export_onnx, write_onnx
-from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, Calibration
+from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, Calibration, evenly_spaced
 from rtmdet_runtime import RTMDetector
 
-CONFIG = Path(__file__).parents[1] / 'configs' / 'rtmdet_nano_person.py'
-TOLERANCE = 0.001
+PERSON = Path(__file__).parents[1] / 'configs' / 'rtmdet_nano_person.py'
+TOLERANCE, PICTURES = 0.001, 100
 
 
 def measure(config: Config, model: Path, threads: int, backend: str | None = None) -> float:
@@ -38,16 +39,30 @@ def measure(config: Config, model: Path, threads: int, backend: str | None = Non
         return evaluate(config, RTMDetector(model, backend=backend, threads=threads))['coco/bbox_mAP']
 
 
+def training_pictures(config: Config) -> list[Path]:
+    """Pictures of the config's training set, evenly spaced; those without an object too, they need no labels."""
+    dataset = config.train_dataloader.dataset
+    root = Path(dataset.data_root)
+    images = json.loads((root / dataset.ann_file).read_text())['images']
+    folder = root / dataset.data_prefix.img
+    return evenly_spaced(sorted(folder / image['file_name'] for image in images), PICTURES)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', nargs='?', type=Path, default=PERSON)
+    parser.add_argument('checkpoint', nargs='?', type=Path, help='of that config')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    threads = parser.parse_args().threads
-    if missing := [name for name in ('RTMDET_DATA', 'RTMDET_WEIGHTS') if name not in os.environ]:
-        raise SystemExit(f'{", ".join(missing)}: not set; they name the folders of coco_tiny and of the person weights')
-    data = Path(os.environ['RTMDET_DATA']) / 'coco_tiny'
-    os.environ['RTMDET_COCO'] = str(data)
-    config = read_config(CONFIG)
-    images = sorted((data / 'train2017').iterdir())
+    args = parser.parse_args()
+    threads = args.threads
+    needed = ['RTMDET_DATA', *(['RTMDET_WEIGHTS'] if args.checkpoint is None else [])]
+    if missing := [name for name in needed if name not in os.environ]:
+        raise SystemExit(f'{", ".join(missing)}: not set; they name the folders of the data and of the person weights')
+    if args.config == PERSON:
+        os.environ['RTMDET_COCO'] = str(Path(os.environ['RTMDET_DATA']) / 'coco_tiny')
+    checkpoint = args.checkpoint or Path(os.environ['RTMDET_WEIGHTS']) / 'rtmdet_nano_person.pth'
+    config = read_config(args.config)
+    images = training_pictures(config)
     rows = []
 
     def add(model: Path, method: str, parts: tuple[str, ...], layers: int, backend: str | None = None) -> None:
@@ -58,7 +73,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / 'float.onnx', Path(folder) / 'int8.onnx'
-        export_onnx(load_model(config, Path(os.environ['RTMDET_WEIGHTS']) / 'rtmdet_nano_person.pth'), source)
+        export_onnx(load_model(config, checkpoint), source)
         calibration = Calibration(source, images, threads)
         add(source, 'float', (), 0)
         add(source, 'float', (), 0, 'openvino')
@@ -91,7 +106,7 @@ def main() -> None:
         for tolerance in (1, TOLERANCE) if find_spec('nncf') else ():  # an extra of its own
             layers = quantize_openvino(source, Path(folder) / 'nncf.xml', images, tolerance=tolerance, threads=threads)
             add(Path(folder) / 'nncf.xml', 'NNCF', FLOAT_PARTS, len(layers), 'openvino')
-        write('int8', rows, ['runtime', 'ranges', 'float_parts', 'float_layers', 'AP'])
+        write(f'int8_{args.config.stem}', rows, ['runtime', 'ranges', 'float_parts', 'float_layers', 'AP'])
 
 
 if __name__ == '__main__':

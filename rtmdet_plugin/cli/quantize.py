@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from rtmdet_runtime.command import list_images
 
 from ..deploy.calibration import METHODS
+from ..deploy.convert import to_openvino
 from ..deploy.graph_parts import PARTS
 from ..deploy.nncf_int8 import quantize_openvino
 from ..deploy.quantize import FLOAT_PARTS, evenly_spaced, quantize_onnx
@@ -17,9 +19,15 @@ from ..deploy.quantize import FLOAT_PARTS, evenly_spaced, quantize_onnx
 @click.command('quantize')
 @click.argument('model', type=click.Path(path_type=Path))
 @click.argument('images', type=click.Path(path_type=Path))
-@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='.onnx, or .xml: OpenVINO by NNCF.')
+@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='.onnx, or .xml for OpenVINO.')
 @click.option('--samples', type=click.IntRange(1), default=200, show_default=True, help='Images used, evenly spaced.')
-@click.option('--method', type=click.Choice(METHODS), default='mse', show_default=True, help='How ranges are found.')
+@click.option(
+    '--method',
+    type=click.Choice([*METHODS, 'nncf']),
+    default='mse',
+    show_default=True,
+    help='How ranges are found; nncf, for .xml alone, leaves it and the rest to NNCF.',
+)
 @click.option('--percentile', default=99.99, show_default=True, help='Of the method percentile.')
 @click.option(
     '--keep-float', type=click.Choice(PARTS), multiple=True, default=FLOAT_PARTS, show_default=True, help='May repeat.'
@@ -41,10 +49,13 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
         raise FileNotFoundError(f'{images}: no such folder')
     chosen = evenly_spaced(list_images([images]), samples)
     settings = dict(keep_float=keep_float, tolerance=tolerance, threads=threads)
-    if out.suffix == '.xml':
-        method = 'NNCF'
+    if method == 'nncf':
         layers = quantize_openvino(model, out, chosen, **settings)
     else:
         settings |= dict(method=method, percentile=percentile, symmetric=symmetric)
-        layers = quantize_onnx(model, out, chosen, **settings)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'int8.onnx' if out.suffix == '.xml' else out
+            layers = quantize_onnx(model, path, chosen, **settings)
+            if path != out:
+                to_openvino(path, out)
     click.echo(f'{out}: INT8, calibrated on {len(chosen)} images ({method}); {len(layers)} layers stay in float')

@@ -57,32 +57,36 @@ def take_turns(candidates: Mapping[str, Step], rounds: int, warmup: int = 2) -> 
     return seconds
 
 
-def latency_rows(detectors: Mapping[str, RTMDetector], image: np.ndarray, rounds: int) -> list[dict]:
+def latency_rows(
+    detectors: Mapping[str, RTMDetector], image: np.ndarray, rounds: int, others: Mapping[str, Step] | None = None
+) -> list[dict]:
     """For each model: `predict` of one picture, the network alone, and what post-processing takes, in milliseconds.
 
     Args:
         detectors: by name.
         image: BGR, uint8, decoded. (H, W, 3)
         rounds: calls that count.
+        others: by name, what else predicts this picture; it has no parts, which are None. The rows begin with them.
     """
-    steps: dict[str, Step] = {}
+    steps: dict[str, Step] = {f'{name}/predict': step for name, step in (others or {}).items()}
     for name, detector in detectors.items():
         inputs, scales = detector.preprocess([image])
         outputs = [output[0] for output in detector.backend(inputs)]
         steps[f'{name}/predict'] = lambda detector=detector: detector.predict(image)
         steps[f'{name}/network'] = lambda detector=detector, inputs=inputs: detector.backend(inputs)
         steps[f'{name}/post'] = lambda d=detector, o=outputs, s=scales[0]: d.postprocess(o, s)
-    seconds = take_turns(steps, rounds)
+    latencies = {name: Latency.of(times) for name, times in take_turns(steps, rounds).items()}
     rows = []
-    for name in detectors:
-        predict = Latency.of(seconds[f'{name}/predict'])
+    for name in [*(others or {}), *detectors]:
+        predict = latencies[f'{name}/predict']
+        network, post = (latencies.get(f'{name}/{part}') for part in ('network', 'post'))
         rows.append(
             dict(
                 model=name,
                 median_ms=predict.median,
                 p95_ms=predict.p95,
-                network_ms=Latency.of(seconds[f'{name}/network']).median,
-                post_ms=Latency.of(seconds[f'{name}/post']).median,
+                network_ms=network and network.median,
+                post_ms=post and post.median,
             )
         )
     return rows

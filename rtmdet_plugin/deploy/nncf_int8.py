@@ -36,7 +36,7 @@ def quantize_openvino(
     path = Path(path)
     check_settings(keep_float, tolerance)
     if path.suffix != '.xml':
-        raise ValueError(f'{path}: accepted: a name that ends in .xml')
+        raise ValueError(f'{path}: accepted of NNCF: a name that ends in .xml')
     try:
         import nncf
         import openvino as ov

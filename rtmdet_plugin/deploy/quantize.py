@@ -177,7 +177,7 @@ def quantize_onnx(
         raise ValueError(f'percentile={percentile}; accepted: above 50, up to 100')
     check_settings(keep_float, tolerance)
     if Path(path).suffix != '.onnx':
-        raise ValueError(f'{path}: accepted: a name that ends in .onnx, or .xml for OpenVINO')
+        raise ValueError(f'{path}: accepted: a name that ends in .onnx; `rtmdet quantize` takes .xml as well')
     calibration = Calibration(source, images, threads)
     ranges = calibration.ranges(method, percentile)
     layers = calibration.fragile_layers(ranges, keep_float, tolerance)
