@@ -2,15 +2,19 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from rtmdet_command import main
 from rtmdet_plugin.deploy.benchmark import Latency, latency_rows, take_turns, throughput_rows
 from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_runtime import RTMDetector
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 @pytest.fixture(scope='module')
@@ -45,6 +49,9 @@ def test_rows(model):
     (row,) = latency_rows({'m': detector}, image, rounds=3)
     assert row['model'] == 'm' and 0 < row['post_ms'] < row['median_ms']
     assert 0 < row['network_ms'] <= row['p95_ms']
+    other, own = latency_rows({'m': detector}, image, rounds=2, others={'sleep': lambda: time.sleep(0.01)})
+    assert (other['model'], own['model']) == ('sleep', 'm')
+    assert other['median_ms'] > 9 and other['network_ms'] is other['post_ms'] is None
     rows = throughput_rows({'m': detector}, image, [1, 2], rounds=2)
     assert [row['batch'] for row in rows] == [1, 2] and all(row['images_per_s'] > 0 for row in rows)
 
@@ -58,3 +65,21 @@ def test_command_writes_json(model, tmp_path):
     assert result['throughput'][0]['batch'] == 1
     done = CliRunner().invoke(main, ['benchmark', str(tmp_path / 'none.onnx')])
     assert done.exit_code == 1 and 'no such model' in done.output
+
+
+def test_command_measures_a_checkpoint(random_model, tmp_path):
+    config = CONFIGS / 'rtmdet_nano.py'
+    torch.save(dict(state_dict=random_model('nano').state_dict(), meta={}), tmp_path / 'w.pth')
+
+    def call(*arguments) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ['benchmark', '--rounds', '1', *map(str, arguments)])
+        return done.exit_code, done.output
+
+    code, said = call('--torch', config, tmp_path / 'w.pth', '--size', 96, 96, '--json', tmp_path / 'r.json')
+    assert code == 0, said
+    (row,) = json.loads((tmp_path / 'r.json').read_text())['latency']
+    assert row['model'] == f'{tmp_path / "w.pth"}, PyTorch, float32, cpu' and row['network_ms'] > 0
+    code, said = call()
+    assert code == 1 and 'nothing to measure; accepted: MODELS' in said
+    code, said = call('--torch', config, tmp_path / 'none.pth')
+    assert code == 1 and 'no such checkpoint' in said
