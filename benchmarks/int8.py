@@ -26,14 +26,17 @@ from rtmdet_plugin.deploy.evaluation import evaluate
 from rtmdet_plugin.deploy.graph_parts import PARTS
 from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino
 from rtmdet_plugin.deploy.onnx_export import export_onnx, write_onnx
-from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, Calibration, evenly_spaced
+from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, TARGETS, Calibration, evenly_spaced
 from rtmdet_runtime import RTMDetector
 
 PERSON = Path(__file__).parents[1] / 'configs' / 'rtmdet_nano_person.py'
-TOLERANCE, PICTURES = 0.001, 100
+PICTURES = 100
+TOLERANCE, TOLERANCES = 0.001, (1, 0.01, 0.004, 0.002, 0.001, 0.0005)
+RUNTIMES = dict(onnxruntime='onnxruntime', openvino='openvino', tensorrt='onnxruntime')
+"""What evaluates a file for a target: TensorRT isn't at hand, and ONNX Runtime computes the same Q/DQ graph."""
 
 
-def measure(config: Config, model: Path, threads: int, backend: str | None = None) -> float:
+def measure(config: Config, model: Path, threads: int, backend: str) -> float:
     """AP of a model on the config's test set."""
     with contextlib.redirect_stdout(io.StringIO()):
         return evaluate(config, RTMDetector(model, backend=backend, threads=threads))['coco/bbox_mAP']
@@ -65,48 +68,42 @@ def main() -> None:
     images = training_pictures(config)
     rows = []
 
-    def add(model: Path, method: str, parts: tuple[str, ...], layers: int, backend: str | None = None) -> None:
+    def add(model: Path, target: str, ranges: str, parts: tuple[str, ...], layers: int, backend: str) -> None:
         ap = measure(config, model, threads, backend)
-        runtime = backend or 'onnxruntime'
-        rows.append(dict(runtime=runtime, ranges=method, float_parts=' '.join(parts), float_layers=layers, AP=ap))
-        print(rows[-1], flush=True)
+        row = dict(
+            target=target, ranges=ranges, float_parts=' '.join(parts), float_layers=layers, runtime=backend, AP=ap
+        )
+        rows.append(row)
+        print(row, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / 'float.onnx', Path(folder) / 'int8.onnx'
+        source, target_file = Path(folder) / 'float.onnx', Path(folder) / 'int8.onnx'
         export_onnx(load_model(config, checkpoint), source)
         calibration = Calibration(source, images, threads)
-        add(source, 'float', (), 0)
-        add(source, 'float', (), 0, 'openvino')
+        for backend in RUNTIMES.values():
+            if backend not in [row['runtime'] for row in rows]:
+                add(source, '-', 'float', (), 0, backend)
 
-        errors = {}
-        for method in METHODS:
-            ranges = calibration.ranges(method)
-            errors[method] = calibration.layer_errors(ranges, FLOAT_PARTS)
-            for tolerance in (1, TOLERANCE):
-                layers = [name for name, error in errors[method].items() if error > tolerance]
-                write_onnx(calibration.quantize(ranges, FLOAT_PARTS, layers), target)
-                add(target, method, FLOAT_PARTS, len(layers))
-                if method == 'mse' and tolerance < 1:
-                    add(target, method, FLOAT_PARTS, len(layers), 'openvino')
+        def try_choice(target: str, method: str, parts: tuple[str, ...], layers: list[str]) -> None:
+            write_onnx(calibration.quantize(calibration.ranges(method), parts, layers, target), target_file)
+            add(target_file, target, method, parts, len(layers), RUNTIMES[target])
 
-        # Each part alone put back into INT8, then all of them, then the stem in float too.
-        ranges = calibration.ranges('mse')
-        layers = [name for name, error in errors['mse'].items() if error > TOLERANCE]
-        choices = [tuple(part for part in FLOAT_PARTS if part != back) for back in FLOAT_PARTS]
-        for parts in (*choices, (), tuple(PARTS)):
-            write_onnx(calibration.quantize(ranges, parts, layers), target)
-            add(target, 'mse', parts, len(layers))
-        for tolerance in (0.01, 0.004, 0.002, 0.0005):
-            layers = [name for name, error in errors['mse'].items() if error > tolerance]
-            write_onnx(calibration.quantize(ranges, FLOAT_PARTS, layers), target)
-            add(target, 'mse', FLOAT_PARTS, len(layers))
-        write_onnx(calibration.quantize(ranges, FLOAT_PARTS, layers, symmetric=True), target)
-        add(target, 'mse, symmetric', FLOAT_PARTS, len(layers))
+        for target in TARGETS:
+            for method in METHODS:
+                errors = calibration.layer_errors(calibration.ranges(method), FLOAT_PARTS, target)
+                for tolerance in TOLERANCES if method == 'mse' else (1, TOLERANCE):
+                    try_choice(target, method, FLOAT_PARTS, [name for name, e in errors.items() if e > tolerance])
+                if method == 'mse':
+                    kept = [name for name, e in errors.items() if e > TOLERANCE]
+            # Each part alone put back into INT8, then all of them, then the stem in float too.
+            choices = [tuple(part for part in FLOAT_PARTS if part != back) for back in FLOAT_PARTS]
+            for parts in (*choices, (), tuple(PARTS)):
+                try_choice(target, 'mse', parts, kept)
 
         for tolerance in (1, TOLERANCE) if find_spec('nncf') else ():  # an extra of its own
             layers = quantize_openvino(source, Path(folder) / 'nncf.xml', images, tolerance=tolerance, threads=threads)
-            add(Path(folder) / 'nncf.xml', 'NNCF', FLOAT_PARTS, len(layers), 'openvino')
-        write(f'int8_{args.config.stem}', rows, ['runtime', 'ranges', 'float_parts', 'float_layers', 'AP'])
+            add(Path(folder) / 'nncf.xml', 'openvino', 'NNCF', FLOAT_PARTS, len(layers), 'openvino')
+        write(f'int8_{args.config.stem}', rows, list(rows[0]))
 
 
 if __name__ == '__main__':

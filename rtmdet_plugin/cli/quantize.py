@@ -10,10 +10,10 @@ import click
 from rtmdet_runtime.command import list_images
 
 from ..deploy.calibration import METHODS
-from ..deploy.convert import to_openvino
+from ..deploy.convert import read_info, to_openvino
 from ..deploy.graph_parts import PARTS
 from ..deploy.nncf_int8 import quantize_openvino
-from ..deploy.quantize import FLOAT_PARTS, evenly_spaced, quantize_onnx
+from ..deploy.quantize import FLOAT_PARTS, TARGETS, evenly_spaced, quantize_onnx
 
 
 @click.command('quantize')
@@ -38,9 +38,11 @@ from ..deploy.quantize import FLOAT_PARTS, evenly_spaced, quantize_onnx
     show_default=True,
     help='Layers that alone change the scores by more stay in float; 1: none, and nothing is measured.',
 )
-@click.option('--symmetric', is_flag=True, help='Activations in int8 with zero points 0, as TensorRT takes them.')
+@click.option(
+    '--target', type=click.Choice(TARGETS), help='The runtime. Default: openvino for .xml, tensorrt for the form trt.'
+)
 @click.option('--threads', type=click.IntRange(1), help="Default: ONNX Runtime's.")
-def command(model, images, out, samples, method, percentile, keep_float, tolerance, symmetric, threads) -> None:
+def command(model, images, out, samples, method, percentile, keep_float, tolerance, target, threads) -> None:
     """Write an INT8 form of MODEL, an ONNX file of `rtmdet export`, calibrated on the pictures in the folder IMAGES.
 
     The pictures should be like those that the model is to work on; no labels are needed.
@@ -48,14 +50,18 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     if not images.is_dir():
         raise FileNotFoundError(f'{images}: no such folder')
     chosen = evenly_spaced(list_images([images]), samples)
+    if target is None:
+        target = 'openvino' if out.suffix == '.xml' else 'tensorrt' if read_info(model).form == 'trt' else 'onnxruntime'
     settings = dict(keep_float=keep_float, tolerance=tolerance, threads=threads)
     if method == 'nncf':
         layers = quantize_openvino(model, out, chosen, **settings)
     else:
-        settings |= dict(method=method, percentile=percentile, symmetric=symmetric)
+        settings |= dict(method=method, percentile=percentile, target=target)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / 'int8.onnx' if out.suffix == '.xml' else out
             layers = quantize_onnx(model, path, chosen, **settings)
             if path != out:
                 to_openvino(path, out)
-    click.echo(f'{out}: INT8, calibrated on {len(chosen)} images ({method}); {len(layers)} layers stay in float')
+    click.echo(
+        f'{out}: INT8, calibrated on {len(chosen)} images ({method}) for {target}; {len(layers)} layers stay in float'
+    )

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from .convert import read_info
 from .files import unfinished
 from .quantize import FLOAT_PARTS, Calibration, check_settings
 
@@ -37,13 +38,15 @@ def quantize_openvino(
     check_settings(keep_float, tolerance)
     if path.suffix != '.xml':
         raise ValueError(f'{path}: accepted of NNCF: a name that ends in .xml')
+    if read_info(source).form == 'trt':
+        raise ValueError(f'{source}: the form trt is for TensorRT alone; accepted: the forms raw, decoded, nms')
     try:
         import nncf
         import openvino as ov
     except ModuleNotFoundError as error:
         raise ImportError(f'{path} needs {error.name}, which is not installed: pip install nncf openvino') from None
     calibration = Calibration(source, images, threads)
-    layers = calibration.fragile_layers(calibration.ranges('mse'), keep_float, tolerance)
+    layers = calibration.fragile_layers(calibration.ranges('mse'), keep_float, tolerance, 'openvino')
     nncf.set_log_level(logging.ERROR)
     quantized = nncf.quantize(
         ov.Core().read_model(source),
@@ -51,7 +54,7 @@ def quantize_openvino(
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(images),
         # OpenVINO has made one operation of some nodes: their names are gone.
-        ignored_scope=nncf.IgnoredScope(names=calibration.float_nodes(keep_float, layers), validate=False),
+        ignored_scope=nncf.IgnoredScope(names=calibration.float_nodes(keep_float, layers, 'openvino'), validate=False),
     )
     with unfinished(path.with_suffix('.bin'), path) as (_, xml):
         ov.save_model(quantized, xml, compress_to_fp16=False)

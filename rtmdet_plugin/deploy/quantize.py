@@ -2,7 +2,8 @@
 
 Weights have a scale for each channel, activations one for each tensor, whose range comes from pictures that go through
 the runtime's own preprocessing. What would lose too much stays in float: parts that are known by their place
-(`graph_parts`), and layers that are found by measurement (`sensitivity`).
+(`graph_parts`), and layers that are found by measurement (`sensitivity`). Where the Q/DQ nodes are depends on the
+runtime that the file is for (`TARGETS`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ from .convert import read_info
 from .graph_parts import PARTS, GraphLinks, find_parts
 from .onnx_export import write_onnx
 from .sensitivity import find_layers, measure_layers
+from .tails import cut_efficient_nms, paste_efficient_nms
 
 FLOAT_PARTS = ('attention', 'predictions', 'decode')
+TARGETS = ('onnxruntime', 'openvino', 'tensorrt')
+"""The runtime that a file is for. ONNX Runtime computes in 8 bits between Q/DQ nodes: they are around every operation.
+OpenVINO and TensorRT join a convolution with its activation by themselves, and round once, at convolutions' inputs:
+faster there, and closer to float. TensorRT wants zero points of 0, and weights and biases stored in float."""
 Range = tuple[float, float]
 
 
@@ -35,26 +41,28 @@ class Calibration:
     """A float model and what its tensors were seen to hold; made once, quantised in as many ways as one likes.
 
     Args:
-        source: file of `export_onnx`, of any form but `trt`.
+        source: file of `export_onnx`. Of the form `trt`, what lies before the plugin is calibrated and quantised.
         images: pictures for calibration, like those that the model is to work on. Results don't depend on their order.
         threads: of ONNX Runtime; None leaves it to it.
 
     Raises:
         FileNotFoundError: where the file or a picture isn't there.
-        ValueError: where the file isn't one of ours, is of the form `trt` or quantised already; where there are no
-            pictures, or one can't be read.
+        ValueError: where the file isn't one of ours, or quantised already; where there are no pictures, or one can't
+            be read.
     """
 
     def __init__(self, source: str | Path, images: Sequence[str | Path], threads: int | None = None) -> None:
-        if read_info(source).form == 'trt':
-            raise ValueError(f'{source}: the form trt is for TensorRT alone; accepted: the forms raw, decoded, nms')
+        form = read_info(source).form
         if not images:
             raise ValueError('no images to calibrate with; accepted: at least one')
-        self.model = onnx.load(source)
+        self.source = onnx.load(source)
+        self.model = cut_efficient_nms(self.source) if form == 'trt' else self.source
         if any(node.op_type == 'QuantizeLinear' for node in self.model.graph.node):
             raise ValueError(f'{source}: it is quantised already; accepted: a float model')
         self.images, self.threads = list(images), threads
-        self.detector = RTMDetector(source, threads=threads)
+        with tempfile.TemporaryDirectory() as folder:
+            onnx.save(self.model, path := Path(folder) / 'model.onnx')
+            self.detector = RTMDetector(path, threads=threads)
         self.parts = find_parts(self.model.graph)
         self.observations = observe(self.model, self._tensors(), self.inputs, threads)
 
@@ -81,44 +89,46 @@ class Calibration:
         """The range of each tensor, see `value_range`."""
         return {name: value_range(seen, method, percentile) for name, seen in self.observations.items()}
 
-    def layer_errors(self, ranges: Mapping[str, Range], keep_float: Iterable[str], count: int = 8) -> dict[str, float]:
+    def layer_errors(
+        self, ranges: Mapping[str, Range], keep_float: Iterable[str], target: str, count: int = 8
+    ) -> dict[str, float]:
         """See `measure_layers`; with `count` of the pictures."""
         left_out = [name for part in keep_float for name in self.parts[part]]
-        layers = find_layers(self.model.graph, left_out)
+        layers = find_layers(self.model.graph, left_out, target)
         return measure_layers(self.model, layers, ranges, list(self.inputs(count)), self.threads)
 
     def fragile_layers(
-        self, ranges: Mapping[str, Range], keep_float: Iterable[str], tolerance: float
+        self, ranges: Mapping[str, Range], keep_float: Iterable[str], tolerance: float, target: str
     ) -> dict[str, float]:
         """The layers that alone change the scores by more than the tolerance, and by how much; none where it is 1."""
-        errors = self.layer_errors(ranges, keep_float) if tolerance < 1 else {}
+        errors = self.layer_errors(ranges, keep_float, target) if tolerance < 1 else {}
         return {name: error for name, error in errors.items() if error > tolerance}
 
-    def float_nodes(self, keep_float: Iterable[str], layers: Iterable[str]) -> list[str]:
+    def float_nodes(self, keep_float: Iterable[str], layers: Iterable[str], target: str) -> list[str]:
         """Names of the nodes that have to stay in float for parts and layers to do so, see `quantize`."""
         links, layers = GraphLinks(self.model.graph), set(layers)
         parts = {*keep_float, 'decode'} if self.detector.info.form == 'nms' else keep_float
-        names = {name for part in parts for name in self.parts[part]}
-        for layer, tensors in find_layers(self.model.graph, ()).items():
-            if layer in layers:
+        names = {name for part in parts for name in self.parts[part]} | layers
+        for layer, tensors in find_layers(self.model.graph, (), target).items():
+            if layer in layers and target == 'onnxruntime':  # its tensors stay in float where all that touch them do
                 names.update(name for tensor in tensors for name in links.around(tensor))
         return sorted(names)
 
     def quantize(
-        self,
-        ranges: Mapping[str, Range],
-        keep_float: Iterable[str],
-        layers: Iterable[str] = (),
-        symmetric: bool = False,
+        self, ranges: Mapping[str, Range], keep_float: Iterable[str], layers: Iterable[str], target: str
     ) -> onnx.ModelProto:
         """The model with Q/DQ nodes, and with its metadata.
 
         Args:
             ranges: see `ranges`.
             keep_float: parts of `PARTS` to leave in float; in the form `nms` always `decode` as well.
-            layers: names of convolutions that are to stay in float with their activations.
-            symmetric: int8 with zero points 0 for activations too, as TensorRT takes it; otherwise uint8.
+            layers: names of convolutions that are to stay in float, see `find_layers`.
+            target: one of `TARGETS`.
         """
+        tensorrt = target == 'tensorrt'
+        settings = dict(ActivationSymmetric=tensorrt, QuantizeBias=not tensorrt, AddQDQPairToWeight=tensorrt)
+        if target != 'onnxruntime':
+            settings['OpTypesToExcludeOutputQuantization'] = ['Conv']
         values = {name: tuple(map(np.float32, ends)) for name, ends in ranges.items()}
         with tempfile.TemporaryDirectory() as folder, _quiet():
             cache, result = Path(folder) / 'ranges.json', Path(folder) / 'int8.onnx'
@@ -128,15 +138,19 @@ class Calibration:
                 result,
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=self.float_nodes(keep_float, layers),
+                op_types_to_quantize=None if target == 'onnxruntime' else ['Conv'],
+                nodes_to_exclude=self.float_nodes(keep_float, layers, target),
                 calibration_cache_path=cache,
-                extra_options=dict(ActivationSymmetric=symmetric),
+                extra_options=settings,
             )
             model = onnx.load(result)
+        if self.model is not self.source:
+            paste_efficient_nms(model, self.source)
         del model.metadata_props[:]
-        model.metadata_props.extend(self.model.metadata_props)
+        model.metadata_props.extend(self.source.metadata_props)
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model, full_check=True)
         return model
 
@@ -150,7 +164,7 @@ def quantize_onnx(
     percentile: float = 99.99,
     keep_float: Sequence[str] = FLOAT_PARTS,
     tolerance: float = 0.001,
-    symmetric: bool = False,
+    target: str = 'onnxruntime',
     threads: int | None = None,
 ) -> dict[str, float]:
     """Write an INT8 form of a model; whole or not at all.
@@ -163,7 +177,7 @@ def quantize_onnx(
         keep_float: parts to leave in float, of `PARTS`.
         tolerance: a layer stays in float where 8 bits in it alone change the scores by more than this, see
             `measure_layers`; 1 keeps none and measures nothing.
-        symmetric: see `Calibration.quantize`.
+        target: the runtime that the file is for, one of `TARGETS`; of the form `trt` only tensorrt.
 
     Returns:
         The layers that stay in float: names of convolutions, and their error.
@@ -176,12 +190,16 @@ def quantize_onnx(
     if not 50 < percentile <= 100:
         raise ValueError(f'percentile={percentile}; accepted: above 50, up to 100')
     check_settings(keep_float, tolerance)
+    if target not in TARGETS:
+        raise ValueError(f'target={target!r}; accepted: {", ".join(TARGETS)}')
+    if target != 'tensorrt' and read_info(source).form == 'trt':
+        raise ValueError(f'{source}: target={target!r}; accepted for the form trt: tensorrt')
     if Path(path).suffix != '.onnx':
         raise ValueError(f'{path}: accepted: a name that ends in .onnx; `rtmdet quantize` takes .xml as well')
     calibration = Calibration(source, images, threads)
     ranges = calibration.ranges(method, percentile)
-    layers = calibration.fragile_layers(ranges, keep_float, tolerance)
-    write_onnx(calibration.quantize(ranges, keep_float, layers, symmetric), path)
+    layers = calibration.fragile_layers(ranges, keep_float, tolerance, target)
+    write_onnx(calibration.quantize(ranges, keep_float, layers, target), path)
     return layers
 
 

@@ -16,19 +16,23 @@ SCORE, FEWEST = 0.1, 100
 and a model without a sure score is measured as well."""
 
 
-def find_layers(graph: onnx.GraphProto, left_out: Sequence[str]) -> dict[str, list[str]]:
-    """Convolutions with their activations. Each by its node's name, with the tensors that 8 bits would round.
+def find_layers(graph: onnx.GraphProto, left_out: Sequence[str], target: str) -> dict[str, list[str]]:
+    """What may stay in float: convolutions by their node's name, each with the tensors that 8 bits would round with it.
+
+    For ONNX Runtime these are what it and its activation give; for the others what it reads.
 
     Args:
         graph: an exported one.
         left_out: names of nodes that stay in float anyway.
+        target: see `TARGETS` of `quantize`.
     """
     links, left_out = GraphLinks(graph), set(left_out)
     layers = {}
     for node in graph.node:
         if node.op_type == 'Conv' and node.name not in left_out:
             after = [n.output[0] for n in links.following(node) if n.op_type in ('Sigmoid', 'Mul')]
-            layers[node.name] = list(dict.fromkeys([node.output[0], *after]))
+            given = list(dict.fromkeys([node.output[0], *after]))
+            layers[node.name] = given if target == 'onnxruntime' else [node.input[0]]
     return layers
 
 
@@ -75,7 +79,7 @@ def round_tensors(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, floa
 
     Args:
         model: with opset 13 or later.
-        ranges: of the tensors, which nodes of the graph make.
+        ranges: of the tensors, which are the graph's input or made by its nodes.
     """
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
@@ -83,12 +87,15 @@ def round_tensors(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, floa
     del graph.value_info[:]
     nodes = list(graph.node)
     del graph.node[:]
-    for node in nodes:
-        for i, name in enumerate(node.input):
-            if name in ranges:
-                node.input[i] = f'{name}/rounded'
-        graph.node.append(node)
-        for name in ranges.keys() & set(node.output):
+    made = [graph.input[0].name]
+    for node in [None, *nodes]:  # what the graph gets, then what each node makes
+        if node is not None:
+            for i, name in enumerate(node.input):
+                if name in ranges:
+                    node.input[i] = f'{name}/rounded'
+            graph.node.append(node)
+            made = node.output
+        for name in ranges.keys() & set(made):
             low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 0.0)
             scale = max(high - low, 1e-12) / 255
             parameters = dict(scale=np.float32(scale), zero=np.uint8(round(-low / scale)))

@@ -77,3 +77,17 @@ def test_trap_folded_norms_mangle_the_network_in_training_unless_unfolded(config
     RTMUnfoldNormHook().before_train(runner)
     assert (distances(False) - evaluated).abs().max() < 1e-2
     assert (distances(True) - evaluated).abs().mean() < 0.02 * (mangled - evaluated).abs().mean()
+
+
+def test_tiny_is_the_size_tiny(monkeypatch):
+    monkeypatch.setenv('RTMDET_DATA', 'data')
+    ours = Config.fromfile(CONFIG.with_name('rtmdet_tiny_blood_cells.py'))
+    tiny = Config.fromfile(CONFIG.parents[2] / 'configs' / 'rtmdet_tiny.py').model
+    tiny.backbone.init_cfg = None
+    tiny.bbox_head.num_classes = 3
+    init_default_scope('mmdet')
+    shapes = [
+        {name: value.shape for name, value in MODELS.build(model).state_dict().items()} for model in (ours.model, tiny)
+    ]
+    assert shapes[0] == shapes[1]
+    assert ours.load_from is None
