@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 from rtmdet_plugin.deploy.checkpoint import load_model
@@ -118,12 +119,18 @@ class TestMetadata:
 
     def test_pipelines(self, random_model):
         config = random_model('nano').cfg.copy()
-        config.test_dataloader.dataset.pipeline = [dict(type='Resize', scale=(64, 32))]
+        config.test_dataloader.dataset.pipeline = [dict(type='mmdet.Resize', scale=(64, 32))]
         assert preprocessing(config) == dict(input_size=(32, 64), keep_ratio=False, pad_value=(0, 0, 0))
         config.test_dataloader.dataset.pipeline = [
             dict(type='Resize', scale=(64, 32), keep_ratio=True), dict(type='Pad', size=(64, 32), pad_val=7),
         ]  # fmt: skip
         assert preprocessing(config) == dict(input_size=(32, 64), keep_ratio=True, pad_value=(7, 7, 7))
+
+    def test_a_config_without_a_test_set(self):
+        pipeline = [dict(type='Resize', scale=(64, 32))]
+        assert preprocessing(Config(dict(test_dataloader=None, test_pipeline=pipeline)))['input_size'] == (32, 64)
+        with pytest.raises(ValueError, match='accepted: one with test_dataloader or test_pipeline'):
+            preprocessing(Config(dict(test_dataloader=None)))
 
     def test_another_nms(self):
         with pytest.raises(ValueError, match="accepted: dict.type='nms', iou_threshold=...."):
