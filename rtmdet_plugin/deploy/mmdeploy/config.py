@@ -89,8 +89,8 @@ def sized_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterbox: bo
     Args:
         pipeline: steps of mmdet; stays as it is.
         size: width and height.
-        letterbox: keep the ratio and pad with 114 at the right and the bottom, as in training; otherwise stretch. Like
-            mmdet's `Resize`, a canvas that isn't square is turned on its side for a picture that is.
+        letterbox: keep the ratio and pad with 114 at the right and the bottom, as in training; otherwise stretch. A
+            picture that lies otherwise than a canvas that isn't square comes out larger, see docs/mmdeploy.md.
     """
     fit = [dict(type='Resize', scale=size, keep_ratio=letterbox)]
     if letterbox:
