@@ -16,7 +16,7 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
 
     Only names that are as many as the head's classes count.
     """
-    dataset = model.cfg.get('test_dataloader', {}).get('dataset', {})
+    dataset = (model.cfg.get('test_dataloader') or {}).get('dataset', {})
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     count = model.bbox_head.num_classes
@@ -36,7 +36,7 @@ def test_pipeline(config: Config) -> list[dict]:
     """
     if config.get('test_dataloader'):
         return get_test_pipeline_cfg(config)
-    if 'test_pipeline' not in config:
+    if not config.get('test_pipeline'):
         raise ValueError('the config says nothing about testing; accepted: one with test_dataloader or test_pipeline')
     return config.test_pipeline
 
