@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -27,6 +28,7 @@ import cv2
 import mmdet
 import numpy as np
 import torch
+from harness import RESULTS, in_turns
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -35,8 +37,7 @@ from mmengine.runner import Runner, set_random_seed
 
 import rtmdet_plugin  # noqa: F401  registers
 
-HERE = Path(__file__).parent
-OURS = HERE.parent / 'configs' / 'rtmdet_s.py'
+OURS = Path(__file__).parents[1] / 'configs' / 'rtmdet_s.py'
 MMDETS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet' / 'rtmdet_s_8xb32-300e_coco.py'
 SIDES = {'mmdet': MMDETS, 'ours': OURS}
 STAGES = {'stage 1': 'train_pipeline', 'stage 2': 'train_pipeline_stage2'}
@@ -97,6 +98,12 @@ def floor_ms(infos: list[dict]) -> float:
     return 1e3 * (time.perf_counter() - start) / len(infos)
 
 
+def compare(more: list[float], less: list[float]) -> dict:
+    """How many times as much, round by round."""
+    ratios = [a / b for a, b in zip(more, less, strict=True)]
+    return dict(ratio=median(ratios), ratio_range=[min(ratios), max(ratios)])
+
+
 def time_steps(root: Path, rounds: int, images: int) -> dict:
     infos = DATASETS.build(dataset_config(root, []))
     infos = [infos.get_data_info(i) for i in range(len(infos))]
@@ -105,19 +112,16 @@ def time_steps(root: Path, rounds: int, images: int) -> dict:
         pipelines = {side: Pipeline(pipeline_of(side, stage), infos) for side in SIDES}
         for pipeline in pipelines.values():
             pipeline.run(WARM_UP)
-        runs, floors = defaultdict(list), []
-        for _ in range(rounds):
-            for side, pipeline in pipelines.items():
-                runs[side].append(pipeline.run(images))
-            floors.append(floor_ms(infos))
-        ratios = [theirs[0] / ours[0] for theirs, ours in zip(runs['mmdet'], runs['ours'], strict=True)]
+        candidates = {side: partial(pipeline.run, images) for side, pipeline in pipelines.items()}
+        runs = in_turns(candidates | {'floor': partial(floor_ms, infos)}, rounds)
+        floors = runs.pop('floor')
+        totals = {side: [total for total, _ in side_runs] for side, side_runs in runs.items()}
         result[stage] = dict(
-            ratio=median(ratios),
-            ratio_range=[min(ratios), max(ratios)],
+            **compare(totals['mmdet'], totals['ours']),
             floor_ms=median(floors),
             **{
                 side: dict(
-                    ms=median(total for total, _ in side_runs),
+                    ms=median(totals[side]),
                     steps={name: median(steps[name] for _, steps in side_runs) for name in side_runs[0][1]},
                 )
                 for side, side_runs in runs.items()
@@ -126,38 +130,40 @@ def time_steps(root: Path, rounds: int, images: int) -> dict:
     return result
 
 
+def run_loader(side: str, root: Path, workers: int, batches: int) -> tuple[float, float]:
+    """Images a second, and seconds to the first batch; stage 1, batches of 16."""
+    shipped = Config.fromfile(SIDES[side]).train_dataloader
+    # Repeated, so that what is measured is one epoch.
+    dataset = dict(type='RepeatDataset', times=100, dataset=dataset_config(root, pipeline_of(side, 'stage 1')))
+    loader_config = dict(
+        batch_size=16,
+        num_workers=workers,
+        persistent_workers=True,
+        collate_fn=shipped.get('collate_fn', dict(type='pseudo_collate')),
+        sampler=shipped.sampler,
+        dataset=dataset,
+    )
+    loader = Runner.build_dataloader(loader_config, seed=0)
+    start = time.perf_counter()
+    batch_source = iter(loader)
+    next(batch_source)
+    first = time.perf_counter() - start
+    for _ in range(WARM_UP * workers // 16):
+        next(batch_source)
+    start = time.perf_counter()
+    for _ in range(batches):
+        next(batch_source)
+    rate = 16 * batches / (time.perf_counter() - start)
+    batch_source._shutdown_workers()
+    return rate, first
+
+
 def time_loader(root: Path, workers: int, rounds: int, batches: int) -> dict:
-    """Images a second and seconds to the first batch, stage 1, batches of 16."""
-    rates, firsts = defaultdict(list), defaultdict(list)
-    for _ in range(rounds):
-        for side, path in SIDES.items():
-            shipped = Config.fromfile(path).train_dataloader
-            # Repeated, so that what is measured is one epoch.
-            dataset = dict(type='RepeatDataset', times=100, dataset=dataset_config(root, pipeline_of(side, 'stage 1')))
-            loader_config = dict(
-                batch_size=16,
-                num_workers=workers,
-                persistent_workers=True,
-                collate_fn=shipped.get('collate_fn', dict(type='pseudo_collate')),
-                sampler=shipped.sampler,
-                dataset=dataset,
-            )
-            loader = Runner.build_dataloader(loader_config, seed=0)
-            start = time.perf_counter()
-            batch_source = iter(loader)
-            next(batch_source)
-            firsts[side].append(time.perf_counter() - start)
-            for _ in range(WARM_UP * workers // 16):
-                next(batch_source)
-            start = time.perf_counter()
-            for _ in range(batches):
-                next(batch_source)
-            rates[side].append(16 * batches / (time.perf_counter() - start))
-            batch_source._shutdown_workers()
-    ratios = [ours / theirs for theirs, ours in zip(rates['mmdet'], rates['ours'], strict=True)]
+    """The figures of `run_loader`, of both sides."""
+    runs = in_turns({side: partial(run_loader, side, root, workers, batches) for side in SIDES}, rounds)
+    rates, firsts = ({side: [run[i] for run in runs[side]] for side in SIDES} for i in range(2))
     return dict(
-        ratio=median(ratios),
-        ratio_range=[min(ratios), max(ratios)],
+        **compare(rates['ours'], rates['mmdet']),
         **{side: dict(images_per_s=median(rates[side]), first_batch_s=median(firsts[side])) for side in SIDES},
     )
 
@@ -249,7 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     data = Path(os.environ.get('RTMDET_DATA', 'data')) / 'coco_tiny'
     parser.add_argument('--data', type=Path, default=data, help='a folder with train2017 and annotations')
-    parser.add_argument('--out', type=Path, default=HERE / 'results', help='folder for the results')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder for the results')
     parser.add_argument('--quick', action='store_true', help='few rounds, nothing is written')
     parser.add_argument('--memory-of', choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()

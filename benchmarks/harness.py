@@ -7,13 +7,16 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / 'results'
+Figures = TypeVar('Figures')
 
 
 def device_name() -> str:
@@ -27,18 +30,28 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def alternate(candidates: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each candidate, measured in turns, so that a noisy machine is noisy for all of them."""
-    seconds = {name: [] for name in candidates}
-    for run in range(repeats + 1):
+def in_turns(candidates: dict[str, Callable[[], Figures]], rounds: int) -> dict[str, list[Figures]]:
+    """What each candidate gives in each round, called in turns, so that a noisy machine is noisy for all of them."""
+    figures = {name: [] for name in candidates}
+    for _ in range(rounds):
         for name, candidate in candidates.items():
-            synchronize()
-            start = time.perf_counter()
-            candidate()
-            synchronize()
-            if run:  # the first is the warm-up
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+            figures[name].append(candidate())
+    return figures
+
+
+def seconds_of(candidate: Callable[[], object]) -> float:
+    """How long a call takes, on a GPU as well."""
+    synchronize()
+    start = time.perf_counter()
+    candidate()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def alternate(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each candidate, measured in turns; a first call of each is the warm-up."""
+    runs = in_turns({name: partial(seconds_of, call) for name, call in candidates.items()}, repeats + 1)
+    return {name: statistics.median(seconds[1:]) for name, seconds in runs.items()}
 
 
 def peak_memory(candidate: Callable[[], None]) -> float:

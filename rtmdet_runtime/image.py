@@ -40,8 +40,9 @@ def letterbox(
 ) -> tuple[Image, tuple[float, float]]:
     """Scale a picture into a canvas, at its upper left, and pad right and bottom.
 
-    For square canvases the same as mmdet's `Resize(keep_ratio=True)` and `Pad`. For others mmdet turns the canvas
-    with the picture; here it stays, because the network's input does.
+    The same as mmdet's `Resize(keep_ratio=True)` and `Pad`, unless picture and canvas lie otherwise. Then mmdet turns
+    the size that it resizes to, but not the one that it pads to: a picture of 480x640 for 640x480 becomes 640x640. Here
+    the canvas stays, because the network's input does.
 
     Args:
         image: BGR, uint8. (H, W, 3)

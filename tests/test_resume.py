@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from states import assert_same, training_state
 from user_run import write_user_data
 
 from rtmdet_plugin.checkpoints.latest import damage, pointed_to
@@ -82,26 +83,7 @@ def train(config: Config, kill_after: int | None = None) -> None:
 
 
 def final_state(config: Config) -> dict:
-    path = Path(config.work_dir) / f'epoch_{MAX_EPOCHS}.pth'
-    checkpoint = torch.load(path, weights_only=True)
-    return {key: checkpoint[key] for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')}
-
-
-def assert_same(a, b, where: str = '') -> None:
-    """Equal bit for bit, through dictionaries and lists."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f'{where}/{key}')
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), where
-        for place, pair in enumerate(zip(a, b, strict=True)):
-            assert_same(*pair, f'{where}/{place}')
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, where
+    return training_state(Path(config.work_dir) / f'epoch_{MAX_EPOCHS}.pth')
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
+from states import assert_same, training_state
 from user_run import write_user_data
 
 pytestmark = pytest.mark.slow  # each of them trains three times
@@ -66,23 +66,8 @@ def group(pid: int) -> list[int]:
     return found
 
 
-def assert_equal(a, b, where='') -> None:
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_equal(a[key], b[key], f'{where}.{key}')
-    elif isinstance(a, list):
-        for k, pair in enumerate(zip(a, b, strict=True)):
-            assert_equal(*pair, f'{where}[{k}]')
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, where
-
-
 def last(work_dir: Path) -> dict:
-    loaded = torch.load(work_dir / 'epoch_2.pth', weights_only=True)
-    return {key: loaded[key] for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')}
+    return training_state(work_dir / 'epoch_2.pth')
 
 
 @pytest.mark.parametrize(('number', 'workers'), [(signal.SIGTERM, 2), (signal.SIGINT, 0)])
@@ -101,7 +86,7 @@ def test_stopped_and_resumed_is_as_never_stopped(data, tmp_path, number, workers
     assert group(stopped.pid) == [], 'no worker is left'
     output = ended(start(config, parts, '--resume'), 0)
     assert 'Going on within epoch 1: its first 6 batches are done.' in output
-    assert_equal(last(parts), last(whole))
+    assert_same(last(parts), last(whole))
 
 
 def test_two_ranks_stop_after_the_same_step(data, tmp_path):
@@ -118,4 +103,4 @@ def test_two_ranks_stop_after_the_same_step(data, tmp_path):
     assert 'stopped after iteration 2' in output
     assert group(stopped.pid) == []
     ended(start(config, parts, '--resume', *options), 0)
-    assert_equal(last(parts), last(whole))
+    assert_same(last(parts), last(whole))

@@ -35,7 +35,7 @@ def assign(model: torch.nn.Module, sample: dict) -> dict[str, np.ndarray]:
     head = model.bbox_head
     logits, distances = head(model.extract_feat(data['inputs']))
     instances = [data_sample.gt_instances for data_sample in data['data_samples']]
-    priors, valid = head._priors(logits, [data_sample.metainfo for data_sample in data['data_samples']])
+    priors, valid = head.priors(logits, [data_sample.metainfo for data_sample in data['data_samples']])
     boxes = head.bbox_coder.decode(priors[:, :2].expand(*valid.shape, 2), flatten_levels(distances))
     truth = pad_ground_truth(instances, boxes)
     found = head.assigner.assign_batch(flatten_levels(logits).transpose(1, 2), boxes, priors, valid, truth)

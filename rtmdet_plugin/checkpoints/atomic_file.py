@@ -1,7 +1,8 @@
 """Files that appear whole or not at all.
 
 The content is written beside its target under another name, brought to the disk, and renamed: a kill or a full disk at
-any moment leaves the old file, or none.
+any moment leaves the old file, or none. For the state of a training, which is lost otherwise; what an export writes
+through programs that write files themselves is `deploy/files.py`'s.
 """
 
 import os

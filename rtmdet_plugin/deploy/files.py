@@ -1,4 +1,8 @@
-"""Output files that appear whole or not at all."""
+"""Outputs that appear whole or not at all, for programs that write files themselves, and for files that go together.
+
+They aren't brought to the disk at once, as `checkpoints/atomic_file.py` does it with the state of a training: what was
+lost in a power cut can be exported again.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ def unfinished(*paths: Path) -> Iterator[list[Path]]:
     """Paths to write to in place of `paths`; they are moved there at the end, unless an error comes before it.
 
     Args:
-        paths: files in one folder, which is made if need be. The last one is moved last: the one that the others
-            belong to.
+        paths: files or empty folders in one folder, which is made if need be. The last one is moved last: the one that
+            the others belong to.
     """
     folder = paths[0].parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,3 +32,17 @@ def unfinished(*paths: Path) -> Iterator[list[Path]]:
             os.replace(work / path.name, path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill in place of `path`, see `unfinished`.
+
+    Raises:
+        FileExistsError: where there is something already; an empty folder is nothing.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f'{path} exists already and is not an empty folder')
+    with unfinished(path) as (folder,):
+        folder.mkdir()
+        yield folder

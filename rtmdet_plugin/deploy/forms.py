@@ -40,6 +40,29 @@ def grid_points(height: int, width: int, stride: int) -> Tensor:
     return torch.stack([x[None] + 0 * y[:, None], 0 * x[None] + y[:, None]]).flatten(1)
 
 
+def decode(
+    logits: list[Tensor], sides: list[Tensor], points: Tensor, limits: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Boxes and scores of all priors.
+
+    Args:
+        logits: of each level. (B, C, H_i, W_i)
+        sides: distances to the left, top, right and bottom side in pixels, of each level. (B, 4, H_i, W_i)
+        points: the priors, see `grid_points`. (2, N)
+        limits: width and height that boxes are clipped to; None leaves them as they are. (2, 1)
+
+    Returns:
+        Boxes (B, N, 4), xyxy in pixels of the input, and scores (B, N, C), finest level first.
+    """
+    sides = torch.cat([level.flatten(2) for level in sides], dim=2)  # (B, 4, N)
+    corners = [points - sides[:, :2], points + sides[:, 2:]]
+    if limits is not None:
+        # `relu` instead of `clamp`: every backend has it, and limits that differ between x and y need `minimum`.
+        corners = [torch.minimum(torch.relu(corner), limits) for corner in corners]
+    scores = torch.cat([level.flatten(2) for level in logits], dim=2).sigmoid()
+    return torch.cat(corners, dim=1).transpose(1, 2), scores.transpose(1, 2)
+
+
 class RawForm(nn.Module):
     """The maps of `predict_maps`: logits of all levels, then distances of all levels.
 
@@ -82,7 +105,7 @@ class DecodedForm(nn.Module):
         return torch.cat(levels, dim=1), levels[0][:, -1:] + self.strides[0]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> boxes (B, N, 4), xyxy in pixels of the input, and scores (B, N, C), finest level first"""
+        """(B, 3, H, W) -> boxes and scores, see `decode`"""
         logits, distances = predict_maps(self.model, images)
         if self.fixed:
             points, limits = self.points, self.limits
@@ -90,11 +113,5 @@ class DecodedForm(nn.Module):
             points, limits = self._points([level.shape[-2:] for level in distances])
         if self.model.bbox_head.exp_on_reg:
             distances = [level.exp() for level in distances]
-        # (B, 4, N), in pixels
-        sides = torch.cat([level.flatten(2) * stride for level, stride in zip(distances, self.strides, strict=True)], 2)
-        # `relu` instead of `clamp`: every backend has it, and limits that differ between x and y need `minimum`.
-        corners = [
-            torch.minimum(torch.relu(corner), limits) for corner in (points - sides[:, :2], points + sides[:, 2:])
-        ]
-        scores = torch.cat([level.flatten(2) for level in logits], dim=2).sigmoid()
-        return torch.cat(corners, dim=1).transpose(1, 2), scores.transpose(1, 2)
+        sides = [level * stride for level, stride in zip(distances, self.strides, strict=True)]
+        return decode(logits, sides, points, limits)

@@ -16,7 +16,7 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
 
     Only names that are as many as the head's classes count.
     """
-    dataset = model.cfg.get('test_dataloader', {}).get('dataset', {})
+    dataset = (model.cfg.get('test_dataloader') or {}).get('dataset', {})
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     count = model.bbox_head.num_classes
@@ -28,13 +28,26 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
     return tuple(f'class {i}' for i in range(count))
 
 
+def test_pipeline(config: Config) -> list[dict]:
+    """The steps that a picture goes through in testing: those of the test set, else `test_pipeline`.
+
+    Raises:
+        ValueError: where the config has neither.
+    """
+    if config.get('test_dataloader'):
+        return get_test_pipeline_cfg(config)
+    if not config.get('test_pipeline'):
+        raise ValueError('the config says nothing about testing; accepted: one with test_dataloader or test_pipeline')
+    return config.test_pipeline
+
+
 def preprocessing(config: Config) -> dict:
     """`input_size`, `keep_ratio` and `pad_value` of a config's test pipeline.
 
     Raises:
-        ValueError: where the pipeline isn't `Resize` to a size, then (unless it stretches) `Pad` to it.
+        ValueError: where there is none, or it isn't `Resize` to a size, then (unless it stretches) `Pad` to it.
     """
-    steps = {step['type']: step for step in get_test_pipeline_cfg(config)}
+    steps = {step_name(step): step for step in test_pipeline(config)}
     resize, pad = steps.get('Resize', {}), steps.get('Pad', {})
     scale = resize.get('scale')
     if not isinstance(scale, (tuple, list)) or len(scale) != 2:
@@ -47,6 +60,11 @@ def preprocessing(config: Config) -> dict:
     value = value.get('img', 0) if isinstance(value, dict) else value
     pad_value = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3
     return dict(input_size=(height, width), keep_ratio=keep_ratio, pad_value=pad_value)
+
+
+def step_name(step: dict) -> str:
+    """The type of a pipeline's step, without the scope in `mmdet.Resize`."""
+    return str(step['type']).rpartition('.')[2]
 
 
 def thresholds(test_cfg: ConfigDict) -> dict:

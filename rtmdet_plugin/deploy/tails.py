@@ -78,6 +78,23 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     _outputs(graph, [('dets', TensorProto.FLOAT, [batch, k, 5]), ('labels', TensorProto.INT64, [batch, k])])
 
 
+def efficient_nms_attributes(score_thr: float, iou_thr: float, max_per_img: int) -> dict:
+    """Those of TensorRT's plugin `EfficientNMS_TRT`, version 1, for xyxy boxes, and scores behind the sigmoid.
+
+    Source: https://github.com/NVIDIA/TensorRT/tree/main/plugin/efficientNMSPlugin
+    """
+    return dict(
+        plugin_version='1',
+        score_threshold=float(score_thr),
+        iou_threshold=float(iou_thr),
+        max_output_boxes=max_per_img,
+        background_class=-1,
+        score_activation=0,
+        class_agnostic=0,
+        box_coding=0,
+    )
+
+
 def append_efficient_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     """Replace the outputs `boxes` and `scores` by those of TensorRT's plugin `EfficientNMS_TRT`.
 
@@ -86,7 +103,6 @@ def append_efficient_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     at the 4,096 best candidates of an image.
 
     TensorRT finds the plugin by its name; the domain `TRT` keeps ONNX's checker from taking it for one of its own.
-    Source: https://github.com/NVIDIA/TensorRT/tree/main/plugin/efficientNMSPlugin
     """
     graph = model.graph
     batch = graph.output[0].type.tensor_type.shape.dim[0]
@@ -105,14 +121,7 @@ def append_efficient_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
             [name for name, _, _ in outputs],
             'efficient_nms',
             domain='TRT',
-            plugin_version='1',
-            score_threshold=float(info.score_thr),
-            iou_threshold=float(info.iou_thr),
-            max_output_boxes=k,
-            background_class=-1,
-            score_activation=0,
-            class_agnostic=0,
-            box_coding=0,
+            **efficient_nms_attributes(info.score_thr, info.iou_thr, k),
         )
     )
     model.opset_import.append(helper.make_opsetid('TRT', 1))

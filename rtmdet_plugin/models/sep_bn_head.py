@@ -208,7 +208,7 @@ class RTMSepBNHead(BaseDenseHead):
             `loss_cls` and `loss_bbox`, scalars.
         """
         logits = flatten_levels(cls_scores).float()  # (B, N, C)
-        priors, valid = self._priors(cls_scores, batch_img_metas)  # (N, 4), (B, N)
+        priors, valid = self.priors(cls_scores, batch_img_metas)  # (N, 4), (B, N)
         distances = flatten_levels(bbox_preds).float()
         boxes = self.bbox_coder.decode(priors[:, :2].expand(*valid.shape, 2), distances)  # (B, N, 4)
 
@@ -240,7 +240,7 @@ class RTMSepBNHead(BaseDenseHead):
         loss_bbox = self.loss_bbox(boxes.flatten(0, 1), targets.flatten(0, 1), weight=ious.flatten(), avg_factor=1.0)
         return dict(loss_cls=loss_cls / normalizer, loss_bbox=loss_bbox / normalizer)
 
-    def _priors(self, feats: tuple[Tensor, ...], img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+    def priors(self, feats: tuple[Tensor, ...], img_metas: list[dict]) -> tuple[Tensor, Tensor]:
         """Priors (x, y, stride, stride) of all levels (N, 4), and which of them lie within each image (B, N)."""
         device = feats[0].device
         sizes = [feat.shape[-2:] for feat in feats]

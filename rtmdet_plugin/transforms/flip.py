@@ -6,40 +6,34 @@ instead of 0.1. OpenCV's flip of 640x640 pixels takes 0.05 ms.
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import cv2
-from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from .boxes import flip_boxes
 from .checks import check_probability
+from .random_transform import RandomSource, RandomTransform
 from .sample import Sample
-from .sample_cache import RandomSource
 
 
 @TRANSFORMS.register_module()
-class RTMRandomFlip(BaseTransform):
+class RTMRandomFlip(RandomTransform):
     """Mirror image, boxes and masks left to right.
 
     Sets `flip` and `flip_direction`, which is None without a flip.
 
     Args:
         prob: probability of the flip.
-        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
+        rng: source of all draws, see `RandomTransform`.
 
     Raises:
         ValueError: where `prob` isn't a number from 0 to 1.
     """
 
     def __init__(self, prob: float = 0.5, *, rng: RandomSource | None = None) -> None:
+        super().__init__(rng)
         self.prob = check_probability('prob', prob)
-        self._rng = rng
-
-    @property
-    def rng(self) -> RandomSource:
-        return random if self._rng is None else self._rng
 
     def transform(self, results: dict) -> dict:
         """Flip the sample, or leave it."""

@@ -8,15 +8,12 @@ refused.
 
 from __future__ import annotations
 
-import random
-
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from .checks import check_at_least
-from .sample_cache import RandomSource
+from .random_transform import RandomSource, RandomTransform
 
 HUES = 180
 """OpenCV's 8-bit hue is half of the angle in degrees."""
@@ -45,7 +42,7 @@ def shift_hsv(img: np.ndarray, hue: int, saturation: int, value: int) -> np.ndar
 
 
 @TRANSFORMS.register_module()
-class RTMYOLOXHSVRandomAug(BaseTransform):
+class RTMYOLOXHSVRandomAug(RandomTransform):
     """Each of hue, saturation and value is shifted, or left alone, with equal probability.
 
     Args:
@@ -53,7 +50,7 @@ class RTMYOLOXHSVRandomAug(BaseTransform):
             to an integer.
         saturation_delta: the same for saturation, in steps of 1/255.
         value_delta: the same for value.
-        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
+        rng: source of all draws, see `RandomTransform`.
 
     Raises:
         ValueError: where an argument isn't an integer of at least 0.
@@ -67,14 +64,10 @@ class RTMYOLOXHSVRandomAug(BaseTransform):
         *,
         rng: RandomSource | None = None,
     ) -> None:
+        super().__init__(rng)
         self.hue_delta = check_at_least('hue_delta', hue_delta, 0)
         self.saturation_delta = check_at_least('saturation_delta', saturation_delta, 0)
         self.value_delta = check_at_least('value_delta', value_delta, 0)
-        self._rng = rng
-
-    @property
-    def rng(self) -> RandomSource:
-        return random if self._rng is None else self._rng
 
     def draw(self) -> tuple[int, int, int]:
         """Draw the shifts of hue, saturation and value."""

@@ -19,19 +19,18 @@ Source: MixUp for detection as in YOLOX, arXiv 2107.08430; cached as in RTMDet, 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from .boxes import clip_boxes, flip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
+from .random_transform import RandomSource, RandomTransform
 from .sample import Sample, blank, check_alike, fit_scale, join, paste, place_masks, resize
-from .sample_cache import RandomSource, SampleCache
+from .sample_cache import SampleCache
 
 
 class MixUpParams(NamedTuple):
@@ -108,7 +107,7 @@ def mixup(
 
 
 @TRANSFORMS.register_module()
-class RTMCachedMixUp(BaseTransform):
+class RTMCachedMixUp(RandomTransform):
     """MixUp of each sample with an earlier one.
 
     Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape`
@@ -125,8 +124,7 @@ class RTMCachedMixUp(BaseTransform):
         max_cached_images: size of the cache, at least 2.
         random_pop: a random sample leaves the full cache; otherwise the oldest.
         prob: probability of mixing; otherwise the sample passes as it is (and is cached all the same).
-        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
-            An instance of `random.Random` is copied into workers as it stands, so they would draw the same.
+        rng: source of all draws, see `RandomTransform`.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -146,6 +144,7 @@ class RTMCachedMixUp(BaseTransform):
         *,
         rng: RandomSource | None = None,
     ) -> None:
+        super().__init__(rng)
         self.img_scale = check_image_scale('img_scale', img_scale)
         self.ratio_range = check_range('ratio_range', ratio_range)
         self.flip_ratio = check_probability('flip_ratio', flip_ratio)
@@ -154,11 +153,6 @@ class RTMCachedMixUp(BaseTransform):
         self.bbox_clip_border = bbox_clip_border
         self.cache = SampleCache(check_at_least('max_cached_images', max_cached_images, 2), random_pop)
         self.prob = check_probability('prob', prob)
-        self._rng = rng  # a module can't be pickled, so the default is looked up on use
-
-    @property
-    def rng(self) -> RandomSource:
-        return random if self._rng is None else self._rng
 
     def draw(self, places: Sequence[int], shape: tuple[int, int]) -> MixUpParams | None:
         """Draw one MixUp.

@@ -20,18 +20,17 @@ Source: mosaic, YOLOv4, arXiv 2004.10934; cached as in RTMDet, arXiv 2212.07784.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from .boxes import clip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
+from .random_transform import RandomSource, RandomTransform
 from .render import Part
 from .sample import Sample, blank, check_alike, fit_scale, join, paste, place_masks, resize, shrink_to_fit
-from .sample_cache import RandomSource, SampleCache
+from .sample_cache import SampleCache
 
 
 class MosaicParams(NamedTuple):
@@ -95,7 +94,7 @@ def mosaic_parts(samples: Sequence[Sample], center: tuple[int, int], img_scale: 
 
 
 @TRANSFORMS.register_module()
-class RTMCachedMosaic(BaseTransform):
+class RTMCachedMosaic(RandomTransform):
     """Mosaic of each sample with three earlier ones.
 
     Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape`
@@ -110,8 +109,7 @@ class RTMCachedMosaic(BaseTransform):
         prob: probability of mixing; otherwise the sample passes as it is (and is cached all the same).
         max_cached_images: size of the cache, at least 4.
         random_pop: a random sample leaves the full cache; otherwise the oldest.
-        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
-            An instance of `random.Random` is copied into workers as it stands, so they would draw the same.
+        rng: source of all draws, see `RandomTransform`.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -129,17 +127,13 @@ class RTMCachedMosaic(BaseTransform):
         *,
         rng: RandomSource | None = None,
     ) -> None:
+        super().__init__(rng)
         self.img_scale = check_image_scale('img_scale', img_scale)
         self.center_ratio_range = check_range('center_ratio_range', center_ratio_range, high=2)
         self.bbox_clip_border = bbox_clip_border
         self.pad_val = check_pad_value('pad_val', pad_val)
         self.prob = check_probability('prob', prob)
         self.cache = SampleCache(check_at_least('max_cached_images', max_cached_images, 4), random_pop)
-        self._rng = rng  # a module can't be pickled, so the default is looked up on use
-
-    @property
-    def rng(self) -> RandomSource:
-        return random if self._rng is None else self._rng
 
     def draw(self, places: Sequence[int]) -> MosaicParams:
         """Draw partners from these places of the cache, at least one, and the centre."""

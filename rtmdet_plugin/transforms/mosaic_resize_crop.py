@@ -17,10 +17,10 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from .mosaic import RTMCachedMosaic, mosaic_parts
+from .random_transform import RandomSource
 from .render import render
 from .resize_crop import RTMRandomResizeCrop
 from .sample import Sample, shrink_to_fit
-from .sample_cache import RandomSource
 
 
 @TRANSFORMS.register_module()
@@ -41,7 +41,7 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
             have, and cropped (and is cached all the same).
         max_cached_images: size of the cache, at least 4.
         random_pop: a random sample leaves the full cache; otherwise the oldest.
-        rng: source of all draws, as in `RTMCachedMosaic`.
+        rng: source of all draws, see `RandomTransform`.
 
     Raises:
         ValueError: where an argument is out of its range.

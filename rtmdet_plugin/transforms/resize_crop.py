@@ -7,20 +7,18 @@ the crop shows it; pixels lie within half a pixel of mmdet's (see render.py). Ma
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
-from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from .checks import check_image_scale, check_range
+from .random_transform import RandomSource, RandomTransform
 from .render import Crop, Part, render
 from .sample import Sample
-from .sample_cache import RandomSource
 
 
 @TRANSFORMS.register_module()
-class RTMRandomResizeCrop(BaseTransform):
+class RTMRandomResizeCrop(RandomTransform):
     """Resize by a random factor, and crop at a random place.
 
     Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape` and,
@@ -32,8 +30,7 @@ class RTMRandomResizeCrop(BaseTransform):
         ratio_range: range of the factor.
         crop_size: (width, height) of the crop.
         bbox_clip_border: cut boxes at the border.
-        rng: source of all draws; by default Python's `random` module, which mmengine seeds in each worker.
-            An instance of `random.Random` is copied into workers as it stands, so they would draw the same.
+        rng: source of all draws, see `RandomTransform`.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -48,15 +45,11 @@ class RTMRandomResizeCrop(BaseTransform):
         *,
         rng: RandomSource | None = None,
     ) -> None:
+        super().__init__(rng)
         self.scale = check_image_scale('scale', scale)
         self.ratio_range = check_range('ratio_range', ratio_range)
         self.crop_size = check_image_scale('crop_size', crop_size)
         self.bbox_clip_border = bbox_clip_border
-        self._rng = rng  # a module can't be pickled, so the default is looked up on use
-
-    @property
-    def rng(self) -> RandomSource:
-        return random if self._rng is None else self._rng
 
     def draw(self, size: tuple[int, int]) -> Crop:
         """Draw the factor and the place of the crop for a picture of (width, height)."""

@@ -10,17 +10,12 @@ epoch, which is there where the data set is smaller than the store.
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from .checks import check_at_least
+from .random_transform import RandomSource
 from .sample import Sample
 from .walk import walk_transforms
-
-# The `random` module has the methods of `random.Random`. It is what transforms use unless told otherwise,
-# because mmengine seeds it in each worker from `randomness.seed`: runs repeat, and workers differ.
-RandomSource = random.Random
-
 
 # 40 images of 640x640 take 47 MiB, of 1280x1280 188 MiB; it is bitmap masks that can be many times that.
 MAX_BYTES = 2**28

@@ -1,15 +1,17 @@
 """A model out of a config and a checkpoint: what is accepted, and one line for what isn't."""
 
+import copy
 import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 from rtmdet_plugin.deploy.checkpoint import load_model
-from rtmdet_plugin.deploy.metadata import class_names, preprocessing, thresholds
+from rtmdet_plugin.deploy.metadata import class_names, model_info, preprocessing, thresholds
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NANO = CONFIGS / 'rtmdet_nano_person.py'
@@ -118,7 +120,7 @@ class TestMetadata:
 
     def test_pipelines(self, random_model):
         config = random_model('nano').cfg.copy()
-        config.test_dataloader.dataset.pipeline = [dict(type='Resize', scale=(64, 32))]
+        config.test_dataloader.dataset.pipeline = [dict(type='mmdet.Resize', scale=(64, 32))]
         assert preprocessing(config) == dict(input_size=(32, 64), keep_ratio=False, pad_value=(0, 0, 0))
         config.test_dataloader.dataset.pipeline = [
             dict(type='Resize', scale=(64, 32), keep_ratio=True), dict(type='Pad', size=(64, 32), pad_val=7),
@@ -128,3 +130,14 @@ class TestMetadata:
     def test_another_nms(self):
         with pytest.raises(ValueError, match="accepted: dict.type='nms', iou_threshold=...."):
             thresholds(dict(nms=dict(type='soft_nms', iou_threshold=0.5)))
+
+
+def test_a_config_without_a_test_set(random_model):
+    model = copy.copy(random_model('nano'))
+    model.cfg = Config(dict(model={}, test_dataloader=None, test_pipeline=[dict(type='Resize', scale=(64, 32))]))
+    info = model_info(model, 'raw', None, {})
+    assert info.input_size == (32, 64) and info.classes[:2] == ('class 0', 'class 1')
+    for nothing in ({}, dict(test_dataloader=None, test_pipeline=None)):
+        model.cfg = Config(dict(model={}, **nothing))
+        with pytest.raises(ValueError, match='accepted: one with test_dataloader or test_pipeline'):
+            model_info(model, 'raw', None, {})

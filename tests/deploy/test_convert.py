@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from rtmdet_plugin.deploy.convert import read_info, to_ncnn, to_openvino
-from rtmdet_plugin.deploy.files import unfinished
+from rtmdet_plugin.deploy.files import unfinished, unfinished_folder
 from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_runtime import RTMDetector
 
@@ -107,3 +107,19 @@ def test_files_that_are_not_finished_leave_the_old_ones(tmp_path):
         a.write_text('new')
         b.write_text('new')
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'a': 'new', 'b': 'new'}
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(KeyError), unfinished_folder(tmp_path / 'a' / 'b') as folder:
+        (folder / 'file').write_text('half')
+        raise KeyError
+    assert not list((tmp_path / 'a').iterdir())
+    (tmp_path / 'a' / 'b').mkdir()
+    with unfinished_folder(tmp_path / 'a' / 'b') as folder:  # an empty one may be there
+        (folder / 'file').write_text('x')
+        assert not list((tmp_path / 'a' / 'b').iterdir())
+    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['b']
+    assert (tmp_path / 'a' / 'b' / 'file').read_text() == 'x'
+    whole = unfinished_folder(tmp_path / 'a' / 'b')
+    with pytest.raises(FileExistsError, match='b exists already and is not an empty folder'), whole:
+        pass

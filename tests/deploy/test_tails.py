@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import model_info
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -9,25 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from rtmdet_plugin.deploy.tails import append_nms
-from rtmdet_runtime import ModelInfo
 
-INFO = ModelInfo(
-    form='nms',
-    classes=('cat', 'dog'),
-    input_size=(64, 64),
-    mean=(0,) * 3,
-    std=(1,) * 3,
-    to_rgb=False,
-    keep_ratio=True,
-    pad_value=(114,) * 3,
-    strides=(8,),
-    exp_on_reg=False,
-    score_thr=0.1,
-    iou_thr=0.7,
-    nms_pre=1000,
-    max_per_img=4,
-    version='0',
-)
+INFO = replace(model_info.INFO, form='nms', iou_thr=0.7, max_per_img=4)
 
 
 def nms(boxes, scores, info=INFO) -> tuple[np.ndarray, np.ndarray]:

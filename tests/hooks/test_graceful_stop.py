@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from states import assert_same
 
 from rtmdet_plugin.checkpoints.latest import pointed_to
 from rtmdet_plugin.hooks.graceful_stop import OutliveSignals, RTMGracefulStopHook
@@ -98,23 +98,6 @@ def state(path: Path) -> dict:
     return loaded
 
 
-def assert_equal(a, b, where: str = '') -> None:
-    """Bit for bit, whatever is in there."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_equal(a[key], b[key], f'{where}.{key}')
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for k, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f'{where}[{k}]')
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    else:
-        np.testing.assert_equal(a, b, where)
-
-
 UNINTERRUPTED = {}
 """What the run without a signal comes to: its last checkpoint, its learning rates, the name of its best file."""
 
@@ -156,7 +139,7 @@ def test_the_resumed_run_is_the_uninterrupted_one(make, uninterrupted, tmp_path,
     second = make(resume=True)
     second._val_evaluator.metrics[0].asked = first._val_evaluator.metrics[0].asked  # the metric counts evaluations
     second.train()
-    assert_equal(state(work_dir / f'epoch_{EPOCHS}.pth'), uninterrupted['state'])
+    assert_same(state(work_dir / f'epoch_{EPOCHS}.pth'), uninterrupted['state'])
     assert first.record.lr + second.record.lr == uninterrupted['lr']
     every = [(epoch, batch) for epoch in range(EPOCHS) for batch in range(5)]
     assert first.sender.batches + second.sender.batches == every, 'no step twice, none left out, hooks saw no other'

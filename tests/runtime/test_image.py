@@ -1,4 +1,4 @@
-"""Pictures to network inputs: bit for bit what mmdet's test pipeline makes of them."""
+"""Pictures to network inputs: bit for bit what mmdet's test pipeline makes of them, where a fixed size allows it."""
 
 from dataclasses import replace
 
@@ -36,6 +36,62 @@ def test_same_input_as_mmdet(info, tmp_path, shape, to_rgb):
     write_input(canvas, normalization_table(replace(info, to_rgb=to_rgb)), to_rgb, found)
     assert torch.equal(torch.from_numpy(found), expected)
     assert scale == tuple(packed['data_samples'].scale_factor)
+
+
+def mmdets_canvas(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float]]:
+    """What mmdet's `Resize` and `Pad` make of a picture for a canvas of (height, width), and the factors (x, y)."""
+    prepare = Compose(
+        [
+            dict(type='Resize', scale=size[::-1], keep_ratio=True),
+            dict(type='Pad', size=size[::-1], pad_val=dict(img=(114, 114, 114))),
+        ]
+    )
+    results = prepare(dict(img=image, img_shape=image.shape[:2]))
+    return results['img'], results['scale_factor']
+
+
+@pytest.mark.parametrize(
+    ('size', 'shape'),
+    [
+        ((48, 64), (48, 64)),
+        ((48, 64), (333, 500)),
+        ((48, 64), (20, 100)),  # the width is what limits it
+        ((48, 64), (100, 110)),  # the height is
+        ((48, 64), (50, 50)),
+        ((64, 48), (500, 333)),
+        ((64, 48), (110, 100)),
+        ((64, 48), (50, 50)),
+    ],
+)
+def test_same_canvas_as_mmdet_where_the_picture_lies_as_it_does(size, shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    expected, expected_scale = mmdets_canvas(image, size)
+    canvas, scale = letterbox(image, size, (114, 114, 114))
+    np.testing.assert_array_equal(canvas, expected)
+    assert scale == expected_scale
+
+
+@pytest.mark.parametrize(
+    ('size', 'shape', 'theirs', 'ours'),
+    [
+        ((48, 64), (64, 48), (64, 64), (48, 36)),
+        ((48, 64), (500, 333), (64, 64), (48, 32)),
+        ((48, 64), (51, 50), (49, 64), (48, 47)),
+        ((64, 48), (48, 64), (64, 64), (36, 48)),
+    ],
+)
+def test_mmdet_turns_what_it_resizes_to_but_not_what_it_pads_to(size, shape, theirs, ours):
+    """A picture that lies otherwise makes mmdet's canvas grow, by as much as it is larger then; the runtime's doesn't.
+
+    `theirs` is mmdet's canvas, `ours` the part of the runtime's that shows the picture.
+    """
+    image = np.full((*shape, 3), 7, np.uint8)
+    assert mmdets_canvas(image, size)[0].shape[:2] == theirs
+    canvas, scale = letterbox(image, size, (114, 114, 114))
+    assert canvas.shape[:2] == size
+    assert (canvas[: ours[0], : ours[1]] == 7).all()
+    assert (canvas[ours[0] :] == 114).all() and (canvas[:, ours[1] :] == 114).all()
+    assert scale == (ours[1] / shape[1], ours[0] / shape[0])
 
 
 def test_letterbox_into_a_canvas_that_is_not_square():

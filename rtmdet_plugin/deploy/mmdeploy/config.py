@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..metadata import preprocessing, step_name, test_pipeline
 from .post_processing import PostProcessing
 
 BACKENDS = ('onnxruntime', 'openvino', 'ncnn', 'tensorrt', 'sdk')
@@ -43,12 +44,13 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
     `codebase_config.letterbox=False` in the deploy config asks for mmdeploy's stretching instead.
 
     Raises:
-        ValueError: for a size that isn't divisible by 32, or where none is known.
+        ValueError: for a size that isn't divisible by 32; where none is known, see `preprocessing`; for another NMS
+            than the greedy one.
     """
     model_cfg, deploy_cfg = copy.deepcopy(model_cfg), copy.deepcopy(deploy_cfg)
-    pipeline = test_pipeline(model_cfg)
-    size = input_size(pipeline, deploy_cfg.onnx_config.get('input_shape'))
-    pipeline = sized_pipeline(pipeline, size, letterbox=deploy_cfg.codebase_config.get('letterbox', True))
+    size = input_size(model_cfg, deploy_cfg.onnx_config.get('input_shape'))
+    letterbox = deploy_cfg.codebase_config.get('letterbox', True)
+    pipeline = sized_pipeline(test_pipeline(model_cfg), size, letterbox=letterbox)
     model_cfg.test_pipeline = pipeline
     if 'test_dataloader' in model_cfg:
         model_cfg.test_dataloader.dataset.pipeline = pipeline
@@ -69,24 +71,13 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
     return model_cfg, deploy_cfg
 
 
-def test_pipeline(model_cfg: Config) -> list[dict]:
-    """The steps that a picture goes through in testing."""
-    if 'test_dataloader' in model_cfg:
-        return model_cfg.test_dataloader.dataset.pipeline
-    return model_cfg.test_pipeline
-
-
-def input_size(pipeline: list[dict], asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Width and height of the network's input: what is asked for, else what the pipeline pads or resizes to.
+def input_size(model_cfg: Config, asked: tuple[int, int] | None) -> tuple[int, int]:
+    """Width and height of the network's input: what is asked for, else those of the model config's test pipeline.
 
     Raises:
         ValueError: see `agree`.
     """
-    steps = {step['type'].split('.')[-1]: step for step in pipeline}
-    size = asked or steps.get('Pad', {}).get('size') or steps.get('Resize', {}).get('scale')
-    if not size:
-        raise ValueError('the test pipeline neither pads nor resizes to a size: set onnx_config.input_shape=(w, h)')
-    width, height = size
+    width, height = asked or preprocessing(model_cfg)['input_size'][::-1]
     if width < STRIDE or height < STRIDE or width % STRIDE or height % STRIDE:
         raise ValueError(f'the input size (w, h) must be multiples of {STRIDE}, got {(width, height)}')
     return width, height
@@ -98,11 +89,11 @@ def sized_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterbox: bo
     Args:
         pipeline: steps of mmdet; stays as it is.
         size: width and height.
-        letterbox: keep the ratio and pad with 114 at the right and the bottom, as in training; otherwise stretch. Like
-            mmdet's `Resize`, a canvas that isn't square is turned on its side for a picture that is.
+        letterbox: keep the ratio and pad with 114 at the right and the bottom, as in training; otherwise stretch. A
+            picture that lies otherwise than a canvas that isn't square comes out larger, see docs/mmdeploy.md.
     """
     fit = [dict(type='Resize', scale=size, keep_ratio=letterbox)]
     if letterbox:
         fit.append(dict(type='Pad', size=size, pad_val=dict(img=(PAD_VALUE,) * 3)))
-    rest = [copy.deepcopy(step) for step in pipeline if step['type'].split('.')[-1] not in ('Resize', 'Pad')]
+    rest = [copy.deepcopy(step) for step in pipeline if step_name(step) not in ('Resize', 'Pad')]
     return [rest[0], *fit, *rest[1:]]

@@ -1,10 +1,6 @@
 """What mmdeploy's tools/deploy.py does: convert, describe for the SDK, run the result and compare it with PyTorch."""
 
-import contextlib
 import importlib.util
-import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 from mmengine.config import Config
 
+from ..files import unfinished_folder
 from .comparison import Comparison, compare
 
 if TYPE_CHECKING:
@@ -63,7 +60,7 @@ def deploy(
         ModuleNotFoundError: where mmdeploy or the backend isn't installed.
         RuntimeError: where the result differs from PyTorch's beyond `TOLERANCES`.
     """
-    with whole_folder(Path(work_dir)) as folder:
+    with unfinished_folder(Path(work_dir)) as folder:
         job = prepare(config, checkpoint, deploy_cfg, image, device)
         job.require_backend()
         expected = job.predict_torch(image)
@@ -92,7 +89,7 @@ def export_graph(
     Raises:
         As `deploy`.
     """
-    with whole_folder(Path(work_dir)) as folder:
+    with unfinished_folder(Path(work_dir)) as folder:
         name = prepare(config, checkpoint, deploy_cfg, image, 'cpu').export(image, folder).name
     return Path(work_dir) / name
 
@@ -128,22 +125,3 @@ def check(job: 'Job', expected, actual) -> Comparison:
             f'{job.backend} differs from PyTorch: {comparison}; accepted are {max_box} px and {max_score} in score'
         )
     return comparison
-
-
-@contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that takes its name at the end, and vanishes after an error.
-
-    Raises:
-        FileExistsError: where there is something already.
-    """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FileExistsError(f'{path} exists already and is not an empty folder')
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        partial.replace(path)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise

@@ -20,7 +20,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from ...compat.onnx_export import legacy_onnx_export
-from ..checkpoint import load_model
+from ..checkpoint import load_model, read_config
 from . import register  # noqa: F401
 from .config import agree, load_deploy_config
 
@@ -54,8 +54,7 @@ class Job:
     @classmethod
     def of(cls, config, checkpoint, deploy_cfg, device: str) -> 'Job':
         """Read what `deploy` is given; it says what is accepted and what is raised."""
-        model_cfg = config if isinstance(config, Config) else Config.fromfile(config)
-        model_cfg, deploy_cfg = agree(model_cfg, load_deploy_config(deploy_cfg))
+        model_cfg, deploy_cfg = agree(read_config(config), load_deploy_config(deploy_cfg))
         model = load_model(model_cfg, Path(checkpoint))
         # mmdet ends boxes at the picture before NMS. A graph doesn't know where in its input that is, so the model that
         # it is compared with must not either: objects that are cut off would differ by an NMS that decides otherwise.
@@ -81,11 +80,11 @@ class Job:
         if manager is None or not manager.is_available():
             raise ModuleNotFoundError(f'{self.backend} is not installed here: {INSTALL[self.backend]}')
 
-    def predict_torch(self, image: str) -> InstanceData:
+    def predict_torch(self, image: str | Path) -> InstanceData:
         """PyTorch's boxes, in pixels of the picture."""
         return self._predict(self.model, image)
 
-    def export(self, image: str, folder: Path) -> Path:
+    def export(self, image: str | Path, folder: Path) -> Path:
         """Write the ONNX graph; it is traced with the picture."""
         onnx_cfg = self.graph_cfg.onnx_config
         path = folder / onnx_cfg.save_file
@@ -132,7 +131,7 @@ class Job:
         model_cfg = copy.deepcopy(self.model_cfg)  # mmdeploy renames arguments of the test pipeline in it
         export2SDK(self.graph_cfg, model_cfg, str(folder), str(self.checkpoint), self.device)
 
-    def predict_backend(self, files: list[Path], image: str) -> InstanceData:
+    def predict_backend(self, files: list[Path], image: str | Path) -> InstanceData:
         """The backend's boxes, in pixels of the picture."""
         if self.backend == 'sdk':
             from .sdk import detect
@@ -143,7 +142,7 @@ class Job:
         )
         return self._predict(model, image)
 
-    def _predict(self, model: nn.Module, image: str) -> InstanceData:
+    def _predict(self, model: nn.Module, image: str | Path) -> InstanceData:
         data, _ = self._input(image)
         with torch.no_grad():
             sample = model.test_step(data)[0]
@@ -154,7 +153,7 @@ class Job:
         found.bboxes = found.bboxes.clamp(torch.zeros(4), size.repeat(2))
         return found
 
-    def _input(self, image: str, data_preprocessor: nn.Module | None = None):
+    def _input(self, image: str | Path, data_preprocessor: nn.Module | None = None):
         return task_processor(self.model_cfg, self.graph_cfg, 'cpu').create_input(
             str(image), data_preprocessor=data_preprocessor
         )

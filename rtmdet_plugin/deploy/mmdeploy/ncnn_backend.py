@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import mmdeploy.backend.ncnn  # noqa: F401  its manager is registered first, so that this one replaces it
+import numpy as np
 import torch
 from mmdeploy.backend.base import BACKEND_MANAGERS, BaseWrapper
 from mmdeploy.backend.ncnn.backend_manager import NCNNManager
@@ -96,11 +97,9 @@ class RTMNCNNWrapper(BaseWrapper):
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """`dets` (B, K, 5) and `labels` (B, K), filled up with score 0 and label -1; the images one after the other."""
         outputs = self.network(inputs)
-        results = [
-            postprocess(*image, self.settings) for image in zip(*(outputs[name] for name in OUTPUTS), strict=True)
-        ]
+        images = zip(*(outputs[name].numpy() for name in OUTPUTS), strict=True)
+        results = [postprocess(*image, self.settings) for image in images]
+        dets = [torch.from_numpy(np.column_stack((boxes, scores))) for boxes, scores, _ in results]
+        labels = [torch.from_numpy(labels) for _, _, labels in results]
         pad = torch.nn.utils.rnn.pad_sequence
-        return dict(
-            dets=pad([dets for dets, _ in results], batch_first=True),
-            labels=pad([labels for _, labels in results], batch_first=True, padding_value=-1),
-        )
+        return dict(dets=pad(dets, batch_first=True), labels=pad(labels, batch_first=True, padding_value=-1))

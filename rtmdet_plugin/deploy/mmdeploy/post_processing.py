@@ -1,10 +1,12 @@
-"""Thresholds of the steps after the network; and these steps in PyTorch, for graphs that end before them."""
+"""Thresholds of the steps after the network; and these steps themselves, for graphs that end before them."""
 
 from dataclasses import dataclass, fields
 
-import torch
-from mmcv.ops import batched_nms
-from torch import Tensor
+import numpy as np
+
+from rtmdet_runtime.postprocess import Candidates, class_wise_nms, select_candidates
+
+from ..metadata import thresholds
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,23 @@ class PostProcessing:
 
     @classmethod
     def of(cls, deploy_cfg: dict, test_cfg: dict | None = None) -> 'PostProcessing':
-        """The deploy config's settings; what it leaves open comes from the model's `test_cfg`."""
+        """The deploy config's settings; what it leaves open comes from the model's `test_cfg`, see `thresholds`."""
         settings = {}
         if test_cfg is not None:
+            own = thresholds(test_cfg)
             settings = dict(
-                score_threshold=test_cfg['score_thr'],
-                iou_threshold=test_cfg['nms']['iou_threshold'],
-                pre_top_k=test_cfg['nms_pre'],
-                max_output_boxes_per_class=test_cfg['max_per_img'],
-                keep_top_k=test_cfg['max_per_img'],
+                score_threshold=own['score_thr'],
+                iou_threshold=own['iou_thr'],
+                pre_top_k=own['nms_pre'],
+                max_output_boxes_per_class=own['max_per_img'],
+                keep_top_k=own['max_per_img'],
             )
         settings.update(deploy_cfg['codebase_config'].get('post_processing') or {})
         return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
-def postprocess(boxes: Tensor, scores: Tensor, settings: PostProcessing) -> tuple[Tensor, Tensor]:
-    """Top-k and NMS class by class for one image.
+def postprocess(boxes: np.ndarray, scores: np.ndarray, settings: PostProcessing) -> Candidates:
+    """The runtime's NMS for one image, with the two limits that mmdeploy counts otherwise: by prior, and by class.
 
     Args:
         boxes: xyxy. (N, 4)
@@ -50,17 +53,17 @@ def postprocess(boxes: Tensor, scores: Tensor, settings: PostProcessing) -> tupl
         settings: see `PostProcessing`.
 
     Returns:
-        Boxes with score, best first (K, 5), and labels (K,).
+        Boxes (K, 4), scores (K,) and labels (K,), best first.
     """
     if 0 < settings.pre_top_k < len(boxes):
-        best = scores.max(dim=1).values.topk(settings.pre_top_k).indices
+        best = np.sort(np.argsort(-scores.max(axis=1), kind='stable')[: settings.pre_top_k])
         boxes, scores = boxes[best], scores[best]
-    index, labels = (scores > settings.score_threshold).nonzero(as_tuple=True)
-    if not len(index):  # mmcv's doesn't take it
-        return boxes.new_zeros(0, 5), labels
-    nms = dict(type='nms', iou_threshold=settings.iou_threshold)
-    dets, kept = batched_nms(boxes[index], scores[index, labels], labels, nms)
-    labels = labels[kept]
-    of_its_class = torch.nn.functional.one_hot(labels, scores.size(1)).cumsum(0).gather(1, labels[:, None])[:, 0]
-    kept = (of_its_class <= settings.max_output_boxes_per_class).nonzero()[: settings.keep_top_k, 0]
-    return dets[kept], labels[kept]
+    candidates = select_candidates(boxes, scores, settings.score_threshold)
+    count = len(candidates[1])
+    # All of them only where the limit of a class may take some away.
+    most = settings.keep_top_k if settings.max_output_boxes_per_class >= settings.keep_top_k else count
+    found = class_wise_nms(candidates, settings.iou_threshold, nms_pre=count, max_per_img=most)
+    labels = found[2]
+    seen = np.cumsum(labels[:, None] == np.arange(scores.shape[1]), axis=0)  # (K, C)
+    kept = np.flatnonzero(seen[np.arange(len(labels)), labels] <= settings.max_output_boxes_per_class)
+    return tuple(part[kept[: settings.keep_top_k]] for part in found)

@@ -16,31 +16,27 @@ from mmdeploy.mmcv.ops import multiclass_nms
 from mmdeploy.utils import get_ir_config, is_dynamic_shape
 from torch import Tensor
 
+from ..forms import decode
+from ..tails import efficient_nms_attributes
 from .post_processing import PostProcessing
 
 PREDICT = 'rtmdet_plugin.models.sep_bn_head.RTMSepBNHead.predict_by_feat'
 
 
-def decode(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, static: bool) -> tuple[Tensor, Tensor]:
-    """Boxes and scores of all priors.
+def all_boxes(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, static: bool) -> tuple[Tensor, Tensor]:
+    """See `decode`; boxes aren't clipped, as `Job.of` has it for PyTorch.
 
     Args:
-        head: the head; its prior generator and number of classes are used.
+        head: the head; its prior generator is used.
         cls_scores: class logits. (B, C, H_i, W_i) each
         bbox_preds: distances to left, top, right, bottom in pixels. (B, 4, H_i, W_i) each
         static: the priors become constants of the graph, otherwise they follow the size of the input.
-
-    Returns:
-        Boxes, xyxy in pixels of the input (B, N, 4), and scores (B, N, C).
     """
     sizes = [level.shape[-2:] for level in cls_scores]
     if static:
         sizes = [tuple(int(side) for side in size) for size in sizes]
-    priors = torch.cat(head.prior_generator.grid_priors(sizes, device=cls_scores[0].device))  # (N, 2)
-    logits = torch.cat([level.flatten(2) for level in cls_scores], dim=2)
-    distances = torch.cat([level.flatten(2) for level in bbox_preds], dim=2).permute(0, 2, 1)
-    boxes = torch.cat((priors - distances[..., :2], priors + distances[..., 2:]), dim=-1)
-    return boxes, logits.permute(0, 2, 1).sigmoid()
+    points = torch.cat(head.prior_generator.grid_priors(sizes, device=cls_scores[0].device)).T  # (2, N)
+    return decode(cls_scores, bbox_preds, points)
 
 
 @FUNCTION_REWRITER.register_rewriter(PREDICT)
@@ -50,7 +46,7 @@ def predict_by_feat(
     """`dets`, xyxy in pixels of the input and score (B, keep_top_k, 5), and `labels` (B, keep_top_k)."""
     context = FUNCTION_REWRITER.get_context()
     settings = PostProcessing.of(context.cfg, self.test_cfg)
-    boxes, scores = decode(self, cls_scores, bbox_preds, static=not is_dynamic_shape(context.cfg))
+    boxes, scores = all_boxes(self, cls_scores, bbox_preds, static=not is_dynamic_shape(context.cfg))
     if list(get_ir_config(context.cfg)['output_names']) == ['boxes', 'scores']:
         return boxes, scores
     return multiclass_nms(
@@ -71,7 +67,7 @@ def predict_by_feat__tensorrt(
     """As `predict_by_feat`; rows beyond the last box have score 0 and label -1."""
     context = FUNCTION_REWRITER.get_context()
     settings = PostProcessing.of(context.cfg, self.test_cfg)
-    boxes, scores = decode(self, cls_scores, bbox_preds, static=not is_dynamic_shape(context.cfg))
+    boxes, scores = all_boxes(self, cls_scores, bbox_preds, static=not is_dynamic_shape(context.cfg))
     count, boxes, scores, labels = EfficientNMS.apply(
         boxes, scores, settings.score_threshold, settings.iou_threshold, settings.keep_top_k
     )
@@ -93,21 +89,11 @@ class EfficientNMS(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g, boxes, scores, score_threshold: float, iou_threshold: float, keep_top_k: int):
-        """The node, with the attributes of plugin version 1."""
-        outputs = g.op(
-            'TRT::EfficientNMS_TRT',
-            boxes,
-            scores,
-            plugin_version_s='1',
-            background_class_i=-1,
-            box_coding_i=0,  # xyxy
-            score_activation_i=0,
-            class_agnostic_i=0,
-            score_threshold_f=score_threshold,
-            iou_threshold_f=iou_threshold,
-            max_output_boxes_i=keep_top_k,
-            outputs=4,
-        )
+        """The node."""
+        attributes = efficient_nms_attributes(score_threshold, iou_threshold, keep_top_k)
+        # PyTorch wants the kind of an attribute behind its name: _s, _i, _f, as Python's types begin.
+        typed = {f'{name}_{type(value).__name__[0]}': value for name, value in attributes.items()}
+        outputs = g.op('TRT::EfficientNMS_TRT', boxes, scores, **typed, outputs=4)
         batch = boxes.type().varyingSizes()[0]  # None where it is dynamic
         shapes = ([batch, 1], [batch, keep_top_k, 4], [batch, keep_top_k], [batch, keep_top_k])
         kinds = (torch.int32, torch.float32, torch.float32, torch.int32)

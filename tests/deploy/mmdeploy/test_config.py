@@ -37,11 +37,14 @@ def test_each_backend_has_a_config():
     assert {name.split('_')[0] for name in LEAVES} == set(BACKENDS)
 
 
-def test_size_and_letterbox_are_those_of_the_test_pipeline(model_cfg):
+@pytest.mark.parametrize('size', [(640, 640), (640, 480)])
+def test_size_and_letterbox_are_those_of_the_test_pipeline(model_cfg, size):
+    resize, pad = model_cfg.test_dataloader.dataset.pipeline[1:3]
+    resize.scale = pad.size = size
     model_cfg, _ = agree(model_cfg, load('onnxruntime_static'))
     resize, pad = model_cfg.test_pipeline[1:3]
-    assert (resize.scale, resize.keep_ratio) == ((640, 640), True)
-    assert (pad.size, pad.pad_val) == ((640, 640), PAD)
+    assert (resize.scale, resize.keep_ratio) == (size, True)
+    assert (pad.size, pad.pad_val) == (size, PAD)
     assert model_cfg.test_dataloader.dataset.pipeline == model_cfg.test_pipeline
 
 
@@ -76,11 +79,17 @@ def test_thresholds_of_the_deploy_config_win(model_cfg):
 
 def test_what_the_deploy_config_leaves_open_is_the_models(model_cfg):
     deploy_cfg = load('onnxruntime_static')
-    deploy_cfg.codebase_config.post_processing = dict(iou_threshold=0.5)
+    deploy_cfg.codebase_config.post_processing = dict(keep_top_k=50)
     _, agreed = agree(model_cfg, deploy_cfg)
     assert agreed.codebase_config.post_processing == dict(
-        score_threshold=0.001, iou_threshold=0.5, pre_top_k=30000, max_output_boxes_per_class=300, keep_top_k=300
+        score_threshold=0.001, iou_threshold=0.65, pre_top_k=30000, max_output_boxes_per_class=300, keep_top_k=50
     )
+
+
+def test_another_nms_is_refused(model_cfg):
+    model_cfg.model.test_cfg.nms.type = 'soft_nms'
+    with pytest.raises(ValueError, match="accepted: dict.type='nms', iou_threshold=...."):
+        agree(model_cfg, load('onnxruntime_static'))
 
 
 @pytest.mark.parametrize('size', [(640, 500), (0, 640), (16, 32)])
@@ -93,7 +102,7 @@ def test_size_must_be_divisible_by_32(model_cfg, size):
 
 def test_a_size_must_be_known(model_cfg):
     model_cfg.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
-    with pytest.raises(ValueError, match='input_shape'):
+    with pytest.raises(ValueError, match=r'Resize has scale=None; accepted: \(width, height\)'):
         agree(model_cfg, load('onnxruntime_static'))
 
 

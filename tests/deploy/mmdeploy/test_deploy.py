@@ -19,7 +19,7 @@ pytest.importorskip('mmdeploy', reason='mmdeploy is not installed (docs/mmdeploy
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 from rtmdet_plugin.deploy.mmdeploy import deploy as deploy_module
 from rtmdet_plugin.deploy.mmdeploy.comparison import compare
-from rtmdet_plugin.deploy.mmdeploy.deploy import deploy, export_graph, whole_folder
+from rtmdet_plugin.deploy.mmdeploy.deploy import deploy, export_graph
 from rtmdet_plugin.deploy.tensorrt_support import PLUGINS, SUPPORTED
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
@@ -266,14 +266,6 @@ def test_a_folder_that_holds_something_is_left_alone(inputs, tmp_path):
     with pytest.raises(FileExistsError, match='not an empty folder'):
         deploy(*inputs, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['mine']
-
-
-def test_whole_folder_takes_an_empty_one(tmp_path):
-    with whole_folder(tmp_path / 'a' / 'b') as folder:
-        (folder / 'file').write_text('x')
-        assert not (tmp_path / 'a' / 'b').exists()
-    assert (tmp_path / 'a' / 'b' / 'file').read_text() == 'x'
-    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['b']
 
 
 def test_importing_the_folder_does_not_import_mmdeploy():
