@@ -38,7 +38,7 @@ def print_rows(title: str, rows: list[dict]) -> None:
 @click.option('--reduced-precision', is_flag=True, help='Also each of OpenVINO and ncnn in its own precision.')
 @click.option('--json', 'json_file', type=click.Path(path_type=Path), help='File for the figures.')
 def command(models, backends, threads, image, batches, rounds, size, score_thr, reduced_precision, json_file) -> None:
-    """Measure exported MODELS (.onnx, .xml, .param) in turns: latency of `predict` and its parts, and throughput."""
+    """Measure exported MODELS (.onnx, .xml, .param, .engine) in turns: latency, its parts, and throughput."""
     picture = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8) if image is None else read_image(image)
     detectors = {}
     for model in models:
@@ -55,8 +55,8 @@ def command(models, backends, threads, image, batches, rounds, size, score_thr, 
                         reduced_precision=reduced,
                     )
                     name = type(detector.backend).__name__.removesuffix('Backend')
-                    if reduced and name == 'ONNXRuntime':
-                        continue  # it has no other precision than the file's
+                    if reduced and name in ('ONNXRuntime', 'TensorRT'):
+                        continue  # they have no other precision than the file's
                     settings = [name, *([f'{count} threads'] if count else []), *(['reduced'] if reduced else [])]
                     detectors[f'{model}, {", ".join(settings)}'] = detector
     result = dict(machine=platform.processor() or platform.machine(), latency=latency_rows(detectors, picture, rounds))
