@@ -85,8 +85,8 @@ def main() -> None:
             layers = [name for name, error in errors['mse'].items() if error > tolerance]
             write_onnx(calibration.quantize(ranges, FLOAT_PARTS, layers), target)
             add(target, 'mse', FLOAT_PARTS, len(layers))
-        write_onnx(calibration.quantize(ranges, FLOAT_PARTS, layers, symmetric=True), target)
-        add(target, 'mse, symmetric', FLOAT_PARTS, len(layers))
+        write_onnx(calibration.quantize(ranges, FLOAT_PARTS, layers, for_tensorrt=True), target)
+        add(target, 'mse, for TensorRT', FLOAT_PARTS, len(layers))
 
         for tolerance in (1, TOLERANCE) if find_spec('nncf') else ():  # an extra of its own
             layers = quantize_openvino(source, Path(folder) / 'nncf.xml', images, tolerance=tolerance, threads=threads)

@@ -30,9 +30,9 @@ from ..deploy.quantize import FLOAT_PARTS, evenly_spaced, quantize_onnx
     show_default=True,
     help='Layers that alone change the scores by more stay in float; 1: none, and nothing is measured.',
 )
-@click.option('--symmetric', is_flag=True, help='Activations in int8 with zero points 0, as TensorRT takes them.')
+@click.option('--for-tensorrt', is_flag=True, help='As `rtmdet engine` takes it; the form trt always is.')
 @click.option('--threads', type=click.IntRange(1), help="Default: ONNX Runtime's.")
-def command(model, images, out, samples, method, percentile, keep_float, tolerance, symmetric, threads) -> None:
+def command(model, images, out, samples, method, percentile, keep_float, tolerance, for_tensorrt, threads) -> None:
     """Write an INT8 form of MODEL, an ONNX file of `rtmdet export`, calibrated on the pictures in the folder IMAGES.
 
     The pictures should be like those that the model is to work on; no labels are needed.
@@ -42,9 +42,11 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     chosen = evenly_spaced(list_images([images]), samples)
     settings = dict(keep_float=keep_float, tolerance=tolerance, threads=threads)
     if out.suffix == '.xml':
+        if for_tensorrt:
+            raise ValueError(f'{out}: --for-tensorrt writes .onnx')
         method = 'NNCF'
         layers = quantize_openvino(model, out, chosen, **settings)
     else:
-        settings |= dict(method=method, percentile=percentile, symmetric=symmetric)
+        settings |= dict(method=method, percentile=percentile, for_tensorrt=for_tensorrt)
         layers = quantize_onnx(model, out, chosen, **settings)
     click.echo(f'{out}: INT8, calibrated on {len(chosen)} images ({method}); {len(layers)} layers stay in float')

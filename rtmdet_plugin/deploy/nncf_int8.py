@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from .convert import read_info
 from .files import unfinished
 from .quantize import FLOAT_PARTS, Calibration, check_settings
 
@@ -37,6 +38,8 @@ def quantize_openvino(
     check_settings(keep_float, tolerance)
     if path.suffix != '.xml':
         raise ValueError(f'{path}: accepted: a name that ends in .xml')
+    if read_info(source).form == 'trt':
+        raise ValueError(f'{source}: the form trt is for TensorRT alone; accepted: the forms raw, decoded, nms')
     try:
         import nncf
         import openvino as ov

@@ -26,6 +26,7 @@ from .convert import read_info
 from .graph_parts import PARTS, GraphLinks, find_parts
 from .onnx_export import write_onnx
 from .sensitivity import find_layers, measure_layers
+from .tails import cut_efficient_nms, paste_efficient_nms
 
 FLOAT_PARTS = ('attention', 'predictions', 'decode')
 Range = tuple[float, float]
@@ -35,26 +36,28 @@ class Calibration:
     """A float model and what its tensors were seen to hold; made once, quantised in as many ways as one likes.
 
     Args:
-        source: file of `export_onnx`, of any form but `trt`.
+        source: file of `export_onnx`. Of the form `trt`, what lies before the plugin is calibrated and quantised.
         images: pictures for calibration, like those that the model is to work on. Results don't depend on their order.
         threads: of ONNX Runtime; None leaves it to it.
 
     Raises:
         FileNotFoundError: where the file or a picture isn't there.
-        ValueError: where the file isn't one of ours, is of the form `trt` or quantised already; where there are no
-            pictures, or one can't be read.
+        ValueError: where the file isn't one of ours, or quantised already; where there are no pictures, or one can't
+            be read.
     """
 
     def __init__(self, source: str | Path, images: Sequence[str | Path], threads: int | None = None) -> None:
-        if read_info(source).form == 'trt':
-            raise ValueError(f'{source}: the form trt is for TensorRT alone; accepted: the forms raw, decoded, nms')
+        form = read_info(source).form
         if not images:
             raise ValueError('no images to calibrate with; accepted: at least one')
-        self.model = onnx.load(source)
+        self.source = onnx.load(source)
+        self.model = cut_efficient_nms(self.source) if form == 'trt' else self.source
         if any(node.op_type == 'QuantizeLinear' for node in self.model.graph.node):
             raise ValueError(f'{source}: it is quantised already; accepted: a float model')
         self.images, self.threads = list(images), threads
-        self.detector = RTMDetector(source, threads=threads)
+        with tempfile.TemporaryDirectory() as folder:
+            onnx.save(self.model, path := Path(folder) / 'model.onnx')
+            self.detector = RTMDetector(path, threads=threads)
         self.parts = find_parts(self.model.graph)
         self.observations = observe(self.model, self._tensors(), self.inputs, threads)
 
@@ -109,7 +112,7 @@ class Calibration:
         ranges: Mapping[str, Range],
         keep_float: Iterable[str],
         layers: Iterable[str] = (),
-        symmetric: bool = False,
+        for_tensorrt: bool = False,
     ) -> onnx.ModelProto:
         """The model with Q/DQ nodes, and with its metadata.
 
@@ -117,8 +120,14 @@ class Calibration:
             ranges: see `ranges`.
             keep_float: parts of `PARTS` to leave in float; in the form `nms` always `decode` as well.
             layers: names of convolutions that are to stay in float with their activations.
-            symmetric: int8 with zero points 0 for activations too, as TensorRT takes it; otherwise uint8.
+            for_tensorrt: as TensorRT takes it, which fuses layers itself: Q/DQ pairs at the inputs and the weights of
+                convolutions alone, int8 with zero points 0, weights and biases stored in float. Otherwise at every
+                tensor, uint8 activations, and stored integers. A model of the form `trt` always goes this way.
         """
+        has_plugin = self.model is not self.source
+        for_tensorrt = for_tensorrt or has_plugin
+        # Rounded around 0, the outputs of convolutions and of SiLU's sigmoid would cost half of the AP.
+        placement = dict(OpTypesToExcludeOutputQuantization=['Conv']) if for_tensorrt else {}
         values = {name: tuple(map(np.float32, ends)) for name, ends in ranges.items()}
         with tempfile.TemporaryDirectory() as folder, _quiet():
             cache, result = Path(folder) / 'ranges.json', Path(folder) / 'int8.onnx'
@@ -128,15 +137,24 @@ class Calibration:
                 result,
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if for_tensorrt else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                op_types_to_quantize=['Conv'] if for_tensorrt else None,
                 nodes_to_exclude=self.float_nodes(keep_float, layers),
                 calibration_cache_path=cache,
-                extra_options=dict(ActivationSymmetric=symmetric),
+                extra_options=dict(
+                    ActivationSymmetric=for_tensorrt,
+                    QuantizeBias=not for_tensorrt,
+                    AddQDQPairToWeight=for_tensorrt,
+                    **placement,
+                ),
             )
             model = onnx.load(result)
+        if has_plugin:
+            paste_efficient_nms(model, self.source)
         del model.metadata_props[:]
-        model.metadata_props.extend(self.model.metadata_props)
+        model.metadata_props.extend(self.source.metadata_props)
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model, full_check=True)
         return model
 
@@ -150,7 +168,7 @@ def quantize_onnx(
     percentile: float = 99.99,
     keep_float: Sequence[str] = FLOAT_PARTS,
     tolerance: float = 0.001,
-    symmetric: bool = False,
+    for_tensorrt: bool = False,
     threads: int | None = None,
 ) -> dict[str, float]:
     """Write an INT8 form of a model; whole or not at all.
@@ -163,7 +181,7 @@ def quantize_onnx(
         keep_float: parts to leave in float, of `PARTS`.
         tolerance: a layer stays in float where 8 bits in it alone change the scores by more than this, see
             `measure_layers`; 1 keeps none and measures nothing.
-        symmetric: see `Calibration.quantize`.
+        for_tensorrt: see `Calibration.quantize`.
 
     Returns:
         The layers that stay in float: names of convolutions, and their error.
@@ -181,7 +199,7 @@ def quantize_onnx(
     calibration = Calibration(source, images, threads)
     ranges = calibration.ranges(method, percentile)
     layers = calibration.fragile_layers(ranges, keep_float, tolerance)
-    write_onnx(calibration.quantize(ranges, keep_float, layers, symmetric), path)
+    write_onnx(calibration.quantize(ranges, keep_float, layers, for_tensorrt), path)
     return layers
 
 

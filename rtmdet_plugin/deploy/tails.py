@@ -1,6 +1,8 @@
-"""NMS as ONNX nodes behind the form `decoded`."""
+"""NMS as ONNX nodes behind the form `decoded`, and how to take TensorRT's plugin away and put it back."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -115,3 +117,31 @@ def append_efficient_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     )
     model.opset_import.append(helper.make_opsetid('TRT', 1))
     _outputs(graph, outputs)
+
+
+def cut_efficient_nms(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a model of the form `trt` without its plugin: the form `decoded`, which ONNX Runtime runs."""
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    plugin = _efficient_nms(cut)
+    kinds = {value.name: value for value in cut.graph.value_info}
+    del cut.graph.output[:]
+    cut.graph.output.extend(kinds[name] for name in plugin.input)
+    cut.graph.node.remove(plugin)
+    cut.opset_import.remove(next(opset for opset in cut.opset_import if opset.domain == 'TRT'))
+    properties = {entry.key: entry.value for entry in cut.metadata_props}
+    info = replace(ModelInfo.from_properties(properties, 'the model'), form='decoded')
+    helper.set_model_props(cut, properties | info.to_properties())
+    return cut
+
+
+def paste_efficient_nms(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Put the plugin of `source` and its outputs behind what was made of `cut_efficient_nms(source)`."""
+    model.graph.node.append(_efficient_nms(source))
+    model.opset_import.append(helper.make_opsetid('TRT', 1))
+    del model.graph.output[:]
+    model.graph.output.extend(source.graph.output)
+
+
+def _efficient_nms(model: onnx.ModelProto) -> onnx.NodeProto:
+    return next(node for node in model.graph.node if node.op_type == 'EfficientNMS_TRT')

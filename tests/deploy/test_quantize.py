@@ -8,10 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from rtmdet_command import main
-from rtmdet_plugin.deploy.graph_parts import find_parts
+from rtmdet_plugin.deploy.graph_parts import GraphLinks, find_parts
 from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, Calibration, evenly_spaced, quantize_onnx
 from rtmdet_plugin.deploy.sensitivity import find_layers
+from rtmdet_plugin.deploy.tails import cut_efficient_nms
+from rtmdet_plugin.deploy.tensorrt import check_graph, prepare_graph
 from rtmdet_runtime import RTMDetector
 
 
@@ -95,11 +97,51 @@ def test_a_layer_with_outliers_is_found(calibration):
     assert max(errors, key=errors.get) == bad
 
 
-def test_symmetric_has_zero_points_0(calibration):
-    quantized = calibration.quantize(calibration.ranges('minmax'), FLOAT_PARTS, symmetric=True)
+def test_for_tensorrt_has_pairs_at_convolutions_alone(calibration):
+    quantized = calibration.quantize(calibration.ranges('minmax'), FLOAT_PARTS, for_tensorrt=True)
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
-    points = [values[node.input[2]] for node in quantized.graph.node if node.op_type == 'QuantizeLinear']
+    links = GraphLinks(quantized.graph)
+    pairs = [node for node in quantized.graph.node if node.op_type in ('QuantizeLinear', 'DequantizeLinear')]
+    points = [values[node.input[2]] for node in pairs]
     assert points and all(point.dtype == np.int8 and not point.any() for point in points)
+    for node in pairs:
+        after = {reader.op_type for reader in links.following(node)}
+        assert 'DequantizeLinear' in after if node.op_type == 'QuantizeLinear' else 'Conv' in after
+    convs = [node for node in quantized.graph.node if node.op_type == 'Conv']
+    int8 = [node for node in convs if node.input[1] in links.maker]
+    assert len(int8) == len(convs) - 10  # attention and predictions
+    for node in int8:  # biases and weights are stored in float
+        quantize = links.maker[links.maker[node.input[1]].input[0]]
+        assert values[node.input[2]].dtype == values[quantize.input[0]].dtype == np.float32
+    kinds = {value.name: value.type.tensor_type.elem_type for value in quantized.graph.value_info}
+    assert all(kinds[name] for node in quantized.graph.node for name in node.output if name in links.readers)
+
+
+def test_form_trt_is_quantised_up_to_the_plugin(person_model, pictures, tmp_path):
+    export_onnx(person_model, tmp_path / 'm.onnx', form='trt', opset=17, score_thr=0.3)
+    layers = quantize_onnx(tmp_path / 'm.onnx', tmp_path / 'q.onnx', pictures, threads=1)
+    source, quantized = onnx.load(tmp_path / 'm.onnx'), onnx.load(tmp_path / 'q.onnx')
+    assert 30 < len(layers) < 90
+    for part in ('output', 'input'):
+        assert [*getattr(quantized.graph, part)] == [*getattr(source.graph, part)]
+    assert [n for n in quantized.graph.node if n.domain] == [n for n in source.graph.node if n.domain]
+    assert quantized.metadata_props == source.metadata_props
+    check_graph(tmp_path / 'q.onnx', 'int8')
+
+    # The rest of the chain: the graph that TensorRT gets, up to the plugin, beside the float model.
+    onnx.save(cut_efficient_nms(source), tmp_path / 'float.onnx')
+    onnx.save(cut_efficient_nms(prepare_graph(tmp_path / 'q.onnx', 'int8')), tmp_path / 'int8.onnx')
+    expected, ours = (RTMDetector(tmp_path / f'{name}.onnx', threads=1) for name in ('float', 'int8'))
+    assert expected.info.form == ours.info.form == 'decoded'
+    inputs = np.concatenate([expected.preprocess([picture])[0] for picture in pictures])
+    (boxes, scores), (our_boxes, our_scores) = (
+        [np.concatenate(outputs) for outputs in zip(*(d.backend(x[None]) for x in inputs), strict=True)]
+        for d in (expected, ours)
+    )
+    found = scores[..., 0] > 0.3
+    assert found.sum() > 20
+    assert 0 < np.abs(our_scores - scores)[found].mean() < 0.05
+    assert 0 < np.median(np.abs(our_boxes - boxes)[found]) < 2  # pixels of 320
 
 
 def test_evenly_spaced():
@@ -107,20 +149,18 @@ def test_evenly_spaced():
     assert evenly_spaced([1, 2], 5) == [1, 2]
 
 
-def test_says_what_is_accepted(model, pictures, person_model, tmp_path):
+def test_says_what_is_accepted(model, pictures, tmp_path):
     out, bad = tmp_path / 'out' / 'q.onnx', tmp_path / 'bad.jpg'
     bad.write_bytes(b'no picture')
-    foreign, trt = tmp_path / 'foreign.onnx', tmp_path / 'trt.onnx'
+    foreign = tmp_path / 'foreign.onnx'
     graph = onnx.load(model)
     del graph.metadata_props[:]
     onnx.save(graph, foreign)
-    export_onnx(person_model, trt, form='trt', opset=17)
     for source, images, arguments, error, message in (
         (model, [], {}, ValueError, 'no images'),
         (model, [bad], {}, ValueError, 'not an image'),
         (foreign, pictures, {}, ValueError, 'not a model that `rtmdet export` wrote'),
         (tmp_path / 'none.onnx', pictures, {}, FileNotFoundError, 'no such model'),
-        (trt, pictures, {}, ValueError, 'form trt'),
         (model, pictures, dict(method='max'), ValueError, "method='max'; accepted: minmax"),
         (model, pictures, dict(keep_float=['neck']), ValueError, 'accepted: stem, attention'),
         (model, pictures, dict(tolerance=-1), ValueError, 'tolerance=-1'),
@@ -151,4 +191,6 @@ def test_command(model, data_root, tmp_path):
     assert code == 1 and 'no such folder' in said
     code, said = call(model, images, '-o', tmp_path / 'no.param')
     assert code == 1 and 'accepted: a name that ends in' in said
+    code, said = call(model, images, '-o', tmp_path / 'no.xml', '--for-tensorrt')
+    assert code == 1 and 'no.xml: --for-tensorrt writes .onnx' in said
     assert not list(tmp_path.glob('no.*'))
