@@ -87,7 +87,9 @@ def rows_of(size: str, folder: Path, picture: Image, args: argparse.Namespace) -
     cv2.imwrite(str(image), picture)
     for form in ('raw', 'decoded', 'nms'):
         export_onnx(model, folder / f'{form}.onnx', form=form)
-    quantize_onnx(folder / 'raw.onnx', folder / 'int8.onnx', [image], tolerance=1, threads=threads)
+    for target in ('onnxruntime', 'openvino'):
+        settings = dict(tolerance=1, target=target, threads=threads)
+        quantize_onnx(folder / 'raw.onnx', folder / f'{target}.onnx', [image], **settings)
 
     def runtime(file: str, **settings) -> RTMDetector:
         return RTMDetector(folder / file, threads=threads, **settings)
@@ -96,10 +98,10 @@ def rows_of(size: str, folder: Path, picture: Image, args: argparse.Namespace) -
         'ONNX Runtime float32, raw': runtime('raw.onnx'),
         'ONNX Runtime float32, decoded': runtime('decoded.onnx'),
         'ONNX Runtime float32, nms': runtime('nms.onnx'),
-        'ONNX Runtime INT8, raw': runtime('int8.onnx'),
+        'ONNX Runtime INT8, raw': runtime('onnxruntime.onnx'),
         'OpenVINO float32, raw': runtime('raw.onnx', backend='openvino'),
         'OpenVINO default precision, raw': runtime('raw.onnx', backend='openvino', reduced_precision=True),
-        'OpenVINO INT8, raw': runtime('int8.onnx', backend='openvino', reduced_precision=True),
+        'OpenVINO INT8, raw': runtime('openvino.onnx', backend='openvino', reduced_precision=True),
     }
     for precision in ('float32', *(['bfloat16'] if cpu_has_bfloat16() else [])):
         for compiled in (False, True) if args.compile else (False,):

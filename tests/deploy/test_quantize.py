@@ -6,13 +6,19 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from mmengine.config import Config
 
 from rtmdet_command import main
-from rtmdet_plugin.deploy.graph_parts import find_parts
+from rtmdet_plugin.deploy.evaluation import evaluate
+from rtmdet_plugin.deploy.graph_parts import GraphLinks, find_parts
 from rtmdet_plugin.deploy.onnx_export import export_onnx
-from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, Calibration, evenly_spaced, quantize_onnx
-from rtmdet_plugin.deploy.sensitivity import find_layers
+from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, TARGETS, Calibration, evenly_spaced, quantize_onnx
+from rtmdet_plugin.deploy.sensitivity import find_layers, round_weights
+from rtmdet_plugin.deploy.tails import cut_efficient_nms
+from rtmdet_plugin.deploy.tensorrt import check_graph, prepare_graph
 from rtmdet_runtime import RTMDetector
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 @pytest.fixture(scope='module')
@@ -50,8 +56,8 @@ def test_parts_are_found_by_their_place(person_model, opset, tmp_path):
 
 
 def test_keeps_metadata_and_float_parts(calibration, model, pictures, tmp_path):
-    layer = next(iter(find_layers(calibration.model.graph, ())))
-    quantized = calibration.quantize(calibration.ranges('mse'), FLOAT_PARTS, [layer])
+    layer = next(iter(find_layers(calibration.model.graph, (), 'onnxruntime')))
+    quantized = calibration.quantize(calibration.ranges('mse'), FLOAT_PARTS, [layer], 'onnxruntime')
     onnx.save(quantized, tmp_path / 'q.onnx')
     detector = RTMDetector(tmp_path / 'q.onnx', threads=1)
     assert detector.info == RTMDetector(model, threads=1).info
@@ -76,30 +82,118 @@ def test_same_pictures_same_file(model, pictures, tmp_path):
 
 
 @pytest.mark.parametrize('form', ['raw', 'decoded', 'nms'])
-def test_each_form_finds_what_the_float_model_finds(person_model, pictures, form, tmp_path):
+@pytest.mark.parametrize('target', TARGETS)
+def test_each_form_finds_what_the_float_model_finds(person_model, pictures, form, target, tmp_path):
     export_onnx(person_model, tmp_path / 'm.onnx', form=form, opset=17, score_thr=0.3)
     calibration = Calibration(tmp_path / 'm.onnx', pictures, threads=1)
     for parts in (FLOAT_PARTS, ()):
-        onnx.save(calibration.quantize(calibration.ranges('mse'), parts), tmp_path / 'q.onnx')
+        onnx.save(calibration.quantize(calibration.ranges('mse'), parts, (), target), tmp_path / 'q.onnx')
         found = RTMDetector(tmp_path / 'q.onnx', threads=1).predict(pictures)
         assert any(len(detections) for detections in found)
 
 
-def test_a_layer_with_outliers_is_found(calibration):
+@pytest.mark.parametrize('target', TARGETS)
+def test_a_layer_with_outliers_is_found(calibration, target):
     ranges = calibration.ranges('minmax')
-    layers = find_layers(calibration.model.graph, [n for part in FLOAT_PARTS for n in calibration.parts[part]])
+    layers = find_layers(calibration.model.graph, [n for part in FLOAT_PARTS for n in calibration.parts[part]], target)
     bad = list(layers)[40]
     ranges |= {tensor: (-1000.0, 1000.0) for tensor in layers[bad]}
-    errors = calibration.layer_errors(ranges, FLOAT_PARTS, count=2)
+    errors = calibration.layer_errors(ranges, FLOAT_PARTS, target, count=2)
     assert set(errors) == set(layers)
-    assert max(errors, key=errors.get) == bad
+    worst = max(errors.values())
+    assert errors[bad] == worst > 0.01
+    kept = calibration.float_nodes(FLOAT_PARTS, [bad], target)
+    assert bad in kept
 
 
-def test_symmetric_has_zero_points_0(calibration):
-    quantized = calibration.quantize(calibration.ranges('minmax'), FLOAT_PARTS, symmetric=True)
+def test_layers_are_measured_with_their_weights(calibration):
+    """With ranges so fine that tensors keep their values, what is left is the rounding of the weights."""
+    layer = next(iter(find_layers(calibration.model.graph, (), 'openvino')))
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(calibration.model)
+    round_weights(rounded, layer)
+    name = next(node.input[1] for node in rounded.graph.node if node.name == layer)
+    before, after = (
+        next(onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == name)
+        for model in (calibration.model, rounded)
+    )
+    scale = np.abs(before).max(axis=(1, 2, 3), keepdims=True) / 127
+    assert 0 < np.abs(after - before).max() and (np.abs(after - before) <= scale * 0.5001).all()
+    np.testing.assert_allclose(after / scale, np.round(after / scale), atol=1e-3)
+    assert len(np.unique(after[0])) <= 255
+
+
+def test_layers_are_measured_without_a_sure_score(random_model, pictures, tmp_path):
+    """A model that is sure of nothing: its highest scores count."""
+    export_onnx(random_model('nano'), tmp_path / 'm.onnx', size=(96, 96), opset=17)
+    calibration = Calibration(tmp_path / 'm.onnx', pictures, threads=1)
+    (scores,) = (calibration.detector.backend(next(calibration.inputs()))[1],)
+    ranges = calibration.ranges('minmax')
+    layers = find_layers(calibration.model.graph, (), 'openvino')
+    ranges[layers[list(layers)[10]][0]] = (0.0, 1000.0)
+    errors = calibration.layer_errors(ranges, FLOAT_PARTS, 'openvino', count=1)
+    assert scores.max() < 0.1 and max(errors.values()) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('target', 'backend'), [('onnxruntime', 'onnxruntime'), ('openvino', 'openvino')])
+def test_ap_is_close_to_float(model, data_root, target, backend, monkeypatch, tmp_path):
+    """AP of the person weights within 0.005 of float, calibrated on the pictures of the train set."""
+    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
+    config = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
+    pictures = sorted((data_root / 'coco_tiny' / 'train2017').iterdir())
+    quantize_onnx(model, tmp_path / 'q.onnx', pictures, target=target, threads=1)
+    detectors = [RTMDetector(file, backend=backend, threads=1) for file in (model, tmp_path / 'q.onnx')]
+    expected, ours = (evaluate(config, detector)['coco/bbox_mAP'] for detector in detectors)
+    assert expected == pytest.approx(0.264, abs=0.002)
+    assert ours > expected - 0.005 - 1e-9
+
+
+def test_for_tensorrt_has_pairs_at_convolutions_alone(calibration):
+    quantized = calibration.quantize(calibration.ranges('minmax'), FLOAT_PARTS, (), 'tensorrt')
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
-    points = [values[node.input[2]] for node in quantized.graph.node if node.op_type == 'QuantizeLinear']
+    links = GraphLinks(quantized.graph)
+    pairs = [node for node in quantized.graph.node if node.op_type in ('QuantizeLinear', 'DequantizeLinear')]
+    points = [values[node.input[2]] for node in pairs]
     assert points and all(point.dtype == np.int8 and not point.any() for point in points)
+    for node in pairs:
+        after = {reader.op_type for reader in links.following(node)}
+        assert 'DequantizeLinear' in after if node.op_type == 'QuantizeLinear' else 'Conv' in after
+    convs = [node for node in quantized.graph.node if node.op_type == 'Conv']
+    int8 = [node for node in convs if node.input[1] in links.maker]
+    assert len(int8) == len(convs) - 10  # attention and predictions
+    for node in int8:  # biases and weights are stored in float
+        quantize = links.maker[links.maker[node.input[1]].input[0]]
+        assert values[node.input[2]].dtype == values[quantize.input[0]].dtype == np.float32
+    kinds = {value.name: value.type.tensor_type.elem_type for value in quantized.graph.value_info}
+    assert all(kinds[name] for node in quantized.graph.node for name in node.output if name in links.readers)
+
+
+def test_form_trt_is_quantised_up_to_the_plugin(person_model, pictures, tmp_path):
+    export_onnx(person_model, tmp_path / 'm.onnx', form='trt', opset=17, score_thr=0.3)
+    layers = quantize_onnx(tmp_path / 'm.onnx', tmp_path / 'q.onnx', pictures, target='tensorrt', threads=1)
+    source, quantized = onnx.load(tmp_path / 'm.onnx'), onnx.load(tmp_path / 'q.onnx')
+    assert 20 < len(layers) < 90
+    for part in ('output', 'input'):
+        assert [*getattr(quantized.graph, part)] == [*getattr(source.graph, part)]
+    assert [n for n in quantized.graph.node if n.domain] == [n for n in source.graph.node if n.domain]
+    assert quantized.metadata_props == source.metadata_props
+    check_graph(tmp_path / 'q.onnx', 'int8')
+
+    # The rest of the chain: the graph that TensorRT gets, up to the plugin, beside the float model.
+    onnx.save(cut_efficient_nms(source), tmp_path / 'float.onnx')
+    onnx.save(cut_efficient_nms(prepare_graph(tmp_path / 'q.onnx', 'int8')), tmp_path / 'int8.onnx')
+    expected, ours = (RTMDetector(tmp_path / f'{name}.onnx', threads=1) for name in ('float', 'int8'))
+    assert expected.info.form == ours.info.form == 'decoded'
+    inputs = np.concatenate([expected.preprocess([picture])[0] for picture in pictures])
+    (boxes, scores), (our_boxes, our_scores) = (
+        [np.concatenate(outputs) for outputs in zip(*(d.backend(x[None]) for x in inputs), strict=True)]
+        for d in (expected, ours)
+    )
+    found = scores[..., 0] > 0.3
+    assert found.sum() > 20
+    assert 0 < np.abs(our_scores - scores)[found].mean() < 0.05
+    assert 0 < np.median(np.abs(our_boxes - boxes)[found]) < 2  # pixels of 320
 
 
 def test_evenly_spaced():
@@ -111,20 +205,21 @@ def test_says_what_is_accepted(model, pictures, person_model, tmp_path):
     out, bad = tmp_path / 'out' / 'q.onnx', tmp_path / 'bad.jpg'
     bad.write_bytes(b'no picture')
     foreign, trt = tmp_path / 'foreign.onnx', tmp_path / 'trt.onnx'
+    export_onnx(person_model, trt, form='trt', opset=17)
     graph = onnx.load(model)
     del graph.metadata_props[:]
     onnx.save(graph, foreign)
-    export_onnx(person_model, trt, form='trt', opset=17)
     for source, images, arguments, error, message in (
         (model, [], {}, ValueError, 'no images'),
         (model, [bad], {}, ValueError, 'not an image'),
         (foreign, pictures, {}, ValueError, 'not a model that `rtmdet export` wrote'),
         (tmp_path / 'none.onnx', pictures, {}, FileNotFoundError, 'no such model'),
-        (trt, pictures, {}, ValueError, 'form trt'),
         (model, pictures, dict(method='max'), ValueError, "method='max'; accepted: minmax"),
         (model, pictures, dict(keep_float=['neck']), ValueError, 'accepted: stem, attention'),
         (model, pictures, dict(tolerance=-1), ValueError, 'tolerance=-1'),
         (model, pictures, dict(percentile=3), ValueError, 'percentile=3'),
+        (model, pictures, dict(target='ncnn'), ValueError, "target='ncnn'; accepted: onnxruntime, openvino, tensorrt"),
+        (trt, pictures, {}, ValueError, "target='onnxruntime'; accepted for the form trt: tensorrt"),
     ):
         with pytest.raises(error, match=message):
             quantize_onnx(source, out, images, **arguments)
@@ -142,7 +237,7 @@ def test_command(model, data_root, tmp_path):
         return done.exit_code, done.output
 
     code, said = call(model, images, '-o', out, '--samples', 2, '--tolerance', 1, '--threads', 1)
-    assert code == 0 and 'calibrated on 2 images (mse); 0 layers' in said, said
+    assert code == 0 and 'calibrated on 2 images (mse) for onnxruntime; 0 layers' in said, said
     assert RTMDetector(out).info.form == 'decoded'
     (tmp_path / 'empty').mkdir()
     code, said = call(model, tmp_path / 'empty', '-o', tmp_path / 'no.onnx')
@@ -151,4 +246,11 @@ def test_command(model, data_root, tmp_path):
     assert code == 1 and 'no such folder' in said
     code, said = call(model, images, '-o', tmp_path / 'no.param')
     assert code == 1 and 'accepted: a name that ends in' in said
+    code, said = call(model, images, '-o', tmp_path / 'no.onnx', '--method', 'nncf')
+    assert code == 1 and 'accepted of NNCF: a name that ends in .xml' in said
+    xml = tmp_path / 'for_openvino.xml'
+    code, said = call(model, images, '-o', xml, '--samples', 2, '--tolerance', 1, '--threads', 1)
+    assert code == 0 and '(mse) for openvino; 0 layers' in said, said
+    assert RTMDetector(xml).info.form == 'decoded'
+    assert xml.with_suffix('.bin').stat().st_size < 0.5 * model.stat().st_size
     assert not list(tmp_path.glob('no.*'))
