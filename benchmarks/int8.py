@@ -84,7 +84,12 @@ def main() -> None:
             if backend not in [row['runtime'] for row in rows]:
                 add(source, '-', 'float', (), 0, backend)
 
+        tried = set()
+
         def try_choice(target: str, method: str, parts: tuple[str, ...], layers: list[str]) -> None:
+            if (choice := (target, method, parts, *layers)) in tried:
+                return
+            tried.add(choice)
             write_onnx(calibration.quantize(calibration.ranges(method), parts, layers, target), target_file)
             add(target_file, target, method, parts, len(layers), RUNTIMES[target])
 
