@@ -76,7 +76,7 @@ def check_drawn(paths: list[Path], folder: Path) -> None:
 @click.option('--batch-size', default=1, show_default=True, help='Pictures that the network gets at once.')
 @click.option('--threads', type=click.IntRange(1), help="Default: the backend's.")
 def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads) -> None:
-    """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param)."""
+    """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine)."""
     paths = list_images(list(images))
     if out is not None:
         check_drawn(paths, out)

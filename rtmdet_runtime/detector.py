@@ -42,8 +42,9 @@ class RTMDetector:
     """An exported RTMDet model with its preprocessing and post-processing.
 
     Args:
-        model: file of `rtmdet export` (.onnx), OpenVINO's IR (.xml) or ncnn's .param.
-        backend: 'onnxruntime', 'openvino' or 'ncnn'; None chooses by the file's ending.
+        model: file of `rtmdet export` (.onnx), OpenVINO's IR (.xml), ncnn's .param, or a TensorRT .engine, which is a
+            program: take it only from people whom you trust.
+        backend: 'onnxruntime', 'openvino', 'ncnn' or 'tensorrt'; None chooses by the file's ending.
         size: (height, width) to scale pictures to, multiples of the coarsest stride; None for the model's own. Another
             one needs a model that was exported with a dynamic size.
         score_thr: a box needs a score above it; None for the model's own, as with the next two.

@@ -1,7 +1,7 @@
 """What an exported model says about itself, and how that is written into a file.
 
-ONNX keeps it in `metadata_props`, OpenVINO's IR in `rt_info`, ncnn in a JSON file beside its own two: each time as
-names with the prefix `rtmdet.` and values in JSON.
+ONNX keeps it in `metadata_props`, OpenVINO's IR in `rt_info`; beside the files of ncnn and TensorRT lies a JSON file:
+each time as names with the prefix `rtmdet.` and values in JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 FORMS = ('raw', 'decoded', 'nms', 'trt')
+OUTPUTS = dict(
+    decoded=('boxes', 'scores'),
+    nms=('dets', 'labels'),
+    trt=('num_dets', 'det_boxes', 'det_scores', 'det_classes'),
+)
 PREFIX = 'rtmdet.'
 
 
@@ -52,6 +57,13 @@ class ModelInfo:
     max_per_img: int
     version: str
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the network's outputs in their order."""
+        if self.form == 'raw':
+            return tuple(f'{kind}_{stride}' for kind in ('cls', 'reg') for stride in self.strides)
+        return OUTPUTS[self.form]
+
     def to_properties(self) -> dict[str, str]:
         """As names and JSON values."""
         return {PREFIX + name: json.dumps(value) for name, value in asdict(self).items()}
@@ -79,3 +91,19 @@ class ModelInfo:
         if values['form'] not in FORMS:
             raise ValueError(f'{source}: metadata {PREFIX}form={values["form"]!r}; accepted: {", ".join(FORMS)}')
         return cls(**values)
+
+    @classmethod
+    def from_file(cls, file: Path, model: Path) -> ModelInfo:
+        """From a JSON file of properties that lies beside a model.
+
+        Raises:
+            FileNotFoundError: where it doesn't; it names the `model`.
+            ValueError: see `from_properties`; where it isn't JSON as well.
+        """
+        if not file.is_file():
+            raise FileNotFoundError(f'{model} needs {file.name} beside it, as rtmdet wrote it')
+        try:
+            properties = json.loads(file.read_text())
+        except ValueError:
+            raise ValueError(f'{file}: not JSON, as rtmdet writes it') from None
+        return cls.from_properties(properties, file)

@@ -51,8 +51,8 @@ def open_models(models, backends, threads, size, score_thr, reduced_precision) -
                         reduced_precision=reduced,
                     )
                     name = type(detector.backend).__name__.removesuffix('Backend')
-                    if reduced and name == 'ONNXRuntime':
-                        continue  # it has no other precision than the file's
+                    if reduced and name in ('ONNXRuntime', 'TensorRT'):
+                        continue  # they have no other precision than the file's
                     settings = [name, *([f'{count} threads'] if count else []), *(['reduced'] if reduced else [])]
                     detectors[f'{model}, {", ".join(settings)}'] = detector
     return detectors

@@ -28,10 +28,10 @@ from .config import cfg_options, changed_config
 @click.option('--json', 'json_file', type=click.Path(path_type=Path), help='File for the metrics.')
 @cfg_options
 def command(config, model, backend, size, batch_size, threads, json_file, changes) -> None:
-    """Evaluate MODEL (.onnx, .xml, .param or .pth) on the test set of CONFIG, by its evaluator.
+    """Evaluate MODEL (.onnx, .xml, .param, .engine or .pth) on the test set of CONFIG, by its evaluator.
 
-    The thresholds are those of the config's model.test_cfg, as for a checkpoint; in the form nms they are part of the
-    graph and stay.
+    The thresholds are those of the config's model.test_cfg, as for a checkpoint; in the forms nms and trt they are part
+    of the graph and stay.
     """
     config = changed_config(config, changes)
     if model.suffix == '.pth':

@@ -14,8 +14,11 @@ BACKENDS = {
     'onnxruntime': ('.onnxruntime', 'ONNXRuntimeBackend', ('.onnx',)),
     'openvino': ('.openvino', 'OpenVINOBackend', ('.xml', '.onnx')),
     'ncnn': ('.ncnn', 'NcnnBackend', ('.param',)),
+    'tensorrt': ('.tensorrt', 'TensorRTBackend', ('.engine',)),
 }
 """Name: module, class, the endings that it reads. The first backend that reads an ending is its default."""
+PACKAGES = {'tensorrt': {'tensorrt': 'tensorrt', 'cuda': 'cuda-bindings'}}
+"""Backend: modules that it imports, with what pip calls them, where that isn't the backend's name alone."""
 
 
 class Backend(Protocol):
@@ -39,7 +42,7 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, red
     """Load a model.
 
     Args:
-        path: the model's file; of ncnn's two files the `.param`.
+        path: the model's file; of ncnn's three files the `.param`.
         backend: a name of `BACKENDS`; None chooses by the file's ending.
         threads: of the computation; None leaves it to the backend.
         reduced_precision: let the backend compute in less than float32 where that is faster.
@@ -66,7 +69,9 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, red
     try:
         factory = getattr(importlib.import_module(module, __package__), class_name)
     except ModuleNotFoundError as error:
-        if (error.name or '').partition('.')[0] != name:
+        missing, packages = (error.name or '').partition('.')[0], PACKAGES.get(name, {name: name})
+        if missing not in packages:
             raise
-        raise ImportError(f'{path} needs {name}, which is not installed: pip install {name}') from None
+        command = f'pip install {" ".join(packages.values())}'
+        raise ImportError(f'{path} needs {packages[missing]}, which is not installed: {command}') from None
     return factory(path, threads, reduced_precision)

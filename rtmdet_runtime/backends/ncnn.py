@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import ncnn
@@ -17,15 +16,10 @@ class NcnnBackend:
     batch = 1
 
     def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
-        properties, weights = path.with_suffix('.json'), path.with_suffix('.bin')
-        for file in (properties, weights):
-            if not file.is_file():
-                raise FileNotFoundError(f'{path} needs {file.name} beside it, as `rtmdet export` writes it')
-        try:
-            content = json.loads(properties.read_text())
-        except ValueError:
-            raise ValueError(f'{properties}: not JSON, as `rtmdet export` writes it') from None
-        self.info = ModelInfo.from_properties(content, properties)
+        self.info = ModelInfo.from_file(path.with_suffix('.json'), path)
+        weights = path.with_suffix('.bin')
+        if not weights.is_file():
+            raise FileNotFoundError(f'{path} needs {weights.name} beside it, as `rtmdet export` writes it')
         self.size = self.info.input_size
         self.net = ncnn.Net()
         self.net.opt.num_threads = threads or ncnn.get_big_cpu_count()

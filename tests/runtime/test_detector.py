@@ -68,7 +68,7 @@ class TestRefusals:
     def test_files(self, constant_model, tmp_path):
         assert 'none.onnx: no such model' in self.said(FileNotFoundError, tmp_path / 'none.onnx')
         (tmp_path / 'm.pt').write_text('')
-        assert 'accepted: a file that ends in .onnx, .param, .xml' in self.said(ValueError, tmp_path / 'm.pt')
+        assert 'accepted: a file that ends in .engine, .onnx, .param, .xml' in self.said(ValueError, tmp_path / 'm.pt')
         (tmp_path / 'bad.onnx').write_text('no')
         assert 'bad.onnx: ONNX Runtime does not load it' in self.said(ValueError, tmp_path / 'bad.onnx')
         message = self.said(ValueError, constant_model(BOXES, SCORES, properties={'author': 'somebody'}))

@@ -1,0 +1,114 @@
+"""TensorRT, on an NVIDIA GPU. A model is two files: .engine, and .engine.json beside it (what ONNX has as metadata).
+
+An engine is a program for one kind of GPU and one version of TensorRT, and opening it runs code that lies in it, on the
+GPU and on the host. Open engines only of people whose programs you would run.
+
+Written after the documentation of TensorRT 10 and 11 and of cuda-bindings; it has not been run on a GPU.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorrt as trt
+from cuda.bindings import runtime as cudart
+
+from ..info import ModelInfo
+
+INPUT = 'images'
+
+
+class TensorRTBackend:
+    """See `Backend`. Precision is the engine's, so `threads` and `reduced_precision` make no difference.
+
+    Memory on the GPU is taken once, for the largest batch and size of the engine's profile.
+    """
+
+    def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
+        properties = path.with_name(f'{path.name}.json')
+        self.path, self.info = path, ModelInfo.from_file(properties, path)
+        self.stream = _call(cudart.cudaStreamCreate)  # says it where there is no GPU; TensorRT is a null pointer then
+        self.memory: dict[str, int] = {}
+        weakref.finalize(self, _release, self.memory, self.stream)
+
+        logger = trt.Logger(trt.Logger.ERROR)
+        trt.init_libnvinfer_plugins(logger, '')  # EfficientNMS_TRT is one of them
+        self.runtime = trt.Runtime(logger)
+        self.engine = self.runtime.deserialize_cuda_engine(path.read_bytes())
+        if self.engine is None:
+            raise ValueError(
+                f'{path}: TensorRT {trt.__version__} does not load it on this GPU; accepted: an engine that was built '
+                'with both'
+            )
+        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+        if set(names) != {INPUT, *self.info.outputs}:
+            raise ValueError(
+                f'{path}: its inputs and outputs are {", ".join(names)}; accepted: '
+                f'{", ".join([INPUT, *self.info.outputs])}, those of the form {self.info.form} in {properties.name}'
+            )
+        shape = tuple(self.engine.get_tensor_shape(INPUT))
+        profile = self.engine.get_tensor_profile_shape(INPUT, 0) if -1 in shape else (shape,) * 3
+        self.smallest, _, self.largest = map(tuple, profile)  # (B, 3, H, W)
+        self.batch = self.largest[0] if self.smallest[0] == self.largest[0] else None
+        self.size = self.largest[2:] if self.smallest[2:] == self.largest[2:] else None
+
+        self.context = self.engine.create_execution_context()
+        if self.context is None:
+            raise RuntimeError(f'{path}: TensorRT has no memory to run it in')
+        self.kinds = {name: np.dtype(trt.nptype(self.engine.get_tensor_dtype(name))) for name in names}
+        self.context.set_input_shape(INPUT, self.largest)
+        for name in names:
+            shape = tuple(self.context.get_tensor_shape(name))
+            if -1 in shape:
+                raise ValueError(
+                    f'{path}: the shape of {name} depends on the picture (form {self.info.form}); accepted: an engine '
+                    'of the form raw, decoded or trt'
+                )
+            self.memory[name] = _call(cudart.cudaMalloc, int(np.prod(shape)) * self.kinds[name].itemsize)
+            self.context.set_tensor_address(name, self.memory[name])
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        bounds = zip(self.smallest, images.shape, self.largest, strict=True)
+        if not all(low <= length <= high for low, length, high in bounds):
+            raise ValueError(
+                f'{self.path}: a batch of shape {images.shape}; accepted: {self.smallest} to {self.largest}, for which '
+                'the engine was built'
+            )
+        images = np.ascontiguousarray(images, self.kinds[INPUT])
+        self.context.set_input_shape(INPUT, images.shape)
+        self._copy(self.memory[INPUT], images.ctypes.data, images.nbytes, 'cudaMemcpyHostToDevice')
+        if not self.context.execute_async_v3(int(self.stream)):
+            raise RuntimeError(f'{self.path}: TensorRT does not run it; its log above has the reason')
+        outputs = []
+        for name in self.info.outputs:
+            output = np.empty(tuple(self.context.get_tensor_shape(name)), self.kinds[name])
+            self._copy(output.ctypes.data, self.memory[name], output.nbytes, 'cudaMemcpyDeviceToHost')
+            outputs.append(output)
+        _call(cudart.cudaStreamSynchronize, self.stream)
+        return outputs
+
+    def _copy(self, target: int, source: int, size: int, direction: str) -> None:
+        _call(cudart.cudaMemcpyAsync, target, source, size, getattr(cudart.cudaMemcpyKind, direction), self.stream)
+
+
+def _call(function: Callable, *arguments):
+    """What a function of CUDA gives beside its error code.
+
+    Raises:
+        RuntimeError: with CUDA's words, where there is an error.
+    """
+    error, *results = function(*arguments)
+    if error != cudart.cudaError_t.cudaSuccess:
+        reason = cudart.cudaGetErrorString(error)[1].decode()
+        raise RuntimeError(f'CUDA: {reason}; TensorRT needs an NVIDIA GPU with a driver of its age')
+    return results[0] if results else None
+
+
+def _release(memory: dict[str, int], stream: object) -> None:
+    """Give the GPU's memory back."""
+    for pointer in memory.values():
+        cudart.cudaFree(pointer)
+    cudart.cudaStreamDestroy(stream)
