@@ -7,29 +7,32 @@ from pathlib import Path
 
 import click
 
-from ..deploy.tensorrt import PRECISIONS, build_engine, check_graph, input_shapes, trtexec_command
+from ..deploy.tensorrt import PRECISIONS, build_engine, input_shapes, prepare_trtexec
 
 
 @click.command('engine')
 @click.argument('model', type=click.Path(path_type=Path))
-@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='The file to write.')
+@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='File to write: .engine.')
 @click.option('--precision', type=click.Choice(PRECISIONS), default='fp16', show_default=True)
 @click.option('--batches', type=int, nargs=3, default=(1, 1, 8), show_default=True, help='Smallest, usual, largest.')
 @click.option('--min-size', type=int, nargs=2, metavar='H W', help="This and the next two: default, the model's size.")
 @click.option('--opt-size', type=int, nargs=2, metavar='H W')
 @click.option('--max-size', type=int, nargs=2, metavar='H W')
 @click.option('--timing-cache', type=click.Path(path_type=Path), help="File for the builder's measurements.")
-@click.option('--print-command', is_flag=True, help='Only print the command for trtexec.')
-def command(model, out, precision, batches, min_size, opt_size, max_size, timing_cache, print_command) -> None:
-    """Build a TensorRT engine from MODEL (.onnx), or print the command that does it."""
+@click.option('--for-trtexec', is_flag=True, help="Write trtexec's input instead, and print its command.")
+def command(model, out, precision, batches, min_size, opt_size, max_size, timing_cache, for_trtexec) -> None:
+    """Build a TensorRT engine from MODEL (.onnx), for this machine's GPU and this version of TensorRT.
+
+    Beside it comes a .engine.json with all that the runtime has to know. With --for-trtexec that is written, and the
+    graph as .engine.onnx, for a machine that has NVIDIA's trtexec but not this package.
+    """
     sizes = (min_size, opt_size, max_size)
     if any(sizes) and not all(sizes):
         raise ValueError('--min-size, --opt-size and --max-size go together')
     shapes = input_shapes(model, batches, sizes if all(sizes) else None)
     settings = dict(precision=precision, shapes=shapes, timing_cache=timing_cache)
-    if print_command:
-        check_graph(model, precision)
-        click.echo(shlex.join(trtexec_command(model, out, **settings)))
+    if for_trtexec:
+        click.echo(shlex.join(prepare_trtexec(model, out, **settings)))
     else:
         build_engine(model, out, **settings)
         click.echo(f'{out}: {precision}')

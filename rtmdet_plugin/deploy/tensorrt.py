@@ -1,6 +1,7 @@
-"""TensorRT engines from exported ONNX files, through its Python API or as a `trtexec` command.
+"""TensorRT engines from exported ONNX files, through its Python API or with `trtexec` on another machine.
 
-Written after the documentation of TensorRT 8.6 to 10; it has not been run: the builder needs an NVIDIA GPU.
+The network is built with the types that stand in the graph: TensorRT 10 does so where it is asked to, 11 always.
+Written after the documentation of these two; it has not been run: the builder needs an NVIDIA GPU.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import onnx
 
 from .convert import read_info
 from .files import unfinished
+from .graph_parts import find_parts
+from .half_precision import to_half
 from .tensorrt_support import find_unsupported
 
 PRECISIONS = ('fp32', 'fp16', 'int8')
-"""int8 takes a graph with Q/DQ nodes; what has none is computed in FP16."""
+"""int8 takes a graph that was quantised for TensorRT; its other layers compute in FP16. Boxes are decoded in FP32."""
 Shape = tuple[int, int, int, int]
 
 
@@ -55,7 +58,41 @@ def input_shapes(
     return tuple((batch, 3, *size) for batch, size in zip(batches, sizes, strict=True))
 
 
-def trtexec_command(
+def prepare_graph(source: str | Path, precision: str) -> onnx.ModelProto:
+    """The graph as TensorRT is to get it, with the precision as its types.
+
+    Args:
+        source: an ONNX file of `export_onnx` or `quantize_onnx`.
+        precision: one of `PRECISIONS`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_info`; ValueError as well for an unknown precision, a graph that
+            TensorRT doesn't take, int8 without Q/DQ nodes, or another precision with them.
+    """
+    read_info(source)
+    check_graph(source, precision)
+    model = onnx.load(source)
+    # In FP16 a coordinate above 1024 has no fractions.
+    return model if precision == 'fp32' else to_half(model, find_parts(model.graph)['decode'])
+
+
+def check_graph(source: str | Path, precision: str) -> None:
+    """Raise a `ValueError` for a graph that TensorRT doesn't take, or not in this precision."""
+    if precision not in PRECISIONS:
+        raise ValueError(f'precision={precision!r}; accepted: {", ".join(PRECISIONS)}')
+    model = onnx.load(source)
+    quantized = 'QuantizeLinear' in {node.op_type for node in model.graph.node}
+    if problems := find_unsupported(model):
+        more = f' and {len(problems) - 1} more' if len(problems) > 1 else ''
+        mend = '; quantise it with --target tensorrt' if quantized else ''
+        raise ValueError(f'{source}: not for TensorRT: {problems[0]}{more}{mend}')
+    if precision == 'int8' and not quantized:
+        raise ValueError(f'{source}: precision int8 needs a quantised graph, this one has no QuantizeLinear')
+    if precision != 'int8' and quantized:
+        raise ValueError(f'{source}: precision={precision!r}, but the graph is quantised; accepted: int8')
+
+
+def prepare_trtexec(
     source: str | Path,
     path: str | Path,
     *,
@@ -63,21 +100,28 @@ def trtexec_command(
     shapes: tuple[Shape, Shape, Shape] | None = None,
     timing_cache: str | Path | None = None,
 ) -> list[str]:
-    """The command that builds an engine with NVIDIA's `trtexec`, as a list of arguments.
+    """Write what an engine needs beside NVIDIA's `trtexec`: its graph, and the JSON file that belongs to it.
 
     Args:
-        source: an ONNX file of `export_onnx`.
-        path: the engine's file.
+        source: an ONNX file of `export_onnx` or `quantize_onnx`.
+        path: the engine's file (.engine), which isn't written; beside it are the graph, `path`.onnx, and `path`.json.
         precision: one of `PRECISIONS`.
         shapes: from `input_shapes`.
         timing_cache: file that the builder's measurements are kept in, so that the next build is quick.
 
+    Returns:
+        The command that builds the engine, as a list of arguments.
+
     Raises:
-        ValueError: for an unknown precision.
+        FileNotFoundError, ValueError: see `prepare_graph`; ValueError as well for another ending.
     """
-    _check_precision(precision)
-    command = ['trtexec', f'--onnx={source}', f'--saveEngine={path}']
-    command += {'fp32': [], 'fp16': ['--fp16'], 'int8': ['--int8', '--fp16']}[precision]
+    path = _checked(path)
+    model, graph = prepare_graph(source, precision), path.with_name(f'{path.name}.onnx')
+    with unfinished(_beside(path), graph) as (properties, file):
+        properties.write_text(_properties(source))
+        file.write_bytes(model.SerializeToString())
+    command = ['trtexec', f'--onnx={graph}', f'--saveEngine={path}', '--stronglyTyped']
+    command += ['--noTF32'] if precision == 'fp32' else []
     for name, shape in zip(('min', 'opt', 'max'), shapes or (), strict=False):
         command.append(f'--{name}Shapes=images:{"x".join(map(str, shape))}')
     if timing_cache is not None:
@@ -93,39 +137,39 @@ def build_engine(
     shapes: tuple[Shape, Shape, Shape] | None = None,
     timing_cache: str | Path | None = None,
 ) -> None:
-    """Build an engine, and write it and a JSON file beside it with what the ONNX file has as metadata.
+    """Build an engine, and write it and beside it `path`.json, with what the ONNX file has as metadata.
 
     Args:
-        source, path, precision, shapes, timing_cache: see `trtexec_command`.
+        source, path, precision, shapes, timing_cache: see `prepare_trtexec`.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_info`; ValueError as well for an unknown precision, a graph that isn't
-            on TensorRT's list, or int8 without Q/DQ nodes.
-        ImportError: where TensorRT isn't installed; the message has the `trtexec` command.
-        RuntimeError: where TensorRT doesn't parse the graph or build the engine.
+        FileNotFoundError, ValueError: see `prepare_trtexec`.
+        ImportError: where TensorRT isn't installed.
+        RuntimeError: where TensorRT is too old, finds no GPU, doesn't parse the graph or doesn't build the engine.
     """
-    info, path = read_info(source), Path(path)
-    check_graph(source, precision)
-    settings = dict(precision=precision, shapes=shapes, timing_cache=timing_cache)
+    path, model = _checked(path), prepare_graph(source, precision)
     try:
         import tensorrt as trt
     except ModuleNotFoundError:
-        command = ' '.join(trtexec_command(source, path, **settings))
-        raise ImportError(f'{path} needs tensorrt, which is not installed; elsewhere: {command}') from None
+        raise ImportError(
+            f'{path} needs tensorrt, which is not installed: pip install tensorrt, or --for-trtexec to build elsewhere'
+        ) from None
+    if not hasattr(trt.NetworkDefinitionCreationFlag, 'STRONGLY_TYPED'):
+        raise RuntimeError(f'{path}: tensorrt is {trt.__version__}; accepted: 10 or later')
 
     logger = trt.Logger(trt.Logger.WARNING)
     trt.init_libnvinfer_plugins(logger, '')  # EfficientNMS_TRT is one of them
-    builder = trt.Builder(logger)
-    flags = 0
-    if hasattr(trt.NetworkDefinitionCreationFlag, 'EXPLICIT_BATCH'):  # the only kind there is, from 10 on
-        flags = 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    network = builder.create_network(flags)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError:  # pybind11's answer to a null pointer
+        raise RuntimeError(f'{path}: TensorRT {trt.__version__} does not start here; it needs an NVIDIA GPU') from None
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(Path(source).read_bytes()):
-        raise RuntimeError(f'TensorRT does not parse {source}: {parser.get_error(0)}')
+    if not parser.parse(model.SerializeToString()):
+        raise RuntimeError(f'TensorRT {trt.__version__} does not parse {source}: {parser.get_error(0)}')
     config = builder.create_builder_config()
-    for name in {'fp32': (), 'fp16': ('FP16',), 'int8': ('INT8', 'FP16')}[precision]:
-        config.set_flag(getattr(trt.BuilderFlag, name))
+    if precision == 'fp32':
+        config.clear_flag(trt.BuilderFlag.TF32)  # the default, with 10 bits for the fraction
     if shapes is not None:
         profile = builder.create_optimization_profile()
         profile.set_shape('images', *shapes)
@@ -136,26 +180,25 @@ def build_engine(
         config.set_timing_cache(cache, ignore_mismatch=False)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise RuntimeError(f'TensorRT does not build {source}; its log above has the reason')
-    with unfinished(path.with_suffix('.json'), path) as (properties, file):
-        properties.write_text(json.dumps(info.to_properties(), indent=1) + '\n')
+        raise RuntimeError(f'TensorRT {trt.__version__} does not build {source}; its log above has the reason')
+    with unfinished(_beside(path), path) as (properties, file):
+        properties.write_text(_properties(source))
         file.write_bytes(bytes(engine))
     if timing_cache is not None:
         with unfinished(cache_file) as (file,):
             file.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
-def check_graph(source: str | Path, precision: str) -> None:
-    """Raise a `ValueError` for a graph that TensorRT doesn't take, or not in this precision."""
-    _check_precision(precision)
-    model = onnx.load(source)
-    if problems := find_unsupported(model):
-        more = f' and {len(problems) - 1} more' if len(problems) > 1 else ''
-        raise ValueError(f'{source}: not for TensorRT: {problems[0]}{more}')
-    if precision == 'int8' and 'QuantizeLinear' not in {node.op_type for node in model.graph.node}:
-        raise ValueError(f'{source}: precision int8 needs a quantised graph, this one has no QuantizeLinear')
+def _checked(path: str | Path) -> Path:
+    if Path(path).suffix != '.engine':
+        raise ValueError(f'{path}: accepted: a name that ends in .engine')
+    return Path(path)
 
 
-def _check_precision(precision: str) -> None:
-    if precision not in PRECISIONS:
-        raise ValueError(f'precision={precision!r}; accepted: {", ".join(PRECISIONS)}')
+def _beside(path: Path) -> Path:
+    """Not `path` with the ending .json: that is ncnn's, of a model with other outputs."""
+    return path.with_name(f'{path.name}.json')
+
+
+def _properties(source: str | Path) -> str:
+    return json.dumps(read_info(source).to_properties(), indent=1) + '\n'

@@ -1,14 +1,18 @@
 """Whether TensorRT takes a graph, by its published list: a check without TensorRT and without a GPU.
 
 The list is that of the ONNX parser for TensorRT 8.5, the oldest that these graphs are meant for (opset 17); later ones
-take more. Only operators that an RTMDet graph can have are here, quantised ones included.
-Source: https://github.com/onnx/onnx-tensorrt/blob/6d0ab7be324d02c7feb3a306b6fdbeae84f71ddc/docs/operators.md
+take more. Only operators that an RTMDet graph can have are here, quantised ones included. What is asked of Q/DQ nodes
+beyond the list is what the parser asks of them when it imports one.
+Sources: https://github.com/onnx/onnx-tensorrt/blob/6d0ab7be324d02c7feb3a306b6fdbeae84f71ddc/docs/operators.md
+and `QuantDequantLinearHelper` in https://github.com/onnx/onnx-tensorrt/blob/main/onnxOpImporters.cpp
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 FLOATS = frozenset({'FP32', 'FP16'})
 NUMBERS = FLOATS | {'INT32'}
@@ -21,7 +25,7 @@ SUPPORTED = {
     'Constant': MOVED,
     'ConstantOfShape': frozenset({'FP32'}),
     'Conv': FLOATS | {'INT8'},
-    'DequantizeLinear': FLOATS | {'INT8'},
+    'DequantizeLinear': frozenset({'INT8'}),
     'Div': NUMBERS,
     'Equal': NUMBERS,
     'Exp': FLOATS,
@@ -60,6 +64,7 @@ TYPES = {
     TensorProto.FLOAT: 'FP32',
     TensorProto.FLOAT16: 'FP16',
     TensorProto.INT8: 'INT8',
+    TensorProto.UINT8: 'UINT8',
     TensorProto.INT32: 'INT32',
     TensorProto.INT64: 'INT32',  # cast down by the parser
     TensorProto.BOOL: 'BOOL',
@@ -88,8 +93,9 @@ def find_unsupported(model: onnx.ModelProto) -> list[str]:
     graph = model.graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     kinds |= {initializer.name: initializer.data_type for initializer in graph.initializer}
-    constants = {initializer.name for initializer in graph.initializer}
-    constants |= {node.output[0] for node in graph.node if node.op_type == 'Constant'}
+    constants = {initializer.name: initializer for initializer in graph.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == 'Constant'}
+    quantized_weights = {n.output[0] for n in graph.node if n.op_type == 'QuantizeLinear' and n.input[0] in constants}
     problems = []
     for node in graph.node:
         name = f'{node.op_type} {node.name}'
@@ -108,10 +114,37 @@ def find_unsupported(model: onnx.ModelProto) -> list[str]:
         for index in CONSTANT_INPUTS.get(node.op_type, ()):
             if len(node.input) > index and node.input[index] and node.input[index] not in constants:
                 problems.append(f'{name}: input {node.input[index]} is not a constant')
+        if node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
+            of_weights = node.input[0] in constants or node.input[0] in quantized_weights
+            problems += [f'{name}: {problem}' for problem in _quantization_problems(node, constants, of_weights)]
         if node.op_type == 'Resize':
             attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             for key, accepted in RESIZE.items():
                 value = attributes.get(key, accepted[0].encode()).decode()
                 if value not in accepted:
                     problems.append(f'{name}: {key}={value} is not on the list')
+    return problems
+
+
+def _quantization_problems(
+    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], of_weights: bool
+) -> list[str]:
+    """What TensorRT doesn't take of a Q or DQ node: only 8 bits with a sign around 0, with scales that it knows."""
+    if len(node.input) < 3 or not node.input[2]:
+        return ['no zero point, which means UINT8; accepted: INT8 zeros']
+    if unknown := [name for name in node.input[1:] if name not in constants]:
+        return [f'{" and ".join(unknown)} not constant']
+    scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
+    problems = []
+    if constants[node.input[2]].data_type != TensorProto.INT8 or zero_point.any():
+        kind = TYPES.get(constants[node.input[2]].data_type, 'another type')
+        problems.append(f'zero points of {kind}, {zero_point.min()} to {zero_point.max()}; accepted: INT8 zeros')
+    if not (scale > 0).all():
+        problems.append(f'a scale of {scale.min()}; accepted: above 0')
+    if scale.size > 1:
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == 'axis'), 1)
+        if not of_weights:
+            problems.append('scales for each channel of an activation; accepted: one scale')
+        elif axis != 0:
+            problems.append(f'axis={axis}; accepted: 0, the output channels')
     return problems

@@ -24,4 +24,7 @@ def test_writes_an_int8_model_that_the_runtime_takes(person_model, data_root, tm
         quantize_openvino(tmp_path / 'm.onnx', tmp_path / 'q.onnx', images)
     with pytest.raises(ValueError, match='no images'):
         quantize_openvino(tmp_path / 'm.onnx', tmp_path / 'no.xml', [])
+    export_onnx(person_model, tmp_path / 'trt.onnx', form='trt', opset=17)
+    with pytest.raises(ValueError, match=r'trt\.onnx: the form trt is for TensorRT alone'):
+        quantize_openvino(tmp_path / 'trt.onnx', tmp_path / 'no.xml', images)
     assert not (tmp_path / 'no.xml').exists()

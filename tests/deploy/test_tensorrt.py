@@ -1,16 +1,24 @@
-"""What of TensorRT can be seen without it: the published list, shapes, commands. Building needs it and a GPU."""
+"""What of TensorRT can be seen without it: the published list, types of the graph, files, and our side of its API."""
 
 import itertools
 import sys
 
+import fake_tensorrt
+import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper
 
+from rtmdet_command import main
+from rtmdet_plugin.deploy.convert import read_info
+from rtmdet_plugin.deploy.graph_parts import find_parts
 from rtmdet_plugin.deploy.onnx_export import DYNAMIC, export_onnx
-from rtmdet_plugin.deploy.tensorrt import build_engine, check_graph, input_shapes, trtexec_command
+from rtmdet_plugin.deploy.quantize import quantize_onnx
+from rtmdet_plugin.deploy.tensorrt import build_engine, input_shapes, prepare_graph, prepare_trtexec
 from rtmdet_plugin.deploy.tensorrt_support import find_unsupported
-from rtmdet_runtime import FORMS
+from rtmdet_runtime import FORMS, ModelInfo, RTMDetector
 
 
 @pytest.fixture(scope='module')
@@ -25,6 +33,15 @@ def exported(random_model, tmp_path_factory):
         return path
 
     return get
+
+
+@pytest.fixture(scope='module')
+def quantized(exported, data_root, tmp_path_factory):
+    """A model of the form trt in INT8, with the parts that stay in float by default."""
+    path = tmp_path_factory.mktemp('quantized') / 'q.onnx'
+    pictures = sorted((data_root / 'coco_tiny' / 'train2017').iterdir())[:2]
+    quantize_onnx(exported('trt'), path, pictures, target='tensorrt', tolerance=1, threads=1)
+    return path
 
 
 class TestSupportList:
@@ -48,7 +65,7 @@ class TestSupportList:
             (helper.make_node('Unique', ['x'], ['y'], 'n'), TensorProto.FLOAT, 'Unique n: the operator is not on'),
             (helper.make_node('Relu', ['x'], ['y'], 'n', domain='mine'), TensorProto.FLOAT, 'the operator is not on'),
             (helper.make_node('Relu', ['x'], ['y'], 'n'), TensorProto.INT32, 'Relu n: INT32 is not on the list'),
-            (helper.make_node('Add', ['x', 'x'], ['y'], 'n'), TensorProto.UINT8, 'Add n: type 2 of x is not on'),
+            (helper.make_node('Add', ['x', 'x'], ['y'], 'n'), TensorProto.UINT8, 'Add n: UINT8 is not on the list'),
             (helper.make_node('Unsqueeze', ['x', 'x'], ['y'], 'n'), TensorProto.INT64, 'input x is not a constant'),
             (
                 helper.make_node('Resize', ['x'], ['y'], 'n', mode='cubic'),
@@ -63,16 +80,59 @@ class TestSupportList:
         problems = find_unsupported(helper.make_model(graph))
         assert len(problems) == 1 and said in problems[0]
 
+    def test_quantised_for_tensorrt(self, quantized):
+        model = onnx.load(quantized)
+        assert find_unsupported(model) == []
+        assert 'QuantizeLinear' in {node.op_type for node in model.graph.node}
 
-def test_shapes_and_command(exported):
+    @pytest.mark.parametrize(
+        ('change', 'said'),
+        [
+            (dict(zero_point=np.uint8(0)), 'zero points of UINT8, 0 to 0; accepted: INT8 zeros'),
+            (dict(zero_point=np.int8(-3)), 'zero points of INT8, -3 to -3; accepted: INT8 zeros'),
+            (dict(zero_point=None), 'no zero point, which means UINT8; accepted: INT8 zeros'),
+            (dict(scale=np.float32(0)), 'a scale of 0.0; accepted: above 0'),
+            (dict(scale=None), 'scale not constant'),
+            (dict(scale=np.ones(3, np.float32)), 'scales for each channel of an activation; accepted: one scale'),
+            (dict(scale=np.ones(3, np.float32), of='weights', axis=1), 'axis=1; accepted: 0, the output channels'),
+            (dict(scale=np.ones(3, np.float32), of='weights', axis=0), None),
+            ({}, None),
+        ],
+    )
+    def test_pairs(self, change, said):
+        """Each of the two nodes of a pair is looked at."""
+        values = dict(scale=np.float32(0.1), zero_point=np.int8(0), of='x', axis=0) | change
+        tensors = {name: values[name] for name in ('scale', 'zero_point') if values[name] is not None}
+        inputs = ['scale', 'zero_point'] if values['zero_point'] is not None else ['scale']
+        nodes = [
+            helper.make_node('QuantizeLinear', [values['of'], *inputs], ['q'], 'n', axis=values['axis']),
+            helper.make_node('DequantizeLinear', ['q', *inputs], ['y'], 'n', axis=values['axis']),
+        ]
+        given = [helper.make_tensor_value_info('x', TensorProto.FLOAT, [3, 3])]
+        given += [helper.make_tensor_value_info('scale', TensorProto.FLOAT, [])] if values['scale'] is None else []
+        graph = helper.make_graph(
+            nodes, 'g', given, [helper.make_tensor_value_info('y', TensorProto.FLOAT, [3, 3])],
+            [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()]
+            + [onnx.numpy_helper.from_array(np.ones((3, 3), np.float32), 'weights')],
+            value_info=[helper.make_tensor_value_info('q', TensorProto.INT8, [3, 3])],
+        )  # fmt: skip
+        problems = find_unsupported(helper.make_model(graph))
+        assert problems == [f'{kind} n: {said}' for kind in ('QuantizeLinear', 'DequantizeLinear') if said]
+
+
+def test_shapes_and_what_trtexec_needs(exported, tmp_path):
     assert input_shapes(exported('trt')) is None
-    path = exported('trt', 'all')
+    path, engine = exported('trt', 'all'), tmp_path / 'm.engine'
     shapes = input_shapes(path, (1, 4, 8), ((64, 64), (64, 96), (128, 96)))
     assert shapes == ((1, 3, 64, 64), (4, 3, 64, 96), (8, 3, 128, 96))
-    assert trtexec_command(path, 'm.engine', precision='int8', shapes=shapes, timing_cache='t.cache') == [
-        'trtexec', f'--onnx={path}', '--saveEngine=m.engine', '--int8', '--fp16', '--minShapes=images:1x3x64x64',
-        '--optShapes=images:4x3x64x96', '--maxShapes=images:8x3x128x96', '--timingCacheFile=t.cache',
+    assert prepare_trtexec(path, engine, precision='fp32', shapes=shapes, timing_cache='t.cache') == [
+        'trtexec', f'--onnx={engine}.onnx', f'--saveEngine={engine}', '--stronglyTyped', '--noTF32',
+        '--minShapes=images:1x3x64x64', '--optShapes=images:4x3x64x96', '--maxShapes=images:8x3x128x96',
+        '--timingCacheFile=t.cache',
     ]  # fmt: skip
+    assert ModelInfo.from_file(tmp_path / 'm.engine.json', engine) == read_info(path)
+    assert onnx.load(f'{engine}.onnx') == onnx.load(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['m.engine.json', 'm.engine.onnx']
 
 
 @pytest.mark.parametrize(
@@ -88,25 +148,121 @@ def test_profiles_that_can_not_be(exported, settings, said):
         input_shapes(exported('trt', 'all'), **settings)
 
 
-def test_int8_needs_a_quantised_graph(exported):
-    with pytest.raises(ValueError, match='no QuantizeLinear'):
-        check_graph(exported('trt'), 'int8')
-    with pytest.raises(ValueError, match="precision='fp8'; accepted: fp32, fp16, int8"):
-        check_graph(exported('trt'), 'fp8')
+class TestPrecision:
+    """Of the graph that TensorRT gets; `prepare_graph` checks it as ONNX's checker does."""
+
+    @pytest.mark.parametrize('opset', [17, 18])
+    def test_fp16_is_all_but_the_decoding(self, exported, opset):
+        for form in ('raw', 'trt'):
+            model = prepare_graph(exported(form, opset=opset), 'fp16')
+            kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+            nodes = {node.name: node for node in model.graph.node}
+            decode = {name for name in find_parts(model.graph)['decode'] if nodes[name].op_type != 'Cast'}
+            of_float = {n for n, node in nodes.items() if kinds.get(node.output[0]) == TensorProto.FLOAT} - decode
+            assert {nodes[name].op_type for name in of_float} <= {'Cast', 'Constant'}
+            assert not {name for name in decode if kinds.get(nodes[name].output[0]) == TensorProto.FLOAT16}
+            assert {kinds[node.output[0]] for node in nodes.values() if node.op_type == 'Conv'} == {TensorProto.FLOAT16}
+            assert [*map(kinds.get, ('cls_8', 'reg_32') if form == 'raw' else ('boxes', 'scores'))] == [1, 1]
+            assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+            assert find_unsupported(model) == []
+
+    @pytest.mark.parametrize('form', ['raw', 'decoded'])
+    def test_fp16_computes_the_same(self, exported, form):
+        path = exported(form, 'all')
+        models = onnx.load(path), prepare_graph(path, 'fp16')
+        images = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
+        for ours, theirs in zip(*(run(model, images) for model in models), strict=True):
+            assert 0 < np.abs(ours - theirs).max() < 0.02 * np.abs(ours).max()
+
+    def test_int8_keeps_its_pairs_in_float32(self, quantized):
+        model = prepare_graph(quantized, 'int8')
+        kinds = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
+        makers = {name: node for node in model.graph.node for name in node.output}
+        int8, half = [], []
+        for conv in (node for node in model.graph.node if node.op_type == 'Conv'):
+            from_pairs = [makers[name].op_type if name in makers else None for name in conv.input[:2]]
+            if 'DequantizeLinear' in from_pairs:
+                assert from_pairs == ['DequantizeLinear'] * 2 and kinds[conv.output[0]] == TensorProto.FLOAT
+            (int8 if 'DequantizeLinear' in from_pairs else half).append(conv)
+        assert len(int8) > 100 and len(half) >= 10  # attention and predictions
+        assert {kinds[conv.output[0]] for conv in half} == {TensorProto.FLOAT16}
+        assert find_unsupported(model) == []
+
+    def test_what_does_not_go_together(self, exported, quantized):
+        for source, precision, said in (
+            (exported('trt'), 'int8', 'no QuantizeLinear'),
+            (exported('trt'), 'fp8', "precision='fp8'; accepted: fp32, fp16, int8"),
+            (quantized, 'fp16', "precision='fp16', but the graph is quantised; accepted: int8"),
+        ):
+            with pytest.raises(ValueError, match=said):
+                prepare_graph(source, precision)
 
 
-def test_without_tensorrt_the_error_has_the_command(exported, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'tensorrt', None)
-    with pytest.raises(ImportError, match='tensorrt, which is not installed; elsewhere: trtexec --onnx=.* --fp16'):
-        build_engine(exported('trt'), tmp_path / 'm.engine')
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
-def test_engine(exported, tmp_path, precision):
-    pytest.importorskip('tensorrt', reason='tensorrt is not installed: its builder needs an NVIDIA GPU')
-    path = exported('trt', 'all')
-    build_engine(
-        path, tmp_path / 'm.engine', precision=precision, shapes=input_shapes(path), timing_cache=tmp_path / 't.cache'
+def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
+    return ort.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider']).run(
+        None, {'images': images}
     )
-    assert sorted(file.name for file in tmp_path.iterdir()) == ['m.engine', 'm.json', 't.cache']
+
+
+class TestBuilder:
+    """`build_engine` on stand-ins; the real one needs a GPU, see test_tensorrt_on_gpu.py."""
+
+    @pytest.fixture
+    def fake(self, monkeypatch):
+        return fake_tensorrt.install(monkeypatch)
+
+    def test_engine_and_its_metadata(self, exported, tmp_path, fake):
+        path, engine = exported('trt', 'all'), tmp_path / 'out' / 'm.engine'
+        shapes = input_shapes(path, (1, 2, 4))
+        (tmp_path / 't.cache').write_bytes(b'before, ')
+        build_engine(path, engine, precision='fp16', shapes=shapes, timing_cache=tmp_path / 't.cache')
+        trt, _ = fake
+        said = dict(plugins='', flags=1 << trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED, profile=[*shapes])
+        assert trt.said == {**said, 'timing_cache': b'before, '}
+        assert (tmp_path / 't.cache').read_bytes() == b'before, timed'
+        assert sorted(file.name for file in engine.parent.iterdir()) == ['m.engine', 'm.engine.json']
+        detector = RTMDetector(engine)
+        assert detector.info == read_info(path) and (detector.backend.batch, detector.backend.size) == (None, (64, 64))
+        build_engine(path, engine, precision='fp32', shapes=shapes)
+        assert trt.said['cleared'] == 'TF32'
+
+    @pytest.mark.parametrize('form', ['raw', 'decoded', 'nms', 'trt'])
+    def test_each_form_finds_what_onnxruntime_finds(self, exported, tmp_path, fake, form):
+        build_engine(exported(form), tmp_path / 'm.engine', precision='fp32')
+        picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+        found = RTMDetector(tmp_path / 'm.engine').predict(picture)
+        expected = RTMDetector(exported('decoded' if form == 'trt' else form)).predict(picture)
+        assert len(found) == len(expected) > 100
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+
+    def test_refusals_leave_no_file(self, exported, tmp_path, fake, monkeypatch):
+        trt, cuda = fake
+        engine = tmp_path / 'm.engine'
+
+        def said(kind, source='trt', path=engine) -> str:
+            with pytest.raises(kind) as caught:
+                build_engine(exported(source, 'all'), path)
+            return str(caught.value)
+
+        assert 'accepted: a name that ends in .engine' in said(ValueError, path=tmp_path / 'm.plan')
+        assert 'TensorRT 11.0 does not build' in said(RuntimeError)  # for want of a profile
+        monkeypatch.setattr(fake_tensorrt.Builder, 'parse', lambda *args: False)
+        monkeypatch.setattr(fake_tensorrt.Builder, 'get_error', lambda *args: 'its reason', raising=False)
+        assert 'TensorRT 11.0 does not parse' in (message := said(RuntimeError)) and 'its reason' in message
+        cuda.device = False
+        assert 'TensorRT 11.0 does not start here; it needs an NVIDIA GPU' in said(RuntimeError)
+        trt.NetworkDefinitionCreationFlag = object()
+        assert 'tensorrt is 11.0; accepted: 10 or later' in said(RuntimeError)
+        monkeypatch.setitem(sys.modules, 'tensorrt', None)
+        assert 'm.engine needs tensorrt, which is not installed: pip install tensorrt, or --for' in said(ImportError)
+        assert not list(tmp_path.iterdir())
+
+
+def test_command(exported, tmp_path):
+    arguments = ['engine', str(exported('trt', 'all')), '-o', str(tmp_path / 'm.engine'), '--for-trtexec']
+    done = CliRunner().invoke(main, [*arguments, '--batches', '1', '2', '4'])
+    assert done.exit_code == 0 and '--optShapes=images:2x3x64x64' in done.output, done.output
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['m.engine.json', 'm.engine.onnx']
+    done = CliRunner().invoke(main, [*arguments, '--min-size', '64', '64'])
+    assert done.exit_code == 1 and '--min-size, --opt-size and --max-size go together' in done.output

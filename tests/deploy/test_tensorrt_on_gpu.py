@@ -1,0 +1,97 @@
+"""The whole way through TensorRT, on a machine with an NVIDIA GPU. It has not been run: none was at hand.
+
+pip install tensorrt cuda-bindings
+RTMDET_DATA=... RTMDET_WEIGHTS=... pytest tests/deploy/test_tensorrt_on_gpu.py
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip('tensorrt', reason='tensorrt is not installed; it needs an NVIDIA GPU')
+pytest.importorskip('cuda.bindings.runtime', reason='cuda-bindings is not installed; it needs an NVIDIA GPU')
+
+from rtmdet_command import main  # noqa: E402
+from rtmdet_plugin.deploy.onnx_export import export_onnx  # noqa: E402
+from rtmdet_plugin.deploy.tensorrt import build_engine, input_shapes  # noqa: E402
+from rtmdet_runtime import RTMDetector  # noqa: E402
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'rtmdet_nano_person.py'
+TOLERANCES = dict(fp32=(0.1, 1e-3, 0.98), fp16=(2.0, 0.05, 0.9))
+"""Pixels, score, and the share of boxes of which that is true: an NMS that decides otherwise changes a whole box."""
+
+
+def call(*arguments) -> str:
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope='module')
+def exported(person_model, tmp_path_factory):
+    """A function: a form -> its file, for any batch."""
+    folder = tmp_path_factory.mktemp('exported')
+
+    def get(form: str) -> Path:
+        path = folder / f'{form}.onnx'
+        if not path.exists():
+            export_onnx(person_model, path, form=form, dynamic='batch', score_thr=0.05, max_per_img=100)
+        return path
+
+    return get
+
+
+@pytest.fixture(scope='module')
+def pictures(data_root) -> list[Path]:
+    return sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))
+
+
+def assert_same_boxes(found: list, expected: list, pixels: float, score: float, share: float) -> None:
+    """What a user sees in one list of results is there in the other; near the threshold it needn't be."""
+    there = []
+    for one, other in (*zip(found, expected, strict=True), *zip(expected, found, strict=True)):
+        seen = one.above(0.3)
+        distance = np.abs(seen.boxes[:, None] - other.boxes).max(2)
+        there += ((distance < pixels) & (np.abs(seen.scores[:, None] - other.scores) < score)).any(1).tolist()
+    assert len(there) > 40, 'too few boxes to compare'
+    assert np.mean(there) >= share
+
+
+@pytest.mark.parametrize('precision', TOLERANCES)
+@pytest.mark.parametrize('form', ['raw', 'decoded', 'trt'])
+def test_boxes_are_those_of_onnxruntime(exported, pictures, tmp_path, form, precision):
+    path = exported(form)
+    build_engine(path, tmp_path / 'm.engine', precision=precision, shapes=input_shapes(path, (1, 4, 8)))
+    ours, theirs = RTMDetector(tmp_path / 'm.engine'), RTMDetector(exported('decoded'))
+    expected = theirs.predict(pictures)
+    for batch_size in (1, 8):
+        assert_same_boxes(ours.predict(pictures, batch_size), expected, *TOLERANCES[precision])
+
+
+def test_int8_keeps_its_ap(weights_root, data_root, tmp_path, monkeypatch):
+    """By the commands of docs/deploy.md. In float AP is 0.264; the same graph on ONNX Runtime has 0.258."""
+    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
+    checkpoint, images = weights_root / 'rtmdet_nano_person.pth', data_root / 'coco_tiny' / 'train2017'
+    files = [tmp_path / name for name in ('m.onnx', 'int8.onnx', 'm.engine')]
+    call('export', CONFIG, checkpoint, '-o', files[0], '--form', 'trt', '--iou-thr', 0.6)
+    call('quantize', files[0], images, '-o', files[1])
+    call('engine', files[1], '-o', files[2], '--precision', 'int8')
+    call('test', CONFIG, files[2], '--json', tmp_path / 'ap.json')
+    assert json.loads((tmp_path / 'ap.json').read_text())['coco/bbox_mAP'] == pytest.approx(0.258, abs=0.015)
+    call('benchmark', files[2], '--rounds', 5, '--json', tmp_path / 'ms.json')
+    (row,) = json.loads((tmp_path / 'ms.json').read_text())['latency']
+    assert row['model'] == f'{files[2]}, TensorRT' and 0 < row['network_ms'] <= row['p95_ms']
+
+
+@pytest.mark.skipif(shutil.which('trtexec') is None, reason='trtexec is not on the path')
+def test_trtexec_builds_what_was_prepared(exported, pictures, tmp_path):
+    said = call('engine', exported('trt'), '-o', tmp_path / 'm.engine', '--for-trtexec')
+    subprocess.run(shlex.split(said), check=True, timeout=1800)
+    found, expected = (RTMDetector(path).predict(pictures) for path in (tmp_path / 'm.engine', exported('decoded')))
+    assert_same_boxes(found, expected, *TOLERANCES['fp16'])
