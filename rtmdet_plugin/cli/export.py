@@ -12,7 +12,7 @@ from rtmdet_runtime import FORMS
 
 from ..deploy.checkpoint import load_model
 from ..deploy.convert import to_ncnn, to_openvino
-from ..deploy.mmdeploy.deploy import deploy
+from ..deploy.mmdeploy.deploy import deploy, export_graph
 from ..deploy.onnx_export import DYNAMIC, OPSETS, export_onnx
 from .config import cfg_options, changed_config
 
@@ -29,7 +29,7 @@ OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img
     '--out',
     type=click.Path(path_type=Path),
     required=True,
-    help='.onnx, .xml (OpenVINO) or .param (ncnn); with --deploy-cfg a folder.',
+    help='.onnx, .xml (OpenVINO) or .param (ncnn); with --deploy-cfg a folder, or .onnx for the graph alone.',
 )
 @click.option('--form', type=click.Choice(FORMS), default='decoded', show_default=True, help='What the outputs are.')
 @click.option('--size', type=int, nargs=2, metavar='H W', help="Default: the test pipeline's.")
@@ -68,7 +68,12 @@ def command(
                 f'--deploy-cfg {deploy_cfg}; accepted with it: --image PICTURE, and none of {given or OURS}, which the '
                 'deploy config says itself'
             )
-        click.echo(deploy(changed_config(config, changes), checkpoint, deploy_cfg, image, out, device).summary())
+        arguments = changed_config(config, changes), checkpoint, deploy_cfg, image, out
+        if out.suffix == '.onnx':
+            export_graph(*arguments)
+            click.echo(f'{out}: the graph alone, compared with nothing')
+        else:
+            click.echo(deploy(*arguments, device).summary())
         return
     if out.suffix not in CONVERTERS:
         raise ValueError(f'{out}: accepted: a name that ends in {", ".join(CONVERTERS)}')

@@ -136,6 +136,10 @@ def test_export_through_mmdeploy(checkpoint, data_root, tmp_path):
     assert "none of ['opset']" in said and not (tmp_path / 'deployed').exists()
     said = call(*arguments, '--image', image)
     assert 'end2end.onnx' in said and 'against PyTorch' in said and (tmp_path / 'deployed' / 'deploy.json').is_file()
+    # For TensorRT the graph alone, because its engines are built elsewhere.
+    arguments = (*arguments[:4], tmp_path / 'm.onnx', '--deploy-cfg', deploy_cfg.with_name('tensorrt_fp16_static.py'))
+    assert 'm.onnx: the graph alone' in call(*arguments, '--image', image)
+    assert b'EfficientNMS_TRT' in (tmp_path / 'm.onnx').read_bytes()
 
 
 def test_predict_draws_over_no_picture(model, data_root, tmp_path):

@@ -40,7 +40,7 @@ def quantized(exported, data_root, tmp_path_factory):
     """A model of the form trt in INT8, with the parts that stay in float by default."""
     path = tmp_path_factory.mktemp('quantized') / 'q.onnx'
     pictures = sorted((data_root / 'coco_tiny' / 'train2017').iterdir())[:2]
-    quantize_onnx(exported('trt'), path, pictures, tolerance=1, target='tensorrt', threads=1)
+    quantize_onnx(exported('trt'), path, pictures, target='tensorrt', tolerance=1, threads=1)
     return path
 
 

@@ -80,7 +80,7 @@ def test_int8_keeps_its_ap(weights_root, data_root, tmp_path, monkeypatch):
     checkpoint, images = weights_root / 'rtmdet_nano_person.pth', data_root / 'coco_tiny' / 'train2017'
     files = [tmp_path / name for name in ('m.onnx', 'int8.onnx', 'm.engine')]
     call('export', CONFIG, checkpoint, '-o', files[0], '--form', 'trt', '--iou-thr', 0.6)
-    call('quantize', files[0], images, '-o', files[1], '--target', 'tensorrt')
+    call('quantize', files[0], images, '-o', files[1])
     call('engine', files[1], '-o', files[2], '--precision', 'int8')
     call('test', CONFIG, files[2], '--json', tmp_path / 'ap.json')
     assert json.loads((tmp_path / 'ap.json').read_text())['coco/bbox_mAP'] == pytest.approx(0.258, abs=0.015)

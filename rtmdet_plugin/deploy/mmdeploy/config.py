@@ -41,7 +41,8 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
     """Copies of both configs with the same input size, preprocessing and thresholds.
 
     The size is the deploy config's `onnx_config.input_shape`, else that of the model config's test pipeline.
-    `codebase_config.letterbox=False` in the deploy config asks for mmdeploy's stretching instead.
+    `codebase_config.letterbox=False` in the deploy config asks for mmdeploy's stretching instead. For TensorRT the
+    validation set gets the usual size of the engine's input, because INT8 is calibrated on its pictures.
 
     Raises:
         ValueError: for a size that isn't divisible by 32; where none is known, see `preprocessing`; for another NMS
@@ -64,10 +65,16 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
     test_cfg.update(score_thr=settings.score_threshold, max_per_img=settings.keep_top_k)
     test_cfg.nms.iou_threshold = settings.iou_threshold
 
-    if deploy_cfg.backend_config.type == 'tensorrt' and not deploy_cfg.onnx_config.get('dynamic_axes'):
-        shape = [1, 3, *size[::-1]]
-        shapes = dict(min_shape=shape, opt_shape=shape, max_shape=shape)
-        deploy_cfg.backend_config.model_inputs = [dict(input_shapes=dict(input=shapes))]
+    if deploy_cfg.backend_config.type == 'tensorrt':
+        if not deploy_cfg.onnx_config.get('dynamic_axes'):
+            shape = [1, 3, *size[::-1]]
+            shapes = dict(min_shape=shape, opt_shape=shape, max_shape=shape)
+            deploy_cfg.backend_config.model_inputs = [dict(input_shapes=dict(input=shapes))]
+        if model_cfg.get('val_dataloader'):  # what INT8 is calibrated on
+            (shapes,) = deploy_cfg.backend_config.model_inputs[0].input_shapes.values()
+            height, width = shapes.opt_shape[2:]
+            dataset = model_cfg.val_dataloader.dataset
+            dataset.pipeline = calibration_pipeline(dataset.pipeline, (width, height), letterbox=letterbox)
     return model_cfg, deploy_cfg
 
 
@@ -95,5 +102,21 @@ def sized_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterbox: bo
     fit = [dict(type='Resize', scale=size, keep_ratio=letterbox)]
     if letterbox:
         fit.append(dict(type='Pad', size=size, pad_val=dict(img=(PAD_VALUE,) * 3)))
+    return _refitted(pipeline, fit)
+
+
+def calibration_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterbox: bool) -> list[dict]:
+    """As `sized_pipeline`, but the canvas is never turned: mmdeploy cuts off, or repeats, what has another size.
+
+    Args:
+        pipeline, letterbox: see `sized_pipeline`.
+        size: width and height, the engine's usual ones.
+    """
+    padding = dict(img=(PAD_VALUE,) * 3)
+    fit = dict(type='FixShapeResize', width=size[0], height=size[1], keep_ratio=letterbox, pad_val=padding)
+    return _refitted(pipeline, [fit])
+
+
+def _refitted(pipeline: list[dict], fit: list[dict]) -> list[dict]:
     rest = [copy.deepcopy(step) for step in pipeline if step_name(step) not in ('Resize', 'Pad')]
     return [rest[0], *fit, *rest[1:]]

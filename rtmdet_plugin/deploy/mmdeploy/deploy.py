@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 from mmengine.config import Config
 
-from ..files import unfinished_folder
+from ..files import unfinished, unfinished_folder
 from .comparison import Comparison, compare
 
 if TYPE_CHECKING:
@@ -77,21 +77,21 @@ def export_graph(
     checkpoint: str | Path,
     deploy_cfg: str | Path | Config,
     image: str | Path,
-    work_dir: str | Path,
-) -> Path:
+    path: str | Path,
+) -> None:
     """The first half of `deploy` alone: the graph that the backend converts, which needs no backend.
 
     For TensorRT that is the usual case: an engine is built on the machine that runs it.
 
-    Returns:
-        The ONNX file.
+    Args:
+        config, checkpoint, deploy_cfg, image: see `deploy`.
+        path: the file to write (.onnx).
 
     Raises:
         As `deploy`.
     """
-    with unfinished_folder(Path(work_dir)) as folder:
-        name = prepare(config, checkpoint, deploy_cfg, image, 'cpu').export(image, folder).name
-    return Path(work_dir) / name
+    with unfinished(Path(path)) as (file,):
+        prepare(config, checkpoint, deploy_cfg, image, 'cpu').export(image, file.parent).rename(file)
 
 
 def prepare(config, checkpoint, deploy_cfg, image, device: str) -> 'Job':

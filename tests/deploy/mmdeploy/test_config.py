@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import Compose
 
 from rtmdet_plugin.deploy.mmdeploy.config import BACKENDS, agree, load_deploy_config
 
@@ -59,6 +62,32 @@ def test_input_shape_changes_the_size_and_keeps_the_letterbox(model_cfg):
     (shapes,) = agreed.backend_config.model_inputs
     assert set(map(tuple, shapes.input_shapes.input.values())) == {(1, 3, 480, 640)}
     assert deploy_cfg.onnx_config.input_shape == (640, 480), 'the arguments stay as they are'
+
+
+@pytest.mark.parametrize(
+    ('name', 'input_shape', 'size'),
+    [
+        ('tensorrt_int8_static', (640, 480), (640, 480)),
+        ('tensorrt_int8_static', None, (320, 320)),
+        ('tensorrt_int8_dynamic', None, (640, 640)),  # the usual one of its profile
+    ],
+)
+def test_calibration_pictures_have_the_engines_size(name, input_shape, size, tmp_path):
+    model_cfg, deploy_cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py'), load(name)
+    deploy_cfg.onnx_config.input_shape = input_shape
+    model_cfg, agreed = agree(model_cfg, deploy_cfg)
+    (shapes,) = agreed.backend_config.model_inputs
+    assert shapes.input_shapes.input.opt_shape == [1, 3, *size[::-1]]
+    transform = Compose(model_cfg.val_dataloader.dataset.pipeline)
+    for height, width in ((300, 500), (500, 300)):  # mmdet would turn the canvas with the second one
+        cv2.imwrite(str(tmp_path / 'picture.png'), np.full((height, width, 3), 50, np.uint8))
+        sample = transform(dict(img_path=str(tmp_path / 'picture.png'), img_id=0, instances=[]))
+        picture = sample['inputs'].numpy()
+        assert picture.shape == (3, *size[::-1])
+        scale = min(size[0] / width, size[1] / height)
+        filled = (picture == 50).all(0)
+        assert filled.sum() == pytest.approx(height * width * scale**2, rel=0.01)
+        assert (picture[:, ~filled] == 114).all() and filled[0, 0]
 
 
 def test_stretching_can_be_asked_for(model_cfg):

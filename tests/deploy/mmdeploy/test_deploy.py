@@ -98,8 +98,9 @@ def test_a_batch_is_the_images_one_by_one_at_any_size(name, size, deployed, inpu
 def test_graph_for_tensorrt(precision, shape, inputs, deploy_config, tmp_path):
     """Operators of TensorRT's list alone, and NMS by its own plugin; what the plugin gets is what PyTorch has."""
     deploy_cfg = deploy_config(f'tensorrt_{precision}_{shape}')
-    path = export_graph(*inputs._replace(deploy_cfg=deploy_cfg), tmp_path / 'out')
-    model = onnx.load(path)
+    export_graph(*inputs._replace(deploy_cfg=deploy_cfg), tmp_path / 'out' / 'm.onnx')
+    assert [file.name for file in (tmp_path / 'out').iterdir()] == ['m.onnx']
+    model = onnx.load(tmp_path / 'out' / 'm.onnx')
     onnx.checker.check_model(model)
     assert {node.op_type for node in model.graph.node} <= set(SUPPORTED) | set(PLUGINS)
     (nms,) = (node for node in model.graph.node if node.domain)
@@ -159,7 +160,7 @@ def test_pytorch_is_as_it_was(inputs, deploy_config, tmp_path):
     """mmdeploy's rewriting ends with the export."""
     job = deploy_module.prepare(*inputs, 'cpu')
     before = job.predict_torch(inputs.image)
-    export_graph(*inputs._replace(deploy_cfg=deploy_config('tensorrt_fp32_static')), tmp_path / 'out')
+    export_graph(*inputs._replace(deploy_cfg=deploy_config('tensorrt_fp32_static')), tmp_path / 'm.onnx')
     after = job.predict_torch(inputs.image)
     assert len(before) > 10
     torch.testing.assert_close(after.bboxes, before.bboxes, rtol=0, atol=0)
@@ -187,6 +188,25 @@ def test_pipeline_json_holds_letterbox_and_thresholds(deployed):
     assert tasks[-1]['params']['score_thr'] == 0.25, "the model config's is 0.001"
     (model,) = json.loads((folder / 'deploy.json').read_text())['models']
     assert (model['net'], model['backend']) == ('end2end.onnx', 'onnxruntime')
+
+
+def test_int8_is_calibrated_at_the_engines_size(data_root, weights_root, tmp_path, monkeypatch):
+    """mmdeploy's calibration data, as far as that needs no GPU: without its check for one, and without the engine."""
+    h5py = pytest.importorskip('h5py', reason='h5py is not installed')
+    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
+    monkeypatch.setattr('mmdeploy.apis.utils.utils.check_backend_device', lambda **kwargs: None)
+    monkeypatch.setattr('rtmdet_plugin.deploy.mmdeploy.job.to_backend', lambda *args, **kwargs: [])
+    from rtmdet_plugin.deploy.mmdeploy.job import Job
+
+    cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
+    cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
+    deploy_cfg = Config.fromfile(CONFIGS / 'deploy' / 'tensorrt_int8_static.py')
+    deploy_cfg.onnx_config.input_shape = (256, 192)
+    job = Job.of(cfg, weights_root / 'rtmdet_nano_person.pth', deploy_cfg, 'cpu')
+    job.convert(tmp_path / 'end2end.onnx')
+    with h5py.File(tmp_path / 'calib_data.h5') as file:
+        pictures = file['calib_data/end2end/input'].values()
+        assert len(pictures) == 50 and {picture.shape for picture in pictures} == {(1, 3, 192, 256)}
 
 
 # --- bad input ---
