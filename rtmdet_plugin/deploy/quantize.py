@@ -8,16 +8,17 @@ the runtime's own preprocessing. What would lose too much stays in float: parts 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from rtmdet_runtime import RTMDetector
 
@@ -120,21 +121,23 @@ class Calibration:
             symmetric: int8 with zero points 0 for activations too, as TensorRT takes it; otherwise uint8.
         """
         values = {name: tuple(map(np.float32, ends)) for name, ends in ranges.items()}
-        with tempfile.TemporaryDirectory() as folder, _quiet():
-            cache, result = Path(folder) / 'ranges.json', Path(folder) / 'int8.onnx'
-            save_tensors_data(TensorsData(CalibrationMethod.MinMax, values), cache)
-            quantize_static(
-                self.model,
-                result,
-                quant_format=QuantFormat.QDQ,
+        # `quantize_static` would calibrate anew: it takes ranges from releases on that Python 3.10 doesn't get.
+        with _quiet():
+            quantizer = QDQQuantizer(
+                copy.deepcopy(self.model),
                 per_channel=True,
-                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                tensors_range=TensorsData(CalibrationMethod.MinMax, values),
+                nodes_to_quantize=[],
                 nodes_to_exclude=self.float_nodes(keep_float, layers),
-                calibration_cache_path=cache,
+                op_types_to_quantize=[*{**QLinearOpsRegistry, **QDQRegistry}],
                 extra_options=dict(ActivationSymmetric=symmetric),
             )
-            model = onnx.load(result)
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        model = quantizer.model.model
         del model.metadata_props[:]
         model.metadata_props.extend(self.model.metadata_props)
         onnx.checker.check_model(model, full_check=True)
