@@ -20,7 +20,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from ...compat.onnx_export import legacy_onnx_export
-from ..checkpoint import load_model
+from ..checkpoint import load_model, read_config
 from . import register  # noqa: F401
 from .config import agree, load_deploy_config
 
@@ -54,8 +54,7 @@ class Job:
     @classmethod
     def of(cls, config, checkpoint, deploy_cfg, device: str) -> 'Job':
         """Read what `deploy` is given; it says what is accepted and what is raised."""
-        model_cfg = config if isinstance(config, Config) else Config.fromfile(config)
-        model_cfg, deploy_cfg = agree(model_cfg, load_deploy_config(deploy_cfg))
+        model_cfg, deploy_cfg = agree(read_config(config), load_deploy_config(deploy_cfg))
         model = load_model(model_cfg, Path(checkpoint))
         # mmdet ends boxes at the picture before NMS. A graph doesn't know where in its input that is, so the model that
         # it is compared with must not either: objects that are cut off would differ by an NMS that decides otherwise.
