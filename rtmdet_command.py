@@ -5,6 +5,7 @@ without it.
 """
 
 import importlib
+import re
 from pickle import UnpicklingError
 
 import click
@@ -47,7 +48,16 @@ class Verbs(click.Group):
         except EXPECTED as error:
             if ctx.params['traceback']:
                 raise
-            raise click.ClickException(' '.join(str(error).split()) or type(error).__name__) from None
+            raise click.ClickException(one_line(error)) from None
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error; of one in a DataLoader's worker without the traceback that PyTorch puts into it."""
+    text = str(error)
+    if text.startswith('Caught '):
+        text = re.split(r'^\S+(?:Error|Exception): ', text, flags=re.MULTILINE)[-1]
+    line = ' '.join(text.split()) or type(error).__name__
+    return line.encode(errors='replace').decode()  # a file's name may hold bytes that aren't text
 
 
 @click.group(cls=Verbs, context_settings=dict(help_option_names=['-h', '--help']))

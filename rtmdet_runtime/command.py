@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,8 +12,22 @@ import numpy as np
 from .backends import BACKENDS
 from .detector import Detections, RTMDetector
 from .image import Image, read_image
+from .output import check_writable, write_json, write_whole
 
 IMAGE_ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+THREADS = click.IntRange(1, 1024)
+"""A backend starts as many as it is told, up to the last byte of memory."""
+
+# Options of the verbs that run an exported model.
+backend_option = click.option('--backend', type=click.Choice(list(BACKENDS)), help="Default: by the model's ending.")
+size_option = click.option(
+    '--size',
+    type=int,
+    nargs=2,
+    metavar='H W',
+    help="Scale pictures to, for a model with a dynamic size. Default: the model's own.",
+)
+threads_option = click.option('--threads', type=THREADS, metavar='N', help="Default: the backend's.")
 
 
 def list_images(paths: list[Path]) -> list[Path]:
@@ -49,13 +62,20 @@ def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Imag
 
 
 def check_drawn(paths: list[Path], folder: Path) -> None:
-    """Refuse drawn pictures that would take the place of a picture, or of each other.
+    """Refuse drawn pictures that can't be written, or would take the place of a picture or of each other.
 
     Raises:
         ValueError: it names the file.
+        OSError: where the folder can't be written to.
     """
+    check_writable(folder / paths[0].name)
     taken = {}
     for path in paths:
+        if not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}'):
+            raise ValueError(
+                f'--out {folder}: {path} would keep its name, and OpenCV writes no picture that ends in '
+                f'{path.suffix or "nothing"}; accepted: {", ".join(IMAGE_ENDINGS)} and what else it writes'
+            )
         target = folder / path.name
         if target.resolve() == path.resolve():
             raise ValueError(f'--out {folder}: {path} would be drawn over; accepted: another folder')
@@ -65,37 +85,79 @@ def check_drawn(paths: list[Path], folder: Path) -> None:
             )
 
 
+def write_image(path: Path, image: Image) -> None:
+    """Write a picture in the format of its ending, whole or not at all.
+
+    Raises:
+        ValueError: where the format doesn't take it, such as for its size.
+        OSError: where the file can't be written.
+    """
+    try:
+        encoded, content = cv2.imencode(path.suffix, image)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise ValueError(f'{path}: OpenCV does not write a picture of {image.shape[:2]} (height, width) in this format')
+    write_whole(path, content.tobytes())
+
+
 @click.command('predict')
 @click.argument('model', type=click.Path(path_type=Path))
 @click.argument('images', type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option('--score-thr', default=0.3, show_default=True, help='Show boxes with a score above it.')
-@click.option('--out', type=click.Path(path_type=Path), help='Folder for the pictures with boxes drawn.')
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='File for boxes, scores and classes.')
-@click.option('--backend', type=click.Choice(list(BACKENDS)), help="Default: by the file's ending.")
-@click.option('--size', type=int, nargs=2, metavar='H W', help='Scale pictures to; for models with a dynamic size.')
-@click.option('--batch-size', default=1, show_default=True, help='Pictures that the network gets at once.')
-@click.option('--threads', type=click.IntRange(1), help="Default: the backend's.")
+@click.option(
+    '--score-thr',
+    default=0.3,
+    show_default=True,
+    metavar='0..1',
+    help='Show boxes with a higher score, of those above the threshold in the model.',
+)
+@click.option(
+    '--out',
+    type=click.Path(path_type=Path),
+    metavar='FOLDER',
+    help='Folder for copies of the pictures with boxes drawn, under their names.',
+)
+@click.option(
+    '--json', 'json_file', type=click.Path(path_type=Path), metavar='FILE', help='File for boxes, scores and classes.'
+)
+@backend_option
+@size_option
+@click.option(
+    '--batch-size',
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar='N',
+    help='Pictures that the network gets at once.',
+)
+@threads_option
 def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads) -> None:
-    """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine)."""
+    """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine).
+
+    Each picture is a line with what is in it. Without PyTorch.
+    """
+    if not 0 <= score_thr <= 1:
+        raise ValueError(f'--score-thr {score_thr}; accepted: 0 to 1')
     paths = list_images(list(images))
     if out is not None:
         check_drawn(paths, out)
+    if json_file is not None:
+        check_writable(json_file)
     detector = RTMDetector(model, backend=backend, size=size, threads=threads)
     classes = detector.info.classes
     records = []
-    for start in range(0, len(paths), max(batch_size, 1)):
-        batch = paths[start : start + max(batch_size, 1)]
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
         pictures = [read_image(path) for path in batch]
         for path, picture, detections in zip(batch, pictures, detector.predict(pictures, batch_size), strict=True):
             shown = detections.above(score_thr)
             counts = Counter(classes[label] for label in shown.labels)
-            click.echo(f'{path}: {", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"}')
+            found = ', '.join(f'{count} {name}' for name, count in counts.most_common()) or 'nothing'
+            click.echo(f'{click.format_filename(path)}: {found}')
             boxes, scores = shown.boxes.round(2).tolist(), shown.scores.round(4).tolist()
             names = [classes[label] for label in shown.labels]
             records.append(dict(image=str(path), boxes=boxes, scores=scores, classes=names))
             if out is not None:
-                out.mkdir(parents=True, exist_ok=True)
-                cv2.imencode(path.suffix, draw(picture, shown, classes))[1].tofile(out / path.name)
+                write_image(out / path.name, draw(picture, shown, classes))
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(records, indent=1) + '\n')
+        write_json(json_file, records)

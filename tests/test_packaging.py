@@ -135,6 +135,24 @@ except FileNotFoundError as error:
     assert 'rtmdet_huge.py' in message and 'rtmdet_tiny.py' in message
 
 
+def test_the_command_takes_packaged_configs_by_name(environment, empty, weights_root):
+    """`rtmdet export`, and what `deploy` reads a deploy config with, where there is no checkout."""
+    code = f"""
+import sys
+from rtmdet_command import main
+sys.argv[1:] = ['export', 'rtmdet_plugin::rtmdet_nano_person.py', '{weights_root}/rtmdet_nano_person.pth',
+                '-o', 'm.onnx', '--opset', '17', '--size', '64', '64']
+main(standalone_mode=False)
+from rtmdet_plugin.deploy.mmdeploy.config import load_deploy_config
+print(load_deploy_config('rtmdet_plugin::deploy/onnxruntime_static.py').filename)
+"""
+    pytest.importorskip('onnx', reason='onnx is not installed')
+    said = environment.run(code, empty)
+    assert said[-2] == 'm.onnx: form decoded, 1 classes, 64x64 pixels, dynamic axes: none'
+    assert said[-1] == f'{environment.site}/rtmdet_plugin/.mim/configs/deploy/onnxruntime_static.py'
+    assert (empty / 'm.onnx').is_file()
+
+
 def test_mmdet_s_inferencer_imports_without_us(environment, empty):
     code = """
 import sys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import tempfile
 from pathlib import Path
@@ -15,7 +14,9 @@ from rich.table import Table
 
 from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.backends import BACKENDS
+from rtmdet_runtime.command import THREADS, size_option
 from rtmdet_runtime.image import Image, read_image
+from rtmdet_runtime.output import check_writable, write_json
 
 from ..deploy.benchmark import latency_rows, throughput_rows
 from ..deploy.checkpoint import read_config
@@ -82,32 +83,46 @@ def some_picture(image: Path | None) -> Image:
 
 @click.command('benchmark')
 @click.argument('models', type=click.Path(path_type=Path), nargs=-1)
-@click.option('--backend', 'backends', type=click.Choice(list(BACKENDS)), multiple=True, help='May repeat: each reads.')
-@click.option('--threads', type=click.IntRange(1), multiple=True, help="May repeat. Default: the backend's.")
-@click.option('--image', type=click.Path(path_type=Path), help='A picture; default: noise, in which nothing is found.')
-@click.option('--batch', 'batches', type=click.IntRange(1), multiple=True, help='For throughput; may repeat.')
-@click.option('--rounds', type=click.IntRange(1), default=30, show_default=True, help='Measured calls of each.')
-@click.option('--size', type=int, nargs=2, metavar='H W', help='Scale pictures to; for models with a dynamic size.')
-@click.option('--score-thr', type=float, help='In place of that in the file, or the config.')
-@click.option('--reduced-precision', is_flag=True, help='Also each of OpenVINO and ncnn in its own precision.')
 @click.option(
-    '--torch', 'trained', type=click.Path(path_type=Path), nargs=2, metavar='CONFIG CHECKPOINT', help='Also in PyTorch.'
+    '--backend',
+    'backends',
+    type=click.Choice(list(BACKENDS)),
+    multiple=True,
+    help='Those that read a model run it; may repeat. Default: by its ending.',
+)
+@click.option('--threads', type=THREADS, multiple=True, metavar='N', help="May repeat. Default: the backend's.")
+@click.option(
+    '--image', type=click.Path(path_type=Path), metavar='FILE', help='Default: noise, in which little is found.'
 )
 @click.option(
-    '--precision', 'precisions', type=click.Choice(PRECISIONS), multiple=True, default=['float32'], show_default=True,
+    '--batch', 'batches', type=click.IntRange(1), multiple=True, metavar='N', help='For throughput; may repeat.'
+)
+@click.option(
+    '--rounds', type=click.IntRange(1), default=30, show_default=True, metavar='N', help='Measured calls of each.'
+)
+@size_option
+@click.option('--score-thr', type=float, metavar='0..1', help="Of boxes. Default: the model's own.")
+@click.option('--reduced-precision', is_flag=True, help='Also OpenVINO and ncnn in the precision that they choose.')
+@click.option('--torch', 'trained', nargs=2, metavar='CONFIG CHECKPOINT', help='Also this checkpoint, in PyTorch.')
+@click.option(
+    '--precision',
+    'precisions',
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    default=['float32'],
+    show_default=True,
     help='With --torch; may repeat.',
-)  # fmt: skip
-@click.option('--device', default='cpu', show_default=True, help='With --torch.')
-@click.option('--compile', is_flag=True, help='With --torch: by torch.compile.')
-@click.option('--cuda-graphs', is_flag=True, help='With --torch.')
+)
+@click.option('--device', metavar='NAME', default='cpu', show_default=True, help='With --torch: cpu, cuda, cuda:1, ...')
+@click.option('--compile', is_flag=True, help='With --torch: as a program of torch.compile.')
+@click.option('--cuda-graphs', is_flag=True, help='With --torch: all kernels launched at once.')
 @click.option(
     '--mmdet',
-    type=click.Path(path_type=Path),
     nargs=2,
     metavar='CONFIG CHECKPOINT',
-    help="Beside them mmdet's own model, in PyTorch and through mmdeploy's stock export.",
+    help="Beside them mmdet's own model, in PyTorch and through mmdeploy's stock export, on the CPU.",
 )
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='File for the figures.')
+@click.option('--json', 'json_file', type=click.Path(path_type=Path), metavar='FILE', help='File for the figures.')
 def command(
     models,
     backends,
@@ -131,6 +146,8 @@ def command(
     """
     if not models and not trained:
         raise ValueError('nothing to measure; accepted: MODELS, or --torch CONFIG CHECKPOINT')
+    if json_file is not None:
+        check_writable(json_file)
     picture, others = some_picture(image), {}
     if threads:
         torch.set_num_threads(threads[0])
@@ -138,7 +155,7 @@ def command(
         if mmdet:
             config, checkpoint = mmdet
             others = reference_steps(
-                read_config(config), checkpoint, picture, Path(folder), threads[0] if threads else None
+                read_config(config), Path(checkpoint), picture, Path(folder), threads[0] if threads else None
             )
         detectors = open_models(models, backends, threads, size, score_thr, reduced_precision)
         if trained:
@@ -154,5 +171,4 @@ def command(
         result['throughput'] = throughput_rows(detectors, picture, batches, rounds)
         print_rows('throughput', result['throughput'])
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(result, indent=1) + '\n')
+        write_json(json_file, result)

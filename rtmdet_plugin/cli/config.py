@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from mmengine.config import Config, DictAction
 
 from ..deploy.checkpoint import read_config
 
+config_argument = click.argument('config')
+"""A path, or the name of a shipped one: see `config_file`."""
+
 cfg_options = click.option(
-    '--cfg-options', 'changes', multiple=True, metavar='KEY=VALUE', help='A change to the config; may be repeated.'
+    '--cfg-options',
+    'changes',
+    multiple=True,
+    metavar='KEY=VALUE',
+    help='A change to CONFIG, such as model.test_cfg.score_thr=0.05; may repeat.',
 )
 
 
-def changed_config(path: Path, changes: tuple[str, ...]) -> Config:
+def changed_config(source: str, changes: tuple[str, ...]) -> Config:
     """A config with changes such as `model.test_cfg.score_thr=0.05`.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_config`; ValueError as well for a change without `=`.
+        FileNotFoundError, ValueError: see `read_config`; ValueError as well for a change without `=`, or one that the
+            config doesn't take.
     """
-    config = read_config(path)
+    config = read_config(source)
     for change in changes:
         key, equals, value = change.partition('=')
-        if not equals:
+        if not (key and equals):
             raise ValueError(f'--cfg-options {change}; accepted: KEY=VALUE')
-        config.merge_from_dict({key: DictAction._parse_iterable(value)})
-    return config
+        try:
+            config.merge_from_dict({key: DictAction._parse_iterable(value)})
+        except (AssertionError, AttributeError, KeyError, TypeError) as error:  # brackets; no such place in a list
+            raise ValueError(f'--cfg-options {change} does not fit {config.filename}: {error}') from None
+    return read_config(config)

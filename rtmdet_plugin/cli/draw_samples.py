@@ -24,6 +24,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
 from ..datasets.tree import leaf_datasets
+from ..deploy.checkpoint import load_config
 
 GAP = 8
 """Pixels between two samples."""
@@ -122,14 +123,17 @@ def _colour(label: int) -> tuple[int, int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='a training config')
+    parser.add_argument('config', help='a training config: a file, or the name of a shipped one')
     parser.add_argument('--out', type=Path, default=Path('samples.png'), help='picture to write')
     parser.add_argument('--count', type=int, default=9, help='number of samples')
     parser.add_argument('--stage', type=int, choices=(1, 2), default=1, help='pipeline of the first or last epochs')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='changes to the config, as key=value')
     args = parser.parse_args()
-    config = Config.fromfile(args.config)
+    try:
+        config = load_config(args.config)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None
     if args.cfg_options:
         config.merge_from_dict(args.cfg_options)
     picture = draw_samples(config, args.count, args.stage, args.seed)

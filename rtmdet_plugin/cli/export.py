@@ -6,15 +6,17 @@ import tempfile
 from pathlib import Path
 
 import click
+import torch
 from click.core import ParameterSource
 
 from rtmdet_runtime import FORMS
+from rtmdet_runtime.output import check_writable
 
 from ..deploy.checkpoint import load_model
 from ..deploy.convert import to_ncnn, to_openvino
 from ..deploy.mmdeploy.deploy import deploy, export_graph
 from ..deploy.onnx_export import DYNAMIC, OPSETS, export_onnx
-from .config import cfg_options, changed_config
+from .config import cfg_options, changed_config, config_argument
 
 CONVERTERS = {'.onnx': None, '.xml': to_openvino, '.param': to_ncnn}
 OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img']
@@ -22,25 +24,63 @@ OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img
 
 
 @click.command('export')
-@click.argument('config', type=click.Path(path_type=Path))
+@config_argument
 @click.argument('checkpoint', type=click.Path(path_type=Path))
 @click.option(
     '-o',
     '--out',
     type=click.Path(path_type=Path),
     required=True,
+    metavar='FILE',
     help='.onnx, .xml (OpenVINO) or .param (ncnn); with --deploy-cfg a folder, or .onnx for the graph alone.',
 )
-@click.option('--form', type=click.Choice(FORMS), default='decoded', show_default=True, help='What the outputs are.')
-@click.option('--size', type=int, nargs=2, metavar='H W', help="Default: the test pipeline's.")
-@click.option('--dynamic', type=click.Choice(DYNAMIC), default='none', show_default=True, help='Axes left open.')
-@click.option('--opset', type=click.IntRange(OPSETS[0], OPSETS[-1]), default=18, show_default=True)
-@click.option('--score-thr', type=float, help="This and the next two: default, the config's test_cfg.")
-@click.option('--iou-thr', type=float, help='Of NMS.')
-@click.option('--max-per-img', type=int, help='Boxes of an image, at most.')
-@click.option('--deploy-cfg', type=click.Path(path_type=Path), help='Export through mmdeploy, with this config of it.')
-@click.option('--image', type=click.Path(path_type=Path), help='With --deploy-cfg: a picture to compare backends on.')
-@click.option('--device', default='cpu', show_default=True, help='With --deploy-cfg; TensorRT takes cuda:0.')
+@click.option(
+    '--form',
+    type=click.Choice(FORMS),
+    default='decoded',
+    show_default=True,
+    help="Outputs: raw, the maps; decoded, boxes and scores; nms, boxes after NMS; trt, for TensorRT's NMS.",
+)
+@click.option(
+    '--size', type=int, nargs=2, metavar='H W', help="Of the input, multiples of 32. Default: the test pipeline's."
+)
+@click.option(
+    '--dynamic',
+    type=click.Choice(DYNAMIC),
+    default='none',
+    show_default=True,
+    help='Axes left open: none, the batch, or the batch with height and width.',
+)
+@click.option(
+    '--opset',
+    type=click.IntRange(OPSETS[0], OPSETS[-1]),
+    default=18,
+    show_default=True,
+    metavar='N',
+    help="Of ONNX; up to 17 PyTorch's TorchScript exporter writes, from 18 on the one with dynamo=True.",
+)
+@click.option('--score-thr', type=float, metavar='0..1', help="Of boxes. Default: the config's model.test_cfg.")
+@click.option('--iou-thr', type=float, metavar='0..1', help="Of NMS. Default: the config's.")
+@click.option('--max-per-img', type=int, metavar='N', help="Boxes of an image, at most. Default: the config's.")
+@click.option(
+    '--deploy-cfg',
+    metavar='CONFIG',
+    help='Export through mmdeploy by this config: a file, or the name of a shipped one, such as '
+    'rtmdet_plugin::deploy/onnxruntime_static.py.',
+)
+@click.option(
+    '--image',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help='With --deploy-cfg: a picture with objects, on which the result is compared with PyTorch.',
+)
+@click.option(
+    '--device',
+    metavar='NAME',
+    default='cpu',
+    show_default=True,
+    help='With --deploy-cfg: where the backend runs; TensorRT takes cuda:0.',
+)
 @cfg_options
 @click.pass_context
 def command(
@@ -60,7 +100,11 @@ def command(
     device,
     changes,
 ) -> None:
-    """Write the model of CONFIG with the weights of CHECKPOINT, for use without PyTorch."""
+    """Write the model of CONFIG with the weights of CHECKPOINT, for use without PyTorch.
+
+    CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py. CHECKPOINT is a .pth or a
+    .safetensors file.
+    """
     if deploy_cfg is not None:
         given = [name for name in OURS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
         if given or image is None:
@@ -68,15 +112,21 @@ def command(
                 f'--deploy-cfg {deploy_cfg}; accepted with it: --image PICTURE, and none of {given or OURS}, which the '
                 'deploy config says itself'
             )
+        check_device(device)
         arguments = changed_config(config, changes), checkpoint, deploy_cfg, image, out
         if out.suffix == '.onnx':
+            check_writable(out)
             export_graph(*arguments)
             click.echo(f'{out}: the graph alone, compared with nothing')
         else:
+            check_writable(out / 'deploy.json')
             click.echo(deploy(*arguments, device).summary())
         return
+    if image is not None:
+        raise ValueError(f'--image {image}; accepted with --deploy-cfg alone')
     if out.suffix not in CONVERTERS:
         raise ValueError(f'{out}: accepted: a name that ends in {", ".join(CONVERTERS)}')
+    check_writable(out)
     model = load_model(changed_config(config, changes), checkpoint)
     convert = CONVERTERS[out.suffix]
     with tempfile.TemporaryDirectory() as folder:
@@ -96,3 +146,13 @@ def command(
             convert(path, out)
     height, width = info.input_size
     click.echo(f'{out}: form {form}, {len(info.classes)} classes, {height}x{width} pixels, dynamic axes: {dynamic}')
+
+
+def check_device(device: str) -> None:
+    """Raise a `ValueError` for a device that PyTorch doesn't know or see."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = None
+    if kind not in ('cpu', 'cuda') or (kind == 'cuda' and not torch.cuda.is_available()):
+        raise ValueError(f'--device {device}; accepted: cpu, and cuda:0 where PyTorch sees such a GPU')

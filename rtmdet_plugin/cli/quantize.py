@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from rtmdet_runtime.command import list_images
+from rtmdet_runtime.command import list_images, threads_option
+from rtmdet_runtime.output import check_writable
 
 from ..deploy.calibration import METHODS
-from ..deploy.convert import read_info, to_openvino
+from ..deploy.convert import check_bin, read_info, to_openvino
 from ..deploy.graph_parts import PARTS
 from ..deploy.nncf_int8 import quantize_openvino
 from ..deploy.quantize import FLOAT_PARTS, TARGETS, evenly_spaced, quantize_onnx
@@ -19,29 +20,53 @@ from ..deploy.quantize import FLOAT_PARTS, TARGETS, evenly_spaced, quantize_onnx
 @click.command('quantize')
 @click.argument('model', type=click.Path(path_type=Path))
 @click.argument('images', type=click.Path(path_type=Path))
-@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='.onnx, or .xml for OpenVINO.')
-@click.option('--samples', type=click.IntRange(1), default=200, show_default=True, help='Images used, evenly spaced.')
+@click.option(
+    '-o',
+    '--out',
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar='FILE',
+    help='.onnx, or .xml for OpenVINO.',
+)
+@click.option(
+    '--samples',
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    metavar='N',
+    help='Pictures used, evenly spaced.',
+)
 @click.option(
     '--method',
     type=click.Choice([*METHODS, 'nncf']),
     default='mse',
     show_default=True,
-    help='How ranges are found; nncf, for .xml alone, leaves it and the rest to NNCF.',
+    help="How a tensor's range is found; nncf, for .xml alone, leaves it and the rest to NNCF.",
 )
-@click.option('--percentile', default=99.99, show_default=True, help='Of the method percentile.')
 @click.option(
-    '--keep-float', type=click.Choice(PARTS), multiple=True, default=FLOAT_PARTS, show_default=True, help='May repeat.'
+    '--percentile', default=99.99, show_default=True, metavar='50..100', help='Of the values, with --method percentile.'
+)
+@click.option(
+    '--keep-float',
+    type=click.Choice(PARTS),
+    multiple=True,
+    default=FLOAT_PARTS,
+    show_default=True,
+    help='A part that stays in float; may repeat, and replaces the default.',
 )
 @click.option(
     '--tolerance',
     default=0.001,
     show_default=True,
+    metavar='0..1',
     help='Layers that alone change the scores by more stay in float; 1: none, and nothing is measured.',
 )
 @click.option(
-    '--target', type=click.Choice(TARGETS), help='The runtime. Default: openvino for .xml, tensorrt for the form trt.'
+    '--target',
+    type=click.Choice(TARGETS),
+    help='The runtime that the file is for. Default: openvino for .xml, tensorrt for the form trt, else onnxruntime.',
 )
-@click.option('--threads', type=click.IntRange(1), help="Default: ONNX Runtime's.")
+@threads_option
 def command(model, images, out, samples, method, percentile, keep_float, tolerance, target, threads) -> None:
     """Write an INT8 form of MODEL, an ONNX file of `rtmdet export`, calibrated on the pictures in the folder IMAGES.
 
@@ -49,6 +74,9 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     """
     if not images.is_dir():
         raise FileNotFoundError(f'{images}: no such folder')
+    check_writable(out)
+    if out.suffix == '.xml':
+        check_bin(out)
     chosen = evenly_spaced(list_images([images]), samples)
     if target is None:
         target = 'openvino' if out.suffix == '.xml' else 'tensorrt' if read_info(model).form == 'trt' else 'onnxruntime'

@@ -2,63 +2,66 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 
 import click
-from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
 from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.backends import BACKENDS
+from rtmdet_runtime.command import backend_option, size_option, threads_option
+from rtmdet_runtime.output import check_writable, write_json
 
-from ..deploy.evaluation import evaluate, use_thresholds
-from .config import cfg_options, changed_config
+from ..deploy.evaluation import evaluate, evaluate_checkpoint, use_thresholds
+from .config import cfg_options, changed_config, config_argument
+
+CHECKPOINTS = ('.pth', '.safetensors')
+EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
 
 
 @click.command('test')
-@click.argument('config', type=click.Path(path_type=Path))
+@config_argument
 @click.argument('model', type=click.Path(path_type=Path))
-@click.option('--backend', type=click.Choice(list(BACKENDS)), help="Default: by the file's ending.")
-@click.option('--size', type=int, nargs=2, metavar='H W', help='Scale pictures to; for models with a dynamic size.')
-@click.option('--batch-size', default=1, show_default=True, help='Pictures that the network gets at once.')
-@click.option('--threads', type=click.IntRange(1), help="Default: the backend's.")
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='File for the metrics.')
+@backend_option
+@size_option
+@click.option(
+    '--batch-size',
+    type=click.IntRange(1),
+    metavar='N',
+    help="Pictures that the network gets at once. Default: 1; for a checkpoint, the config's.",
+)
+@threads_option
+@click.option('--json', 'json_file', type=click.Path(path_type=Path), metavar='FILE', help='File for the metrics.')
 @cfg_options
 def command(config, model, backend, size, batch_size, threads, json_file, changes) -> None:
-    """Evaluate MODEL (.onnx, .xml, .param, .engine or .pth) on the test set of CONFIG, by its evaluator.
+    """Evaluate MODEL on the test set of CONFIG, by its evaluator.
+
+    CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py. MODEL is an exported one (.onnx,
+    .xml, .param, .engine), or a checkpoint (.pth, .safetensors), which mmengine's Runner tests; it takes neither
+    --backend nor --size nor --threads.
 
     The thresholds are those of the config's model.test_cfg, as for a checkpoint; in the forms nms and trt they are part
-    of the graph and stay.
+    of the graph and stay. The classes must be those of the test set, in their order.
     """
+    if model.suffix not in (*CHECKPOINTS, *EXPORTED):
+        raise ValueError(f'{model}: accepted: a name that ends in {", ".join((*EXPORTED, *CHECKPOINTS))}')
+    runtime = dict(backend=backend, size=size, threads=threads)
+    given = [f'--{name}' for name, value in runtime.items() if value is not None]
+    if model.suffix in CHECKPOINTS and given:
+        raise ValueError(f'{model} is a checkpoint; accepted for exported models alone: {", ".join(given)}')
+    if json_file is not None:
+        check_writable(json_file)
     config = changed_config(config, changes)
-    if model.suffix == '.pth':
-        metrics = test_checkpoint(config, model)
+    if model.suffix in CHECKPOINTS:
+        metrics = evaluate_checkpoint(config, model, batch_size)
     else:
-        detector = RTMDetector(model, backend=backend, size=size, threads=threads)
+        detector = RTMDetector(model, **runtime)
         use_thresholds(detector, config.model.test_cfg)
-        metrics = evaluate(config, detector, batch_size)
+        metrics = evaluate(config, detector, batch_size or 1)
     table = Table('metric', 'value', title=str(model))
     for name, value in metrics.items():
         table.add_row(name, f'{value:.3f}')
     Console().print(table)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(metrics, indent=1) + '\n')
-
-
-def test_checkpoint(config, checkpoint: Path) -> dict[str, float]:
-    """What mmengine's Runner measures.
-
-    Raises:
-        FileNotFoundError: where there is no such checkpoint.
-        ValueError: where it doesn't fit, see `RTMLoadReportHook`.
-    """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
-    with tempfile.TemporaryDirectory() as folder:
-        config.work_dir = folder  # mmengine writes its log there
-        config.load_from = str(checkpoint)
-        return Runner.from_cfg(config).test()
+        write_json(json_file, metrics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from mmdet.registry import MODELS
@@ -14,31 +16,78 @@ from torch import nn
 from ..hooks.load_report import LoadReport, compare
 
 
-def read_config(config: str | Path | Config) -> Config:
-    """A config from its file.
+def config_file(source: str | Path) -> Path:
+    """The file of a config: a path, or the name of one that an installed package ships.
+
+    Args:
+        source: a path, or `package::name` as in mmengine's `_base_`: `rtmdet_plugin::rtmdet_s.py`,
+            `rtmdet_plugin::deploy/sdk.py`, `mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py`.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where it can't be read, or holds no detector.
+        FileNotFoundError: where there is no such file, package or name; with the names that are nearest.
     """
-    if not isinstance(config, Config):
-        path = Path(config)
-        if not path.is_file():
-            raise FileNotFoundError(f'{path}: no such config')
-        try:
-            config = Config.fromfile(path)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f'{path}: not a config that mmengine reads: {error}') from None
-        if 'backbone' not in config.get('model', {}):
-            raise ValueError(f'{path}: not the config of a detector, it has no model.backbone')
+    if Path(source).is_file():
+        return Path(source)
+    package, separator, name = str(source).partition('::')
+    if not separator:
+        raise FileNotFoundError(
+            f'{source}: no such config; accepted: a file, or the name of a shipped one, such as '
+            'rtmdet_plugin::rtmdet_s.py'
+        )
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    root = Path(spec.origin).parent / '.mim' / 'configs' if spec and spec.origin else None
+    if root is None or not root.is_dir():
+        raise FileNotFoundError(
+            f'{source}: no package {package!r} with configs is installed; accepted: rtmdet_plugin::NAME, mmdet::NAME'
+        )
+    known = [path.relative_to(root).as_posix() for path in root.rglob('*.py')]
+    if name not in known:
+        nearest = sorted(known, key=lambda other: SequenceMatcher(None, name, other).ratio(), reverse=True)[:5]
+        raise FileNotFoundError(
+            f'{source}: not one of the {len(known)} configs of {package}; the nearest: {", ".join(nearest)}'
+        )
+    return root / name
+
+
+def load_config(source: str | Path | Config) -> Config:
+    """A config of any kind from its file; an object is passed on.
+
+    Raises:
+        FileNotFoundError: see `config_file`.
+        ValueError: where mmengine can't read it.
+    """
+    if isinstance(source, Config):
+        return source
+    path = config_file(source)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program: it can raise anything
+        raise ValueError(f'{path}: not a config that mmengine reads: {type(error).__name__}: {error}') from None
+
+
+def read_config(source: str | Path | Config) -> Config:
+    """The config of a detector.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_config`; ValueError as well where it holds no detector.
+    """
+    config = load_config(source)
+    model = config.get('model')
+    if not isinstance(model, dict) or not isinstance(model.get('backbone'), dict):
+        raise ValueError(f'{config_name(config)}: not the config of a detector, it has no model.backbone')
     return config
+
+
+def config_name(config: Config) -> str:
+    """How messages call a config."""
+    return config.filename or 'the config'
 
 
 def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module:
     """Build the model of a config on the CPU, with the weights of a checkpoint, in evaluation mode.
 
     Args:
-        config: of mmdet, a file or an object.
+        config: of mmdet: a file, the name of a shipped one (see `config_file`), or an object.
         checkpoint: file with `state_dict`, as mmengine saves it, or `.safetensors`. No code in it runs. It must hold
             every weight of the model and nothing else.
 
@@ -64,11 +113,11 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
     model_config.backbone = {**model_config.backbone, 'init_cfg': None}  # a download for nothing
     try:
         model = revert_sync_batchnorm(MODELS.build(model_config))
-    except (KeyError, TypeError, AttributeError) as error:  # an unknown type, or an argument that it hasn't
-        raise ValueError(f'{config.filename}: its model can not be built: {error}') from None
+    except (KeyError, TypeError, AttributeError, AssertionError) as error:  # an unknown type or argument, a bad value
+        raise ValueError(f'{config_name(config)}: its model can not be built: {error}') from None
     report = compare(model.state_dict(), weights)
     if not report.complete:
-        raise ValueError(f'{path} does not fit the model of {config.filename}: {misfit(report)}')
+        raise ValueError(f'{path} does not fit the model of {config_name(config)}: {misfit(report)}')
     model.load_state_dict(weights, strict=False)  # only `num_batches_tracked` may be missing
     model.cfg = config
     meta = content.get('meta', {})

@@ -18,14 +18,18 @@ def read_info(path: str | Path) -> ModelInfo:
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where it isn't one of ours.
+        ValueError: where it can't be read, or isn't one of ours.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such model')
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path)
+    except onnx.checker.ValidationError as error:  # its weights are in another file, which isn't there
+        raise ValueError(f'{path}: not a whole ONNX model: {error}') from None
     except Exception:  # of protobuf, whose exceptions differ between its implementations
         raise ValueError(f'{path}: not an ONNX file') from None
+    if not model.graph.node:
+        raise ValueError(f'{path}: not an ONNX file, or one without a graph')
     return ModelInfo.from_properties({entry.key: entry.value for entry in model.metadata_props}, path)
 
 
@@ -34,6 +38,7 @@ def to_openvino(source: str | Path, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError, ValueError: see `read_info`; ValueError as well for the form `trt` and other endings.
+        FileExistsError: see `check_bin`.
         ImportError: where OpenVINO isn't installed.
     """
     info, path = read_info(source), Path(path)
@@ -52,6 +57,7 @@ def to_ncnn(source: str | Path, path: str | Path) -> None:
     Raises:
         FileNotFoundError, ValueError: see `read_info`; ValueError as well for the forms `nms` and `trt`, other endings,
             and models with dynamic axes.
+        FileExistsError: see `check_bin`.
         ImportError: where the converter isn't installed.
         RuntimeError: where it fails.
     """
@@ -74,3 +80,20 @@ def _check(info: ModelInfo, path: Path, ending: str) -> None:
         raise ValueError(f'{path}: accepted: a name that ends in {ending}')
     if info.form == 'trt':
         raise ValueError(f'{path}: the form trt is for TensorRT alone; accepted: the forms raw, decoded')
+    check_bin(path)
+
+
+def check_bin(path: Path) -> None:
+    """Refuse weights that would take the place of another model's: OpenVINO and ncnn both keep them in `.bin`.
+
+    Args:
+        path: of the `.xml` or the `.param` that is to be written.
+
+    Raises:
+        FileExistsError: where there is the other one of the two.
+    """
+    other = path.with_suffix('.param' if path.suffix == '.xml' else '.xml')
+    if other.exists():
+        raise FileExistsError(
+            f'{path}: its weights, {path.stem}.bin, would take the place of those of {other}; accepted: another name'
+        )

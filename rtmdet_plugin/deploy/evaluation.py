@@ -1,24 +1,33 @@
-"""COCO evaluation of a deployed model, by the config's own test set and evaluator."""
+"""COCO evaluation of a model, by the config's own test set and evaluator."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from rtmdet_runtime import Detections, RTMDetector
 
-from .metadata import thresholds
+from .checkpoint import config_name, load_model
+from .metadata import class_names, numbered_classes, thresholds
+from .onnx_export import check_info
 
 
 def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict[str, float]:
-    """Run a model on the config's test set.
+    """Run an exported model on the config's test set.
 
     Args:
         config: with `test_dataloader` and `test_evaluator`; of its pipeline only the pictures' paths are used, the
@@ -30,17 +39,11 @@ def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict
         What the evaluator measures, such as `coco/bbox_mAP`.
 
     Raises:
-        ValueError: where the test set's classes aren't the model's.
+        FileNotFoundError, ValueError: see `build_test` and `check_classes`; FileNotFoundError as well where a picture
+            isn't there.
     """
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    dataset = DATASETS.build(config.test_dataloader.dataset)
-    classes = tuple(dataset.metainfo['classes'])
-    if len(classes) != len(detector.info.classes):
-        raise ValueError(
-            f'the model has {len(detector.info.classes)} classes, the test set {len(classes)}; accepted: the same'
-        )
-    evaluator = Evaluator(config.test_evaluator)
-    evaluator.dataset_meta = dataset.metainfo
+    dataset, evaluator = build_test(config)
+    check_classes(detector.info.classes, dataset.metainfo['classes'])
     for start in range(0, len(dataset), batch_size):
         batch = [dataset.get_data_info(i) for i in range(start, min(start + batch_size, len(dataset)))]
         found = detector.predict([info['img_path'] for info in batch], batch_size)
@@ -48,10 +51,94 @@ def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict
     return evaluator.evaluate(len(dataset))
 
 
+def evaluate_checkpoint(config: Config, checkpoint: str | Path, batch_size: int | None = None) -> dict[str, float]:
+    """Run a checkpoint on the config's test set, by mmengine's Runner: what `mim test` measures.
+
+    Args:
+        config: with `test_dataloader` and `test_evaluator`.
+        checkpoint: that fits it, see `load_model`.
+        batch_size: of the test set; None for the config's.
+
+    Returns:
+        What the evaluator measures, such as `coco/bbox_mAP`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_model`, `build_test` and `check_classes`.
+    """
+    config = copy.deepcopy(config)
+    dataset, _ = build_test(config)
+    check_classes(class_names(load_model(config, checkpoint)), dataset.metainfo['classes'])
+    config.load_from, config.resume = str(checkpoint), False
+    if batch_size is not None:
+        config.test_dataloader.batch_size = batch_size
+    # Workers that are about to end may still write to their log.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # mmengine writes its log there, and keeps logger and visualizer for the next run of the same name.
+        config.work_dir, config.experiment_name = folder, Path(folder).name
+        if config.get('visualizer'):
+            config.visualizer.name = config.experiment_name
+        with building(config, 'run'):
+            runner = Runner.from_cfg(config)
+        return runner.test()
+
+
+def build_test(config: Config) -> tuple[BaseDataset, Evaluator]:
+    """The test set and the evaluator of a config.
+
+    Raises:
+        FileNotFoundError: where a file of theirs isn't there.
+        ValueError: where the config has none, or what they are made of can't be understood.
+    """
+    for part in ('test_dataloader', 'test_evaluator'):
+        if not config.get(part):
+            raise ValueError(f'{config_name(config)} has no {part}; accepted: a config that says what to test on')
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    with building(config, 'test_dataloader'):
+        dataset = DATASETS.build(config.test_dataloader.dataset)
+    with building(config, 'test_evaluator'):
+        evaluator = Evaluator(config.test_evaluator)
+    evaluator.dataset_meta = dataset.metainfo
+    return dataset, evaluator
+
+
+@contextlib.contextmanager
+def building(config: Config, part: str) -> Iterator[None]:
+    """Name the config and its part in what goes wrong when it is built."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{part} of {config_name(config)}: no such file: {error.filename or error}') from None
+    except (KeyError, TypeError, AttributeError) as error:  # an unknown type, or an argument that it hasn't
+        raise ValueError(f'{part} of {config_name(config)} can not be built: {error}') from None
+
+
+def check_classes(model: Sequence[str], dataset: Sequence[str]) -> None:
+    """Raise a `ValueError` where the classes of a model aren't a test set's, in order: its labels would be wrong.
+
+    Of a model whose classes have numbers for names, only how many there are can be compared.
+    """
+    if len(model) != len(dataset):
+        raise ValueError(f'the model has {len(model)} classes, the test set {len(dataset)}; accepted: the same')
+    if tuple(model) == numbered_classes(len(model)):
+        return
+    for label, (ours, theirs) in enumerate(zip(model, dataset, strict=True)):
+        if ours != theirs:
+            order = ' (the same names in another order)' if sorted(model) == sorted(dataset) else ''
+            raise ValueError(
+                f'label {label} is {ours!r} in the model and {theirs!r} in the test set{order}; accepted: the same '
+                'classes in the same order'
+            )
+
+
 def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> None:
-    """Have a model use a config's thresholds in place of its own, unless NMS is part of its graph."""
+    """Have a model use a config's thresholds in place of its own, unless NMS is part of its graph.
+
+    Raises:
+        ValueError: where they can't serve.
+    """
     if detector.info.form in ('raw', 'decoded'):
         detector.info = replace(detector.info, **thresholds(test_cfg))
+        check_info(detector.info)
 
 
 def data_sample(info: dict, detections: Detections) -> DetDataSample:

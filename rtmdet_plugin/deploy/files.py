@@ -19,8 +19,9 @@ def unfinished(*paths: Path) -> Iterator[list[Path]]:
     """Paths to write to in place of `paths`; they are moved there at the end, unless an error comes before it.
 
     Args:
-        paths: files or empty folders in one folder, which is made if need be. The last one is moved last: the one that
-            the others belong to.
+        paths: files or empty folders in one folder, which is made if need be. The last one is the one by which the
+            others are found. Of several, it is removed before the first one moves, and moves last: a kill in between
+            leaves no model, rather than an old graph with new weights.
     """
     folder = paths[0].parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,6 +29,8 @@ def unfinished(*paths: Path) -> Iterator[list[Path]]:
     work = Path(tempfile.mkdtemp(prefix='.unfinished-', dir=folder))
     try:
         yield [work / path.name for path in paths]
+        if len(paths) > 1:
+            paths[-1].unlink(missing_ok=True)
         for path in paths:
             os.replace(work / path.name, path)
     finally:

@@ -12,7 +12,7 @@ from ..version import __version__
 
 
 def class_names(model: nn.Module) -> tuple[str, ...]:
-    """Those that the checkpoint names, else those of the config's test set, else 'class 0', 'class 1', ...
+    """Those that the checkpoint names, else those of the config's test set, else numbers.
 
     Only names that are as many as the head's classes count.
     """
@@ -25,6 +25,11 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
         names = (names,) if isinstance(names, str) else tuple(names)
         if len(names) == count:
             return names
+    return numbered_classes(count)
+
+
+def numbered_classes(count: int) -> tuple[str, ...]:
+    """'class 0', 'class 1', ...: names where nobody has given any."""
     return tuple(f'class {i}' for i in range(count))
 
 
@@ -74,8 +79,8 @@ def thresholds(test_cfg: ConfigDict) -> dict:
         ValueError: for another NMS than the greedy one.
     """
     nms = test_cfg.get('nms', {})
-    if nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms:
-        raise ValueError(f"test_cfg.nms={dict(nms)}; accepted: dict(type='nms', iou_threshold=...)")
+    if not isinstance(nms, dict) or nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms:
+        raise ValueError(f"test_cfg.nms={nms}; accepted: dict(type='nms', iou_threshold=...)")
     return dict(
         score_thr=test_cfg.get('score_thr', 0),
         iou_thr=nms['iou_threshold'],

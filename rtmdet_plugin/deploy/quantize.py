@@ -9,6 +9,7 @@ runtime that the file is for (`TARGETS`).
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import tempfile
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from rtmdet_runtime import RTMDetector
 
@@ -130,22 +132,23 @@ class Calibration:
         if target != 'onnxruntime':
             settings['OpTypesToExcludeOutputQuantization'] = ['Conv']
         values = {name: tuple(map(np.float32, ends)) for name, ends in ranges.items()}
-        with tempfile.TemporaryDirectory() as folder, _quiet():
-            cache, result = Path(folder) / 'ranges.json', Path(folder) / 'int8.onnx'
-            save_tensors_data(TensorsData(CalibrationMethod.MinMax, values), cache)
-            quantize_static(
-                self.model,
-                result,
-                quant_format=QuantFormat.QDQ,
+        # `quantize_static` would calibrate anew: it takes ranges from releases on that Python 3.10 doesn't get.
+        with _quiet():
+            quantizer = QDQQuantizer(
+                copy.deepcopy(self.model),
                 per_channel=True,
-                activation_type=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=None if target == 'onnxruntime' else ['Conv'],
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
+                tensors_range=TensorsData(CalibrationMethod.MinMax, values),
+                nodes_to_quantize=[],
                 nodes_to_exclude=self.float_nodes(keep_float, layers, target),
-                calibration_cache_path=cache,
+                op_types_to_quantize=[*{**QLinearOpsRegistry, **QDQRegistry}] if target == 'onnxruntime' else ['Conv'],
                 extra_options=settings,
             )
-            model = onnx.load(result)
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        model = quantizer.model.model
         if self.model is not self.source:
             paste_efficient_nms(model, self.source)
         del model.metadata_props[:]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from rtmdet_plugin.cli.draw_samples import GAP, draw_sample, draw_samples, grid
+from rtmdet_plugin.cli.draw_samples import GAP, draw_sample, draw_samples, grid, main
 from rtmdet_plugin.transforms.packing import RTMPackDetInputs
 
 
@@ -98,3 +98,10 @@ def test_command_line(config, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 'samples.png: 2 samples of stage 2' in done.stdout
     assert cv2.imread(str(tmp_path / 'new' / 'samples.png')).shape == (48 + 2 * GAP, 2 * (64 + GAP) + GAP, 3)
+
+
+def test_a_config_that_is_none(monkeypatch):
+    for name, said in (('none.py', 'none.py: no such config'), ('rtmdet_plugin::none.py', 'the nearest: ')):
+        monkeypatch.setattr(sys, 'argv', ['draw_samples', name])
+        with pytest.raises(SystemExit, match=said):
+            main()

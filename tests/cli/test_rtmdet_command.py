@@ -1,19 +1,24 @@
 """The command `rtmdet`: its verbs on a real model, and errors as one line."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
-from rtmdet_command import VERBS, main  # noqa: E402
+from rtmdet_command import VERBS, main, one_line  # noqa: E402
+from rtmdet_runtime.command import write_image  # noqa: E402
 
 CONFIG = str(Path(__file__).parents[2] / 'configs' / 'rtmdet_nano_person.py')
+NAMED = 'rtmdet_plugin::rtmdet_nano_person.py'
 
 
 def call(*arguments, code: int = 0) -> str:
@@ -55,6 +60,12 @@ def test_each_verb_has_help(verb):
     assert '--help' in call(verb, '--help')
 
 
+@pytest.mark.parametrize('verb', sorted(VERBS.keys() - {'engine'}))
+def test_each_option_has_help(verb):
+    options = [option for option in main.get_command(None, verb).params if isinstance(option, click.Option)]
+    assert not [option.name for option in options if not option.help]
+
+
 def test_predict(model, data_root, tmp_path):
     folder = tmp_path / 'pictures'
     folder.mkdir()
@@ -76,27 +87,47 @@ def test_predict(model, data_root, tmp_path):
 def test_test(model, checkpoint, data_root, tmp_path, monkeypatch):
     monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
     figures = {}  # with a threshold of NMS that isn't the model's own: the config's counts
-    for path in (model, checkpoint):
+    published = tmp_path / 'p.safetensors'
+    call('publish', checkpoint, '--out', published)
+    for path in (model, checkpoint, published):
         said = call(
-            'test', CONFIG, path, '--json', tmp_path / 'm.json', '--cfg-options', 'test_dataloader.num_workers=0',
-            '--cfg-options', 'test_dataloader.persistent_workers=False', '--threads', 1,
+            'test', NAMED, path, '--json', tmp_path / 'm.json', '--cfg-options', 'test_dataloader.num_workers=0',
+            '--cfg-options', 'test_dataloader.persistent_workers=False', '--batch-size', 10,
             '--cfg-options', 'model.test_cfg.nms.iou_threshold=0.6',
         )  # fmt: skip
         figures[path] = json.loads((tmp_path / 'm.json').read_text())
         assert 'coco/bbox_mAP' in said and '0.264' in said
-    assert figures[model].keys() == figures[checkpoint].keys()
+    assert figures[model].keys() == figures[checkpoint].keys() and figures[published] == figures[checkpoint]
     for name, value in figures[checkpoint].items():
         assert figures[model][name] == pytest.approx(value, abs=0.002), name
+
+
+def test_a_picture_that_is_none_leaves_no_json(model, data_root, tmp_path):
+    source = sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))[0]
+    (tmp_path / 'a.jpg').write_bytes(source.read_bytes())
+    (tmp_path / 'b.jpg').touch()
+    options = ('--out', tmp_path / 'drawn', '--json', tmp_path / 'd.json')
+    assert 'b.jpg: not an image that OpenCV reads' in call('predict', model, tmp_path, *options, code=1)
+    assert not (tmp_path / 'd.json').exists()
+    assert [path.name for path in (tmp_path / 'drawn').iterdir()] == ['a.jpg']
+
+
+def test_a_picture_that_its_format_does_not_take(tmp_path):
+    with pytest.raises(ValueError, match=r'a.webp: OpenCV does not write a picture of \(1, 20000\)'):
+        write_image(tmp_path / 'a.webp', np.zeros((1, 20000, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
 
 
 class TestErrors:
     """One line, exit code 1, no traceback, no file."""
 
-    def said(self, *arguments) -> str:
-        lines = call(*arguments, code=1).splitlines()
-        assert lines[-1].startswith('Error: ')
-        assert not any('Traceback' in line for line in lines)
-        return lines[-1]
+    def said(self, *arguments, code: int = 1) -> str:
+        done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert done.exit_code == code, done.output
+        assert 'Traceback' not in done.output
+        line = done.stderr.splitlines()[-1]
+        assert line.startswith('Error: ')
+        return line
 
     def test_export(self, checkpoint, tmp_path):
         out = tmp_path / 'm.onnx'
@@ -117,9 +148,118 @@ class TestErrors:
         assert 'a folder without images' in self.said('predict', model, tmp_path / 'empty')
         assert 'no backend' in self.said('predict', CONFIG, tmp_path)
 
-    def test_test(self, tmp_path):
-        assert 'none.pth: no such checkpoint' in self.said('test', CONFIG, tmp_path / 'none.pth')
+    def test_test(self, model, checkpoint, tmp_path, monkeypatch):
+        monkeypatch.setenv('RTMDET_COCO', '/nowhere')
         assert 'none.onnx: no such model' in self.said('test', CONFIG, tmp_path / 'none.onnx')
+        assert 'accepted: a name that ends in .onnx' in self.said('test', CONFIG, tmp_path / 'm.pt')
+        for path in (model, checkpoint):
+            said = self.said('test', CONFIG, path)
+            assert said.endswith('no such file: /nowhere/annotations/instances_val2017.json')
+            said = self.said('test', CONFIG, path, '--cfg-options', 'test_evaluator=None')
+            assert 'has no test_evaluator' in said
+            assert 'it has no model.backbone' in self.said('test', CONFIG, path, '--cfg-options', 'model=1')
+            assert 'batch-size' in self.said('test', CONFIG, path, '--batch-size', 0, code=2)
+        said = self.said('test', CONFIG, checkpoint, '--threads', 1, '--backend', 'openvino')
+        assert 'is a checkpoint; accepted for exported models alone: --backend, --threads' in said
+        said = self.said('test', CONFIG, model, '--cfg-options', 'model.test_cfg.score_thr=nan')
+        assert 'score_thr=nan; accepted: 0 to 1' in said
+
+    def test_a_checkpoint_that_is_none(self, data_root, tmp_path, monkeypatch):
+        monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny'))
+        (tmp_path / 'folder.pth').mkdir()
+        (tmp_path / 'empty.pth').touch()
+        (tmp_path / 'text.safetensors').write_text('no checkpoint')
+        for name, said in (
+            ('none.pth', 'no such checkpoint'),
+            ('folder.pth', 'no such checkpoint'),
+            ('empty.pth', 'is cut off, altered, or no checkpoint'),
+            ('text.safetensors', 'is cut off, altered, or no .safetensors file'),
+        ):
+            out = tmp_path / 'new' / 'm.pth'
+            assert name in self.said('test', CONFIG, tmp_path / name)
+            assert said in self.said('publish', tmp_path / name, '--out', out)
+            assert said in self.said('export', CONFIG, tmp_path / name, '-o', out.with_suffix('.onnx'))
+        assert not (tmp_path / 'new').exists()
+
+    @pytest.mark.parametrize('content', ['', 'no model', 'cut'])
+    def test_a_model_that_is_none(self, model, tmp_path, content):
+        bad = tmp_path / 'bad.onnx'
+        bad.write_bytes(model.read_bytes()[:99999] if content == 'cut' else content.encode())
+        (tmp_path / 'a.png').write_bytes(cv2.imencode('.png', np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+        assert 'bad.onnx' in self.said('predict', bad, tmp_path)
+        assert 'bad.onnx' in self.said('test', CONFIG, bad)
+        assert 'bad.onnx: not an ONNX file' in self.said('quantize', bad, tmp_path, '-o', tmp_path / 'q.onnx')
+        assert 'bad.onnx: not an ONNX file' in self.said('engine', bad, '-o', tmp_path / 'e.engine')
+        assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'bad.onnx']
+
+    def test_numbers_out_of_their_range(self, model, tmp_path):
+        for score in ('nan', '-0.1', '1.1', 'inf'):
+            assert '; accepted: 0 to 1' in self.said('predict', model, 'a.jpg', '--score-thr', score)
+        for size in ((0, 0), (-32, 32), (33, 32)):
+            self.said('predict', model, 'a.jpg', '--size', *size)
+        for verb, *arguments in (('predict', model, 'a.jpg'), ('quantize', model, tmp_path, '-o', tmp_path / 'q.onnx')):
+            assert '0 is not in the range' in self.said(verb, *arguments, '--threads', 0, code=2)
+            assert '1025 is not in the range' in self.said(verb, *arguments, '--threads', 1025, code=2)
+        assert '0 is not in the range' in self.said('predict', model, 'a.jpg', '--batch-size', 0, code=2)
+
+    def test_places_that_can_not_be_written_come_before_the_work(self, model, checkpoint, tmp_path, monkeypatch):
+        monkeypatch.setattr('rtmdet_runtime.detector.RTMDetector.__init__', None)
+        monkeypatch.setattr('rtmdet_plugin.cli.export.load_model', None)
+        (tmp_path / 'a.png').touch()
+        (tmp_path / 'folder.onnx').mkdir()
+        (tmp_path / 'folder.pth').mkdir()
+        for place in (tmp_path / 'folder.onnx', tmp_path / 'a.png' / 'x.onnx'):
+            for verb, *arguments in (
+                ('export', CONFIG, checkpoint, '-o', place),
+                ('quantize', model, tmp_path, '-o', place),
+                ('predict', model, tmp_path, '--json', place),
+                ('test', CONFIG, model, '--json', place),
+            ):
+                assert f'{place} can not be written' in self.said(verb, *arguments)
+        said = self.said('predict', model, tmp_path, '--out', tmp_path / 'a.png')
+        assert f'{tmp_path}/a.png/a.png can not be written: {tmp_path}/a.png: Not a directory' in said
+        assert 'can not be written' in self.said('publish', checkpoint, '--out', tmp_path / 'folder.pth')
+        assert len(list(tmp_path.iterdir())) == 3
+
+    @pytest.mark.parametrize('name', ['a', 'a.xyz', '.jpg'])
+    def test_endings_that_can_not_be_drawn_to(self, model, data_root, tmp_path, name):
+        picture = sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))[0].read_bytes()
+        for path in (tmp_path / name, tmp_path / 'b.jpg'):
+            path.write_bytes(picture)
+        said = self.said('predict', model, tmp_path / 'b.jpg', tmp_path / name, '--out', tmp_path / 'drawn')
+        assert f'{tmp_path / name} would keep its name, and OpenCV writes no picture that ends in' in said
+        assert not (tmp_path / 'drawn').exists()
+        assert 'nothing' in call('predict', model, tmp_path / name, '--score-thr', 1)
+
+    def test_options_that_do_not_fit(self, checkpoint, tmp_path):
+        export = ('export', CONFIG, checkpoint, '-o', tmp_path / 'm.onnx')
+        assert '--image a.jpg; accepted with --deploy-cfg alone' in self.said(*export, '--image', 'a.jpg')
+        for change, said in (
+            ('=1', 'accepted: KEY=VALUE'),
+            ('model=1', 'it has no model.backbone'),
+            ('model.backbone.depth=[1,', 'does not fit'),
+            ('test_pipeline.99.type=1', 'does not fit'),
+            ('model.backbone.type=None', 'its model can not be built'),
+            ('model.test_cfg.nms=1', 'test_cfg.nms=1; accepted'),
+        ):
+            assert said in self.said(*export, '--cfg-options', change)
+        mmdeploy = ('--deploy-cfg', 'rtmdet_plugin::deploy/sdk.py', '--image', 'a.jpg')
+        for device in ('none', 'cuda:99'):
+            assert f'--device {device}; accepted: cpu' in self.said(*export, *mmdeploy, '--device', device)
+        assert not list(tmp_path.iterdir())
+
+    def test_shipped_configs_that_are_none(self, checkpoint, tmp_path):
+        for name, said in (('rtmdet_plugin::rtmdet_xl.py', 'nearest: rtmdet_x.py'), ('no::a.py', "no package 'no'")):
+            assert said in self.said('export', name, checkpoint, '-o', tmp_path / 'm.onnx')
+            assert said in self.said('test', name, checkpoint)
+
+    def test_a_name_that_is_no_text(self, tmp_path):
+        name = os.fsdecode(b'\xff.onnx')
+        assert '?.onnx: no such model' in self.said('predict', tmp_path / name, 'a.jpg')
+
+    def test_an_error_of_a_worker_is_its_message(self):
+        trace = 'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File'
+        assert one_line(ValueError(f'{trace} "a.py"\nKeyError: 1\n\nDuring\n\na.b.ValueError: x\n  y')) == 'x y'
 
     def test_a_traceback_for_those_who_ask(self, tmp_path):
         done = CliRunner().invoke(main, ['--traceback', 'predict', str(tmp_path / 'm.onnx'), 'a.jpg'])
@@ -128,9 +268,9 @@ class TestErrors:
 
 def test_export_through_mmdeploy(checkpoint, data_root, tmp_path):
     pytest.importorskip('mmdeploy', reason='mmdeploy is not installed')
-    deploy_cfg = Path(CONFIG).parent / 'deploy' / 'onnxruntime_static.py'
+    deploy_cfg = 'rtmdet_plugin::deploy/onnxruntime_static.py'
     image = data_root / 'coco_tiny' / 'val2017' / '000000017627.jpg'
-    arguments = ('export', CONFIG, checkpoint, '-o', tmp_path / 'deployed', '--deploy-cfg', deploy_cfg)
+    arguments = ('export', NAMED, checkpoint, '-o', tmp_path / 'deployed', '--deploy-cfg', deploy_cfg)
     assert '--image PICTURE' in call(*arguments, code=1)
     said = call(*arguments, '--image', image, '--opset', '17', code=1)
     assert "none of ['opset']" in said and not (tmp_path / 'deployed').exists()

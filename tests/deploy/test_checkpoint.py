@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
-from rtmdet_plugin.deploy.checkpoint import load_model
+from rtmdet_plugin.deploy.checkpoint import config_file, load_config, load_model, read_config
 from rtmdet_plugin.deploy.metadata import class_names, model_info, preprocessing, thresholds
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -60,6 +60,8 @@ def test_a_checkpoint_that_does_not_fit(saved):
 
 def test_files_that_are_none(saved, tmp_path):
     save, state = saved
+    (tmp_path / 'folder.pth').mkdir()
+    assert 'folder.pth: no such checkpoint' in refusal(NANO, tmp_path / 'folder.pth', FileNotFoundError)
     assert 'none.pth: no such checkpoint' in refusal(NANO, tmp_path / 'none.pth', FileNotFoundError)
     assert 'none.py: no such config' in refusal(tmp_path / 'none.py', save(state), FileNotFoundError)
     (tmp_path / 'cut.pth').write_bytes(save(state).read_bytes()[:1000])
@@ -70,6 +72,44 @@ def test_files_that_are_none(saved, tmp_path):
     assert 'it has no model.backbone' in refusal(tmp_path / 'empty.py', save(state))
     (tmp_path / 'unknown.py').write_text("model = dict(type='RTMDet', backbone=dict(type='Nothing'))\n")
     assert 'its model can not be built' in refusal(tmp_path / 'unknown.py', save(state))
+
+
+class TestConfigByName:
+    @pytest.mark.parametrize('name', ['rtmdet_s.py', '_base_/model.py', 'deploy/onnxruntime_static.py'])
+    def test_our_own(self, name):
+        path = config_file(f'rtmdet_plugin::{name}')
+        assert path.samefile(CONFIGS / name)
+        assert load_config(Path(f'rtmdet_plugin::{name}')).pretty_text == Config.fromfile(CONFIGS / name).pretty_text
+
+    def test_mmdets(self):
+        config = read_config('mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py')
+        assert config.model.bbox_head.type == 'RTMDetSepBNHead' and config.model.backbone.widen_factor == 0.5
+
+    def test_a_file_of_such_a_name_comes_first(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / 'rtmdet_plugin::rtmdet_s.py').write_text('x = 1\n')
+        assert load_config('rtmdet_plugin::rtmdet_s.py').x == 1
+
+    def test_the_nearest_names(self):
+        with pytest.raises(FileNotFoundError, match='rtmdet_huge.py: not one of the 28 configs .* rtmdet_nano.py'):
+            config_file('rtmdet_plugin::rtmdet_huge.py')
+        with pytest.raises(FileNotFoundError, match='nearest: .*rtmdet/rtmdet_s_8xb32-300e_coco.py'):
+            config_file('mmdet::rtmdet/rtmdet_s.py')
+
+    @pytest.mark.parametrize('name', ['nowhere::a.py', '::a.py', '..::a.py', 'numpy::a.py', 'importlib::a.py'])
+    def test_a_package_without_configs(self, name):
+        with pytest.raises(FileNotFoundError, match='with configs is installed; accepted: rtmdet_plugin::NAME, mmdet'):
+            config_file(name)
+
+
+def test_a_config_that_fails_when_it_runs(tmp_path):
+    for content, said in (
+        ('raise KeyError(3)', 'KeyError: 3'),
+        ("_base_ = 'rtmdet_plugin::no.py'", 'FileNotFoundError'),
+    ):
+        (tmp_path / 'c.py').write_text(content)
+        with pytest.raises(ValueError, match=f'c.py: not a config that mmengine reads: {said}'):
+            load_config(tmp_path / 'c.py')
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):

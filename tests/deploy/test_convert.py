@@ -1,6 +1,7 @@
 """OpenVINO's and ncnn's files: whole or not at all, and one line for what can't be converted."""
 
 import builtins
+import os
 
 import onnx
 import pytest
@@ -64,6 +65,31 @@ def test_refusals(source, tmp_path):
     assert 'not a model that `rtmdet export` wrote' in refusal(to_ncnn, tmp_path / 'other.onnx', tmp_path / 'm.param')
 
 
+def test_what_is_no_model(source, tmp_path):
+    for name, content in (('empty', b''), ('page', b'<html>'), ('cut', source().read_bytes()[:99999])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f'{name}: not an ONNX file'):
+            read_info(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match='no such model'):
+        read_info(tmp_path)
+    onnx.save(onnx.load(source()), tmp_path / 'm.onnx', save_as_external_data=True, location='m.data')
+    assert read_info(tmp_path / 'm.onnx') == read_info(source())
+    (tmp_path / 'm.data').unlink()
+    with pytest.raises(ValueError, match='m.onnx: not a whole ONNX model: .*m.data'):
+        read_info(tmp_path / 'm.onnx')
+
+
+@pytest.mark.parametrize(
+    ('convert', 'name', 'other'), [(to_openvino, 'm.xml', 'm.param'), (to_ncnn, 'm.param', 'm.xml')]
+)
+def test_weights_of_another_model_stay(source, tmp_path, convert, name, other):
+    (tmp_path / other).write_text('graph')
+    (tmp_path / 'm.bin').write_text('weights')
+    said = refusal(convert, source(), tmp_path / name, FileExistsError)
+    assert 'm.bin, would take the place of those of' in said and said.endswith(f'{other}; accepted: another name')
+    assert (tmp_path / 'm.bin').read_text() == 'weights'
+
+
 @pytest.mark.parametrize(
     ('convert', 'module', 'name'), [(to_openvino, 'openvino', 'm.xml'), (to_ncnn, 'pnnx', 'm.param')]
 )
@@ -123,3 +149,22 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     whole = unfinished_folder(tmp_path / 'a' / 'b')
     with pytest.raises(FileExistsError, match='b exists already and is not an empty folder'), whole:
         pass
+
+
+def test_a_kill_between_two_files_leaves_no_model(tmp_path, monkeypatch):
+    """Rather than the old graph with the new weights, which would load."""
+    for name in ('m.bin', 'm.xml'):
+        (tmp_path / name).write_text('old')
+    replace, moved = os.replace, []
+
+    def killed(source, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', killed)
+    with pytest.raises(KeyboardInterrupt), unfinished(tmp_path / 'm.bin', tmp_path / 'm.xml') as files:
+        for file in files:
+            file.write_text('new')
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'m.bin': 'new'}

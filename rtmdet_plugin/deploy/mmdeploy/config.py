@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..checkpoint import load_config
 from ..metadata import preprocessing, step_name, test_pipeline
 from .post_processing import PostProcessing
 
@@ -22,9 +23,10 @@ def load_deploy_config(source: str | Path | Config) -> Config:
     """Read a deploy config and check that it is one of ours to serve.
 
     Raises:
-        ValueError: for a config that isn't a deploy config, of another codebase or task, or for another backend.
+        FileNotFoundError, ValueError: see `load_config`; ValueError as well for a config that isn't a deploy config, of
+            another codebase or task, or for another backend.
     """
-    cfg = source if isinstance(source, Config) else Config.fromfile(source)
+    cfg = load_config(source)
     name = cfg.filename or 'the deploy config'
     parts = [part for part in ('onnx_config', 'codebase_config', 'backend_config') if part not in cfg]
     if parts:
