@@ -10,6 +10,7 @@ import ctypes
 import enum
 import json
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -233,6 +234,7 @@ class Builder:
 def install(monkeypatch) -> tuple[ModuleType, Cuda]:
     """Put the stand-ins in the places of the two modules, for one test."""
     cuda, trt = Cuda(), ModuleType('tensorrt')
+    trt.__spec__ = ModuleSpec('tensorrt', None)
     trt.__version__, trt.said = VERSION, {}
 
     def started(result):

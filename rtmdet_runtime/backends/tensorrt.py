@@ -103,7 +103,9 @@ def _call(function: Callable, *arguments):
     error, *results = function(*arguments)
     if error != cudart.cudaError_t.cudaSuccess:
         reason = cudart.cudaGetErrorString(error)[1].decode()
-        raise RuntimeError(f'CUDA: {reason}; TensorRT needs an NVIDIA GPU with a driver of its age')
+        raise RuntimeError(
+            f'CUDA: {reason}; TensorRT needs an NVIDIA GPU, memory of it, and a driver as new as cuda-bindings'
+        )
     return results[0] if results else None
 
 

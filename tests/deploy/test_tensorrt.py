@@ -188,14 +188,20 @@ class TestPrecision:
         assert {kinds[conv.output[0]] for conv in half} == {TensorProto.FLOAT16}
         assert find_unsupported(model) == []
 
-    def test_what_does_not_go_together(self, exported, quantized):
-        for source, precision, said in (
-            (exported('trt'), 'int8', 'no QuantizeLinear'),
-            (exported('trt'), 'fp8', "precision='fp8'; accepted: fp32, fp16, int8"),
-            (quantized, 'fp16', "precision='fp16', but the graph is quantised; accepted: int8"),
-        ):
-            with pytest.raises(ValueError, match=said):
-                prepare_graph(source, precision)
+
+def test_a_precision_that_does_not_go_with_the_graph(exported, quantized, data_root, tmp_path):
+    for_others = tmp_path / 'q.onnx'
+    picture = next((data_root / 'coco_tiny' / 'train2017').iterdir())
+    quantize_onnx(exported('decoded'), for_others, [picture], tolerance=1, threads=1)
+    not_for_tensorrt = r'q.onnx: not for TensorRT: .*Linear .*: .*UINT8.* more; quantise it with --target tensorrt'
+    for source, precision, said in (
+        (exported('trt'), 'int8', 'no QuantizeLinear'),
+        (exported('trt'), 'fp8', "precision='fp8'; accepted: fp32, fp16, int8"),
+        (quantized, 'fp16', "precision='fp16', but the graph is quantised; accepted: int8"),
+        (for_others, 'int8', not_for_tensorrt),
+    ):
+        with pytest.raises(ValueError, match=said):
+            prepare_graph(source, precision)
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
@@ -204,12 +210,14 @@ def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
     )
 
 
+@pytest.fixture
+def fake(monkeypatch):
+    """The stand-ins for `tensorrt` and `cuda.bindings.runtime`."""
+    return fake_tensorrt.install(monkeypatch)
+
+
 class TestBuilder:
     """`build_engine` on stand-ins; the real one needs a GPU, see test_tensorrt_on_gpu.py."""
-
-    @pytest.fixture
-    def fake(self, monkeypatch):
-        return fake_tensorrt.install(monkeypatch)
 
     def test_engine_and_its_metadata(self, exported, tmp_path, fake):
         path, engine = exported('trt', 'all'), tmp_path / 'out' / 'm.engine'
@@ -236,27 +244,28 @@ class TestBuilder:
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
 
-    def test_refusals_leave_no_file(self, exported, tmp_path, fake, monkeypatch):
-        trt, cuda = fake
-        engine = tmp_path / 'm.engine'
 
-        def said(kind, source='trt', path=engine) -> str:
-            with pytest.raises(kind) as caught:
-                build_engine(exported(source, 'all'), path)
-            return str(caught.value)
+def test_a_builder_that_fails_leaves_no_file(exported, tmp_path, fake, monkeypatch):
+    trt, cuda = fake
+    engine = tmp_path / 'm.engine'
 
-        assert 'accepted: a name that ends in .engine' in said(ValueError, path=tmp_path / 'm.plan')
-        assert 'TensorRT 11.0 does not build' in said(RuntimeError)  # for want of a profile
-        monkeypatch.setattr(fake_tensorrt.Builder, 'parse', lambda *args: False)
-        monkeypatch.setattr(fake_tensorrt.Builder, 'get_error', lambda *args: 'its reason', raising=False)
-        assert 'TensorRT 11.0 does not parse' in (message := said(RuntimeError)) and 'its reason' in message
-        cuda.device = False
-        assert 'TensorRT 11.0 does not start here; it needs an NVIDIA GPU' in said(RuntimeError)
-        trt.NetworkDefinitionCreationFlag = object()
-        assert 'tensorrt is 11.0; accepted: 10 or later' in said(RuntimeError)
-        monkeypatch.setitem(sys.modules, 'tensorrt', None)
-        assert 'm.engine needs tensorrt, which is not installed: pip install tensorrt, or --for' in said(ImportError)
-        assert not list(tmp_path.iterdir())
+    def said(kind, source='trt', path=engine) -> str:
+        with pytest.raises(kind) as caught:
+            build_engine(exported(source, 'all'), path)
+        return str(caught.value)
+
+    assert 'accepted: a name that ends in .engine' in said(ValueError, path=tmp_path / 'm.plan')
+    assert 'TensorRT 11.0 does not build' in said(RuntimeError)  # for want of a profile
+    monkeypatch.setattr(fake_tensorrt.Builder, 'parse', lambda *args: False)
+    monkeypatch.setattr(fake_tensorrt.Builder, 'get_error', lambda *args: 'its reason', raising=False)
+    assert 'TensorRT 11.0 does not parse' in (message := said(RuntimeError)) and 'its reason' in message
+    cuda.device = False
+    assert 'TensorRT 11.0 does not start here; it needs an NVIDIA GPU' in said(RuntimeError)
+    trt.NetworkDefinitionCreationFlag = object()
+    assert 'tensorrt is 11.0; accepted: 10 or later' in said(RuntimeError)
+    monkeypatch.setitem(sys.modules, 'tensorrt', None)
+    assert 'm.engine needs tensorrt, which is not installed: pip install tensorrt, or --for' in said(ImportError)
+    assert not list(tmp_path.iterdir())
 
 
 def test_command(exported, tmp_path):

@@ -84,42 +84,46 @@ def test_memory_is_given_back(engine, fake):
     assert not cuda.memory and not cuda.queues
 
 
-class TestRefusals:
-    def said(self, path, kind=ValueError) -> str:
-        with pytest.raises(kind) as caught:
-            RTMDetector(path)
-        assert '\n' not in str(caught.value)
-        return str(caught.value)
+def refusal(path, kind=ValueError) -> str:
+    with pytest.raises(kind) as caught:
+        RTMDetector(path)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
 
-    def test_an_engine_without_its_metadata(self, engine, fake):
-        path = engine()
-        properties = path.with_name('m.engine.json')
-        properties.write_text('{')
-        assert 'm.engine.json: not JSON' in self.said(path)
-        properties.write_text('{}')
-        assert 'm.engine.json: not a model that `rtmdet export` wrote' in self.said(path)
-        properties.unlink()
-        assert 'm.engine needs m.engine.json beside it' in self.said(path, FileNotFoundError)
 
-    def test_an_engine_of_another_version(self, engine, fake):
-        said = self.said(engine(version='10.0'))
-        assert 'm.engine: TensorRT 11.0 does not load it on this GPU; accepted: an engine that was built with' in said
+def test_an_engine_without_its_metadata(engine, fake):
+    path = engine()
+    properties = path.with_name('m.engine.json')
+    properties.write_text('{')
+    assert 'm.engine.json: not JSON' in refusal(path)
+    properties.write_text('{}')
+    assert 'm.engine.json: not a model that `rtmdet export` wrote' in refusal(path)
+    properties.unlink()
+    assert 'm.engine needs m.engine.json beside it' in refusal(path, FileNotFoundError)
 
-    def test_metadata_of_another_model(self, engine, info, fake):
-        path = engine()
-        other = {**info.to_properties(), 'rtmdet.form': '"trt"'}
-        path.with_name('m.engine.json').write_text(json.dumps(other))
-        said = self.said(path)
-        assert 'its inputs and outputs are scores, boxes, images; accepted: images, num_dets, det_boxes' in said
-        assert 'those of the form trt in m.engine.json' in said
 
-    def test_no_gpu(self, engine, fake):
-        fake[1].device = False
-        assert 'CUDA: no CUDA-capable device is detected' in self.said(engine(), RuntimeError)
+def test_an_engine_of_another_version(engine, fake):
+    said = refusal(engine(version='10.0'))
+    assert 'm.engine: TensorRT 11.0 does not load it on this GPU; accepted: an engine that was built with' in said
 
-    @pytest.mark.parametrize(('missing', 'package'), [('tensorrt', 'tensorrt'), ('cuda', 'cuda-bindings')])
-    def test_packages(self, engine, fake, monkeypatch, missing, package):
-        monkeypatch.setitem(sys.modules, missing, None)
-        monkeypatch.delitem(sys.modules, 'cuda.bindings')
-        said = self.said(engine(), ImportError)
-        assert f'm.engine needs {package}, which is not installed: pip install tensorrt cuda-bindings' in said
+
+def test_metadata_of_another_model(engine, info, fake):
+    path = engine()
+    other = {**info.to_properties(), 'rtmdet.form': '"trt"'}
+    path.with_name('m.engine.json').write_text(json.dumps(other))
+    said = refusal(path)
+    assert 'its inputs and outputs are scores, boxes, images; accepted: images, num_dets, det_boxes' in said
+    assert 'those of the form trt in m.engine.json' in said
+
+
+def test_no_gpu(engine, fake):
+    fake[1].device = False
+    assert 'CUDA: no CUDA-capable device is detected' in refusal(engine(), RuntimeError)
+
+
+@pytest.mark.parametrize(('missing', 'package'), [('tensorrt', 'tensorrt'), ('cuda', 'cuda-bindings')])
+def test_packages(engine, fake, monkeypatch, missing, package):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, 'cuda.bindings')
+    said = refusal(engine(), ImportError)
+    assert f'm.engine needs {package}, which is not installed: pip install tensorrt cuda-bindings' in said

@@ -58,7 +58,7 @@ def deploy(
         FileNotFoundError: where the checkpoint or a config isn't there.
         FileExistsError: where the folder holds something.
         ModuleNotFoundError: where mmdeploy or the backend isn't installed.
-        RuntimeError: where the result differs from PyTorch's beyond `TOLERANCES`.
+        RuntimeError: where the result differs from PyTorch's beyond `TOLERANCES`, or TensorRT is too new for mmdeploy.
     """
     with unfinished_folder(Path(work_dir)) as folder:
         job = prepare(config, checkpoint, deploy_cfg, image, device)

@@ -4,6 +4,8 @@ import copy
 import functools
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -75,7 +77,18 @@ class Job:
         return cfg
 
     def require_backend(self) -> None:
-        """Raise a `ModuleNotFoundError` that says what to install where the backend isn't there."""
+        """Raise a `ModuleNotFoundError` that says what to install where the backend isn't there.
+
+        Raises:
+            RuntimeError: for a TensorRT whose API isn't that of mmdeploy any more.
+        """
+        if self.backend == 'tensorrt' and find_spec('tensorrt') is not None:
+            version = import_module('tensorrt').__version__
+            if int(version.partition('.')[0]) >= 10:
+                raise RuntimeError(
+                    f'tensorrt is {version}; accepted by mmdeploy 1.3.1: 8. `rtmdet export` without a deploy config '
+                    'and `rtmdet engine` take 10 and later'
+                )
         manager = get_backend_manager(self.backend)
         if manager is None or not manager.is_available():
             raise ModuleNotFoundError(f'{self.backend} is not installed here: {INSTALL[self.backend]}')

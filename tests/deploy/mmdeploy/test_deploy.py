@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import fake_tensorrt
 import numpy as np
 import onnx
 import pytest
@@ -265,6 +266,12 @@ def test_a_backend_that_is_missing(refused, deploy_config):
     except ImportError:
         cfg = deploy_config('tensorrt_fp16_static')
         refused(ModuleNotFoundError, 'tensorrt is not installed here: install', deploy_cfg=cfg)
+
+
+def test_a_tensorrt_that_mmdeploy_does_not_know(refused, deploy_config, monkeypatch):
+    fake_tensorrt.install(monkeypatch)
+    said = 'tensorrt is 11.0; accepted by mmdeploy 1.3.1: 8. .* `rtmdet engine` take 10 and later'
+    refused(RuntimeError, said, deploy_cfg=deploy_config('tensorrt_fp16_static'))
 
 
 def test_mmdeploy_missing(refused, monkeypatch):
