@@ -118,152 +118,163 @@ def test_a_picture_that_its_format_does_not_take(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class TestErrors:
-    """One line, exit code 1, no traceback, no file."""
+def refusal(*arguments, code: int = 1) -> str:
+    """The one line that is said: no traceback, exit code 1, or 2 where click itself refuses."""
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == code, done.output
+    assert 'Traceback' not in done.output
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith('Error: ')
+    return line
 
-    def said(self, *arguments, code: int = 1) -> str:
-        done = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        assert done.exit_code == code, done.output
-        assert 'Traceback' not in done.output
-        line = done.stderr.splitlines()[-1]
-        assert line.startswith('Error: ')
-        return line
 
-    def test_export(self, checkpoint, tmp_path):
-        out = tmp_path / 'm.onnx'
-        assert 'none.py: no such config' in self.said('export', tmp_path / 'none.py', checkpoint, '-o', out)
-        assert 'does not fit' in self.said('export', CONFIG.replace('_person', ''), checkpoint, '-o', out)
-        said = self.said('export', CONFIG, checkpoint, '-o', out, '--size', 300, 320)
-        assert 'size=(300, 320); accepted: (height, width), multiples of 32' in said
-        assert 'ends in .onnx, .xml, .param' in self.said('export', CONFIG, checkpoint, '-o', tmp_path / 'm.trt')
-        said = self.said('export', CONFIG, checkpoint, '-o', out, '--cfg-options', 'model')
-        assert '--cfg-options model; accepted: KEY=VALUE' in said
-        assert not list(tmp_path.iterdir())
+def test_export_refuses(checkpoint, tmp_path):
+    out = tmp_path / 'm.onnx'
+    assert 'none.py: no such config' in refusal('export', tmp_path / 'none.py', checkpoint, '-o', out)
+    assert 'does not fit' in refusal('export', CONFIG.replace('_person', ''), checkpoint, '-o', out)
+    said = refusal('export', CONFIG, checkpoint, '-o', out, '--size', 300, 320)
+    assert 'size=(300, 320); accepted: (height, width), multiples of 32' in said
+    assert 'ends in .onnx, .xml, .param' in refusal('export', CONFIG, checkpoint, '-o', tmp_path / 'm.trt')
+    said = refusal('export', CONFIG, checkpoint, '-o', out, '--cfg-options', 'model')
+    assert '--cfg-options model; accepted: KEY=VALUE' in said
+    assert not list(tmp_path.iterdir())
 
-    def test_predict(self, model, tmp_path):
-        assert 'no such image' in self.said('predict', model, tmp_path / 'none.jpg')
-        (tmp_path / 'a.jpg').write_text('no picture')
-        assert 'a.jpg: not an image that OpenCV reads' in self.said('predict', model, tmp_path)
-        (tmp_path / 'empty').mkdir()
-        assert 'a folder without images' in self.said('predict', model, tmp_path / 'empty')
-        assert 'no backend' in self.said('predict', CONFIG, tmp_path)
 
-    def test_test(self, model, checkpoint, tmp_path, monkeypatch):
-        monkeypatch.setenv('RTMDET_COCO', '/nowhere')
-        assert 'none.onnx: no such model' in self.said('test', CONFIG, tmp_path / 'none.onnx')
-        assert 'accepted: a name that ends in .onnx' in self.said('test', CONFIG, tmp_path / 'm.pt')
-        for path in (model, checkpoint):
-            said = self.said('test', CONFIG, path)
-            assert said.endswith('no such file: /nowhere/annotations/instances_val2017.json')
-            said = self.said('test', CONFIG, path, '--cfg-options', 'test_evaluator=None')
-            assert 'has no test_evaluator' in said
-            assert 'it has no model.backbone' in self.said('test', CONFIG, path, '--cfg-options', 'model=1')
-            assert 'batch-size' in self.said('test', CONFIG, path, '--batch-size', 0, code=2)
-        said = self.said('test', CONFIG, checkpoint, '--threads', 1, '--backend', 'openvino')
-        assert 'is a checkpoint; accepted for exported models alone: --backend, --threads' in said
-        said = self.said('test', CONFIG, model, '--cfg-options', 'model.test_cfg.score_thr=nan')
-        assert 'score_thr=nan; accepted: 0 to 1' in said
+def test_predict_refuses(model, tmp_path):
+    assert 'no such image' in refusal('predict', model, tmp_path / 'none.jpg')
+    (tmp_path / 'a.jpg').write_text('no picture')
+    assert 'a.jpg: not an image that OpenCV reads' in refusal('predict', model, tmp_path)
+    (tmp_path / 'empty').mkdir()
+    assert 'a folder without images' in refusal('predict', model, tmp_path / 'empty')
+    assert 'no backend' in refusal('predict', CONFIG, tmp_path)
 
-    def test_a_checkpoint_that_is_none(self, data_root, tmp_path, monkeypatch):
-        monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny'))
-        (tmp_path / 'folder.pth').mkdir()
-        (tmp_path / 'empty.pth').touch()
-        (tmp_path / 'text.safetensors').write_text('no checkpoint')
-        for name, said in (
-            ('none.pth', 'no such checkpoint'),
-            ('folder.pth', 'no such checkpoint'),
-            ('empty.pth', 'is cut off, altered, or no checkpoint'),
-            ('text.safetensors', 'is cut off, altered, or no .safetensors file'),
+
+def test_test_refuses(model, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv('RTMDET_COCO', '/nowhere')
+    assert 'none.onnx: no such model' in refusal('test', CONFIG, tmp_path / 'none.onnx')
+    assert 'accepted: a name that ends in .onnx' in refusal('test', CONFIG, tmp_path / 'm.pt')
+    for path in (model, checkpoint):
+        said = refusal('test', CONFIG, path)
+        assert said.endswith('no such file: /nowhere/annotations/instances_val2017.json')
+        said = refusal('test', CONFIG, path, '--cfg-options', 'test_evaluator=None')
+        assert 'has no test_evaluator' in said
+        assert 'it has no model.backbone' in refusal('test', CONFIG, path, '--cfg-options', 'model=1')
+        assert 'batch-size' in refusal('test', CONFIG, path, '--batch-size', 0, code=2)
+    said = refusal('test', CONFIG, checkpoint, '--threads', 1, '--backend', 'openvino')
+    assert 'is a checkpoint; accepted for exported models alone: --backend, --threads' in said
+    said = refusal('test', CONFIG, model, '--cfg-options', 'model.test_cfg.score_thr=nan')
+    assert 'score_thr=nan; accepted: 0 to 1' in said
+
+
+def test_a_checkpoint_that_is_none(data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny'))
+    (tmp_path / 'folder.pth').mkdir()
+    (tmp_path / 'empty.pth').touch()
+    (tmp_path / 'text.safetensors').write_text('no checkpoint')
+    for name, said in (
+        ('none.pth', 'no such checkpoint'),
+        ('folder.pth', 'no such checkpoint'),
+        ('empty.pth', 'is cut off, altered, or no checkpoint'),
+        ('text.safetensors', 'is cut off, altered, or no .safetensors file'),
+    ):
+        out = tmp_path / 'new' / 'm.pth'
+        assert name in refusal('test', CONFIG, tmp_path / name)
+        assert said in refusal('publish', tmp_path / name, '--out', out)
+        assert said in refusal('export', CONFIG, tmp_path / name, '-o', out.with_suffix('.onnx'))
+    assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('content', ['', 'no model', 'cut'])
+def test_a_model_that_is_none(model, tmp_path, content):
+    bad = tmp_path / 'bad.onnx'
+    bad.write_bytes(model.read_bytes()[:99999] if content == 'cut' else content.encode())
+    (tmp_path / 'a.png').write_bytes(cv2.imencode('.png', np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    assert 'bad.onnx' in refusal('predict', bad, tmp_path)
+    assert 'bad.onnx' in refusal('test', CONFIG, bad)
+    assert 'bad.onnx: not an ONNX file' in refusal('quantize', bad, tmp_path, '-o', tmp_path / 'q.onnx')
+    assert 'bad.onnx: not an ONNX file' in refusal('engine', bad, '-o', tmp_path / 'e.engine')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'bad.onnx']
+
+
+def test_numbers_out_of_their_range(model, tmp_path):
+    for score in ('nan', '-0.1', '1.1', 'inf'):
+        assert '; accepted: 0 to 1' in refusal('predict', model, 'a.jpg', '--score-thr', score)
+    for size in ((0, 0), (-32, 32), (33, 32)):
+        refusal('predict', model, 'a.jpg', '--size', *size)
+    for verb, *arguments in (('predict', model, 'a.jpg'), ('quantize', model, tmp_path, '-o', tmp_path / 'q.onnx')):
+        assert '0 is not in the range' in refusal(verb, *arguments, '--threads', 0, code=2)
+        assert '1025 is not in the range' in refusal(verb, *arguments, '--threads', 1025, code=2)
+    assert '0 is not in the range' in refusal('predict', model, 'a.jpg', '--batch-size', 0, code=2)
+
+
+def test_places_that_can_not_be_written_come_before_the_work(model, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr('rtmdet_runtime.detector.RTMDetector.__init__', None)
+    monkeypatch.setattr('rtmdet_plugin.cli.export.load_model', None)
+    (tmp_path / 'a.png').touch()
+    (tmp_path / 'folder.onnx').mkdir()
+    (tmp_path / 'folder.pth').mkdir()
+    for place in (tmp_path / 'folder.onnx', tmp_path / 'a.png' / 'x.onnx'):
+        for verb, *arguments in (
+            ('export', CONFIG, checkpoint, '-o', place),
+            ('quantize', model, tmp_path, '-o', place),
+            ('predict', model, tmp_path, '--json', place),
+            ('test', CONFIG, model, '--json', place),
         ):
-            out = tmp_path / 'new' / 'm.pth'
-            assert name in self.said('test', CONFIG, tmp_path / name)
-            assert said in self.said('publish', tmp_path / name, '--out', out)
-            assert said in self.said('export', CONFIG, tmp_path / name, '-o', out.with_suffix('.onnx'))
-        assert not (tmp_path / 'new').exists()
+            assert f'{place} can not be written' in refusal(verb, *arguments)
+    said = refusal('predict', model, tmp_path, '--out', tmp_path / 'a.png')
+    assert f'{tmp_path}/a.png/a.png can not be written: {tmp_path}/a.png: Not a directory' in said
+    assert 'can not be written' in refusal('publish', checkpoint, '--out', tmp_path / 'folder.pth')
+    assert len(list(tmp_path.iterdir())) == 3
 
-    @pytest.mark.parametrize('content', ['', 'no model', 'cut'])
-    def test_a_model_that_is_none(self, model, tmp_path, content):
-        bad = tmp_path / 'bad.onnx'
-        bad.write_bytes(model.read_bytes()[:99999] if content == 'cut' else content.encode())
-        (tmp_path / 'a.png').write_bytes(cv2.imencode('.png', np.zeros((9, 9, 3), np.uint8))[1].tobytes())
-        assert 'bad.onnx' in self.said('predict', bad, tmp_path)
-        assert 'bad.onnx' in self.said('test', CONFIG, bad)
-        assert 'bad.onnx: not an ONNX file' in self.said('quantize', bad, tmp_path, '-o', tmp_path / 'q.onnx')
-        assert 'bad.onnx: not an ONNX file' in self.said('engine', bad, '-o', tmp_path / 'e.engine')
-        assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'bad.onnx']
 
-    def test_numbers_out_of_their_range(self, model, tmp_path):
-        for score in ('nan', '-0.1', '1.1', 'inf'):
-            assert '; accepted: 0 to 1' in self.said('predict', model, 'a.jpg', '--score-thr', score)
-        for size in ((0, 0), (-32, 32), (33, 32)):
-            self.said('predict', model, 'a.jpg', '--size', *size)
-        for verb, *arguments in (('predict', model, 'a.jpg'), ('quantize', model, tmp_path, '-o', tmp_path / 'q.onnx')):
-            assert '0 is not in the range' in self.said(verb, *arguments, '--threads', 0, code=2)
-            assert '1025 is not in the range' in self.said(verb, *arguments, '--threads', 1025, code=2)
-        assert '0 is not in the range' in self.said('predict', model, 'a.jpg', '--batch-size', 0, code=2)
+@pytest.mark.parametrize('name', ['a', 'a.xyz', '.jpg'])
+def test_endings_that_can_not_be_drawn_to(model, data_root, tmp_path, name):
+    picture = sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))[0].read_bytes()
+    for path in (tmp_path / name, tmp_path / 'b.jpg'):
+        path.write_bytes(picture)
+    said = refusal('predict', model, tmp_path / 'b.jpg', tmp_path / name, '--out', tmp_path / 'drawn')
+    assert f'{tmp_path / name} would keep its name, and OpenCV writes no picture that ends in' in said
+    assert not (tmp_path / 'drawn').exists()
+    assert 'nothing' in call('predict', model, tmp_path / name, '--score-thr', 1)
 
-    def test_places_that_can_not_be_written_come_before_the_work(self, model, checkpoint, tmp_path, monkeypatch):
-        monkeypatch.setattr('rtmdet_runtime.detector.RTMDetector.__init__', None)
-        monkeypatch.setattr('rtmdet_plugin.cli.export.load_model', None)
-        (tmp_path / 'a.png').touch()
-        (tmp_path / 'folder.onnx').mkdir()
-        (tmp_path / 'folder.pth').mkdir()
-        for place in (tmp_path / 'folder.onnx', tmp_path / 'a.png' / 'x.onnx'):
-            for verb, *arguments in (
-                ('export', CONFIG, checkpoint, '-o', place),
-                ('quantize', model, tmp_path, '-o', place),
-                ('predict', model, tmp_path, '--json', place),
-                ('test', CONFIG, model, '--json', place),
-            ):
-                assert f'{place} can not be written' in self.said(verb, *arguments)
-        said = self.said('predict', model, tmp_path, '--out', tmp_path / 'a.png')
-        assert f'{tmp_path}/a.png/a.png can not be written: {tmp_path}/a.png: Not a directory' in said
-        assert 'can not be written' in self.said('publish', checkpoint, '--out', tmp_path / 'folder.pth')
-        assert len(list(tmp_path.iterdir())) == 3
 
-    @pytest.mark.parametrize('name', ['a', 'a.xyz', '.jpg'])
-    def test_endings_that_can_not_be_drawn_to(self, model, data_root, tmp_path, name):
-        picture = sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))[0].read_bytes()
-        for path in (tmp_path / name, tmp_path / 'b.jpg'):
-            path.write_bytes(picture)
-        said = self.said('predict', model, tmp_path / 'b.jpg', tmp_path / name, '--out', tmp_path / 'drawn')
-        assert f'{tmp_path / name} would keep its name, and OpenCV writes no picture that ends in' in said
-        assert not (tmp_path / 'drawn').exists()
-        assert 'nothing' in call('predict', model, tmp_path / name, '--score-thr', 1)
+def test_options_that_do_not_fit(checkpoint, tmp_path):
+    export = ('export', CONFIG, checkpoint, '-o', tmp_path / 'm.onnx')
+    assert '--image a.jpg; accepted with --deploy-cfg alone' in refusal(*export, '--image', 'a.jpg')
+    for change, said in (
+        ('=1', 'accepted: KEY=VALUE'),
+        ('model=1', 'it has no model.backbone'),
+        ('model.backbone.depth=[1,', 'does not fit'),
+        ('test_pipeline.99.type=1', 'does not fit'),
+        ('model.backbone.type=None', 'its model can not be built'),
+        ('model.test_cfg.nms=1', 'test_cfg.nms=1; accepted'),
+    ):
+        assert said in refusal(*export, '--cfg-options', change)
+    mmdeploy = ('--deploy-cfg', 'rtmdet_plugin::deploy/sdk.py', '--image', 'a.jpg')
+    for device in ('none', 'cuda:99'):
+        assert f'--device {device}; accepted: cpu' in refusal(*export, *mmdeploy, '--device', device)
+    assert not list(tmp_path.iterdir())
 
-    def test_options_that_do_not_fit(self, checkpoint, tmp_path):
-        export = ('export', CONFIG, checkpoint, '-o', tmp_path / 'm.onnx')
-        assert '--image a.jpg; accepted with --deploy-cfg alone' in self.said(*export, '--image', 'a.jpg')
-        for change, said in (
-            ('=1', 'accepted: KEY=VALUE'),
-            ('model=1', 'it has no model.backbone'),
-            ('model.backbone.depth=[1,', 'does not fit'),
-            ('test_pipeline.99.type=1', 'does not fit'),
-            ('model.backbone.type=None', 'its model can not be built'),
-            ('model.test_cfg.nms=1', 'test_cfg.nms=1; accepted'),
-        ):
-            assert said in self.said(*export, '--cfg-options', change)
-        mmdeploy = ('--deploy-cfg', 'rtmdet_plugin::deploy/sdk.py', '--image', 'a.jpg')
-        for device in ('none', 'cuda:99'):
-            assert f'--device {device}; accepted: cpu' in self.said(*export, *mmdeploy, '--device', device)
-        assert not list(tmp_path.iterdir())
 
-    def test_shipped_configs_that_are_none(self, checkpoint, tmp_path):
-        for name, said in (('rtmdet_plugin::rtmdet_xl.py', 'nearest: rtmdet_x.py'), ('no::a.py', "no package 'no'")):
-            assert said in self.said('export', name, checkpoint, '-o', tmp_path / 'm.onnx')
-            assert said in self.said('test', name, checkpoint)
+def test_shipped_configs_that_are_none(checkpoint, tmp_path):
+    for name, said in (('rtmdet_plugin::rtmdet_xl.py', 'nearest: rtmdet_x.py'), ('no::a.py', "no package 'no'")):
+        assert said in refusal('export', name, checkpoint, '-o', tmp_path / 'm.onnx')
+        assert said in refusal('test', name, checkpoint)
 
-    def test_a_name_that_is_no_text(self, tmp_path):
-        name = os.fsdecode(b'\xff.onnx')
-        assert '?.onnx: no such model' in self.said('predict', tmp_path / name, 'a.jpg')
 
-    def test_an_error_of_a_worker_is_its_message(self):
-        trace = 'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File'
-        assert one_line(ValueError(f'{trace} "a.py"\nKeyError: 1\n\nDuring\n\na.b.ValueError: x\n  y')) == 'x y'
+def test_a_name_that_is_no_text(tmp_path):
+    name = os.fsdecode(b'\xff.onnx')
+    assert '?.onnx: no such model' in refusal('predict', tmp_path / name, 'a.jpg')
 
-    def test_a_traceback_for_those_who_ask(self, tmp_path):
-        done = CliRunner().invoke(main, ['--traceback', 'predict', str(tmp_path / 'm.onnx'), 'a.jpg'])
-        assert isinstance(done.exception, FileNotFoundError)
+
+def test_an_error_of_a_worker_is_its_message():
+    trace = 'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File'
+    assert one_line(ValueError(f'{trace} "a.py"\nKeyError: 1\n\nDuring\n\na.b.ValueError: x\n  y')) == 'x y'
+
+
+def test_a_traceback_for_those_who_ask(tmp_path):
+    done = CliRunner().invoke(main, ['--traceback', 'predict', str(tmp_path / 'm.onnx'), 'a.jpg'])
+    assert isinstance(done.exception, FileNotFoundError)
 
 
 def test_export_through_mmdeploy(checkpoint, data_root, tmp_path):
