@@ -59,7 +59,7 @@ class RTMDetector:
 
     Raises:
         FileNotFoundError, ValueError, ImportError: see `open_backend`; ValueError as well for a size that the model
-            doesn't take, and for thresholds where NMS is part of the model's graph.
+            doesn't take, for thresholds that can't serve, and for any where NMS is part of the model's graph.
     """
 
     def __init__(
@@ -84,19 +84,15 @@ class RTMDetector:
                 'export it with other thresholds, or with the form raw or decoded'
             )
         if size is not None:
-            given['input_size'] = self._checked_size(model, tuple(size), own.strides[-1])
+            given['input_size'] = tuple(size)
+            if self.backend.size not in (None, tuple(size)):
+                raise ValueError(
+                    f'{model}: size={tuple(size)}, but the model was exported for {self.backend.size}; export it with '
+                    'a dynamic size'
+                )
         self.info = replace(own, **given)
+        self.info.check()
         self._table = normalization_table(self.info)
-
-    def _checked_size(self, model: str | Path, size: tuple[int, int], divisor: int) -> tuple[int, int]:
-        fixed = self.backend.size
-        if fixed is not None and size != fixed:
-            raise ValueError(
-                f'{model}: size={size}, but the model was exported for {fixed}; export it with a dynamic size'
-            )
-        if len(size) != 2 or any(length < divisor or length % divisor for length in size):
-            raise ValueError(f'size={size}; accepted: (height, width), multiples of {divisor}')
-        return size
 
     def predict(self, images: Source | Sequence[Source], batch_size: int = 1) -> Detections | list[Detections]:
         """Find objects.

@@ -64,6 +64,17 @@ class ModelInfo:
             return tuple(f'{kind}_{stride}' for kind in ('cls', 'reg') for stride in self.strides)
         return OUTPUTS[self.form]
 
+    def check(self) -> None:
+        """Raise a `ValueError` for a size or thresholds that can't serve."""
+        divisor = max(self.strides)
+        if len(self.input_size) != 2 or any(length < divisor or length % divisor for length in self.input_size):
+            raise ValueError(f'size={tuple(self.input_size)}; accepted: (height, width), multiples of {divisor}')
+        for name in ('score_thr', 'iou_thr'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f'{name}={getattr(self, name)}; accepted: 0 to 1')
+        if self.max_per_img < 1:
+            raise ValueError(f'max_per_img={self.max_per_img}; accepted: 1 or more')
+
     def to_properties(self) -> dict[str, str]:
         """As names and JSON values."""
         return {PREFIX + name: json.dumps(value) for name, value in asdict(self).items()}

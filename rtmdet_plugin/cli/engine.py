@@ -13,11 +13,25 @@ from ..deploy.tensorrt import PRECISIONS, build_engine, input_shapes, prepare_tr
 @click.command('engine')
 @click.argument('model', type=click.Path(path_type=Path))
 @click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='File to write: .engine.')
-@click.option('--precision', type=click.Choice(PRECISIONS), default='fp16', show_default=True)
-@click.option('--batches', type=int, nargs=3, default=(1, 1, 8), show_default=True, help='Smallest, usual, largest.')
-@click.option('--min-size', type=int, nargs=2, metavar='H W', help="This and the next two: default, the model's size.")
-@click.option('--opt-size', type=int, nargs=2, metavar='H W')
-@click.option('--max-size', type=int, nargs=2, metavar='H W')
+@click.option(
+    '--precision',
+    type=click.Choice(PRECISIONS),
+    default='fp16',
+    show_default=True,
+    help='int8 takes a model that `rtmdet quantize` wrote for TensorRT.',
+)
+@click.option(
+    '--batches',
+    type=int,
+    nargs=3,
+    default=(1, 1, 8),
+    show_default=True,
+    metavar='N N N',
+    help='Smallest, usual, largest, of a model with a dynamic batch.',
+)
+@click.option('--min-size', type=int, nargs=2, metavar='H W', help="Smallest input. Default: the model's own.")
+@click.option('--opt-size', type=int, nargs=2, metavar='H W', help='Usual input, for which the engine is made.')
+@click.option('--max-size', type=int, nargs=2, metavar='H W', help='Largest input.')
 @click.option('--timing-cache', type=click.Path(path_type=Path), help="File for the builder's measurements.")
 @click.option('--for-trtexec', is_flag=True, help="Write trtexec's input instead, and print its command.")
 def command(model, out, precision, batches, min_size, opt_size, max_size, timing_cache, for_trtexec) -> None:

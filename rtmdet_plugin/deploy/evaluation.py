@@ -23,7 +23,6 @@ from rtmdet_runtime import Detections, RTMDetector
 
 from .checkpoint import config_name, load_model
 from .metadata import class_names, numbered_classes, thresholds
-from .onnx_export import check_info
 
 
 def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict[str, float]:
@@ -138,7 +137,7 @@ def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> None:
     """
     if detector.info.form in ('raw', 'decoded'):
         detector.info = replace(detector.info, **thresholds(test_cfg))
-        check_info(detector.info)
+        detector.info.check()
 
 
 def data_sample(info: dict, detections: Detections) -> DetDataSample:

@@ -82,7 +82,7 @@ def export_onnx(
         raise ValueError(f'opset={opset}; accepted: {OPSETS[0]} to {OPSETS[-1]}')
     check_model(model)
     info = model_info(model, form, size, dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img))
-    check_info(info)
+    info.check()
 
     folded = fold_batch_norms(model)
     if form == 'raw':
@@ -109,18 +109,6 @@ def check_model(model: nn.Module) -> None:
         raise ValueError("with_objectness=True can not be exported; accepted: False, as in all of RTMDet's configs")
     if head.prior_generator.offset != 0:
         raise ValueError(f"the priors have offset={head.prior_generator.offset}; accepted: 0, as in RTMDet's configs")
-
-
-def check_info(info: ModelInfo) -> None:
-    """Raise a `ValueError` for a size or thresholds that can't serve."""
-    divisor = max(info.strides)
-    if any(length < divisor or length % divisor for length in info.input_size):
-        raise ValueError(f'size={tuple(info.input_size)}; accepted: (height, width), multiples of {divisor}')
-    for name in ('score_thr', 'iou_thr'):
-        if not 0 <= getattr(info, name) <= 1:
-            raise ValueError(f'{name}={getattr(info, name)}; accepted: 0 to 1')
-    if info.max_per_img < 1:
-        raise ValueError(f'max_per_img={info.max_per_img}; accepted: 1 or more')
 
 
 def _export_dynamo(module: nn.Module, images: Tensor, dynamic: str, opset: int, names: list[str]) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ from .checkpoint import load_model
 from .forms import RawForm
 from .fuse import fold_batch_norms
 from .metadata import model_info
-from .onnx_export import check_info, check_model
+from .onnx_export import check_model
 
 PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -114,7 +114,7 @@ class RTMDetPredictor(RTMDetector):
         check_model(model)
         given = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
         self.info = model_info(model, 'raw', None if size is None else tuple(size), given)
-        check_info(self.info)
+        self.info.check()
         network = RawForm(fold_batch_norms(model)).eval()
         self.backend = TorchBackend(network, self.info, precision, compile, cuda_graphs, device)
         self._table = normalization_table(self.info)

@@ -60,7 +60,7 @@ def test_each_verb_has_help(verb):
     assert '--help' in call(verb, '--help')
 
 
-@pytest.mark.parametrize('verb', sorted(VERBS.keys() - {'engine'}))
+@pytest.mark.parametrize('verb', sorted(VERBS))
 def test_each_option_has_help(verb):
     options = [option for option in main.get_command(None, verb).params if isinstance(option, click.Option)]
     assert not [option.name for option in options if not option.help]
@@ -152,7 +152,7 @@ def test_predict_refuses(model, tmp_path):
 def test_test_refuses(model, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv('RTMDET_COCO', '/nowhere')
     assert 'none.onnx: no such model' in refusal('test', CONFIG, tmp_path / 'none.onnx')
-    assert 'accepted: a name that ends in .onnx' in refusal('test', CONFIG, tmp_path / 'm.pt')
+    assert 'accepted: a name that ends in .engine, .onnx' in refusal('test', CONFIG, tmp_path / 'm.pt')
     for path in (model, checkpoint):
         said = refusal('test', CONFIG, path)
         assert said.endswith('no such file: /nowhere/annotations/instances_val2017.json')
@@ -288,7 +288,7 @@ def test_export_through_mmdeploy(checkpoint, data_root, tmp_path):
     said = call(*arguments, '--image', image)
     assert 'end2end.onnx' in said and 'against PyTorch' in said and (tmp_path / 'deployed' / 'deploy.json').is_file()
     # For TensorRT the graph alone, because its engines are built elsewhere.
-    arguments = (*arguments[:4], tmp_path / 'm.onnx', '--deploy-cfg', deploy_cfg.with_name('tensorrt_fp16_static.py'))
+    arguments = (*arguments[:4], tmp_path / 'm.onnx', '--deploy-cfg', 'rtmdet_plugin::deploy/tensorrt_fp16_static.py')
     assert 'm.onnx: the graph alone' in call(*arguments, '--image', image)
     assert b'EfficientNMS_TRT' in (tmp_path / 'm.onnx').read_bytes()
 

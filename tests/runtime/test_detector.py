@@ -105,7 +105,11 @@ class TestRefusals:
         assert 'size=(64, 100); accepted: (height, width), multiples of 32' in self.said(
             ValueError, path, size=(64, 100)
         )
+        assert 'size=(64,); accepted: (height, width)' in self.said(ValueError, path, size=(64,))
         assert RTMDetector(path, size=(96, 64)).info.input_size == (96, 64)
+        for thresholds in (dict(score_thr=float('nan')), dict(iou_thr=1.5), dict(max_per_img=0)):
+            (name,) = thresholds
+            assert f'{name}={thresholds[name]}; accepted: ' in self.said(ValueError, path, **thresholds)
 
     def test_thresholds_in_the_graph(self, constant_model, info):
         path = constant_model(BOXES, SCORES, properties={**info.to_properties(), 'rtmdet.form': '"nms"'})
