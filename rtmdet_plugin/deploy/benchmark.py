@@ -12,7 +12,7 @@ import numpy as np
 from rtmdet_runtime import RTMDetector
 
 Step = Callable[[], object]
-PAUSE = 0.02
+PAUSE = 0.1
 """Seconds between calls: the threads of one runtime go on spinning for a moment, at the expense of the next one."""
 
 
