@@ -30,14 +30,14 @@ from rtmdet_plugin.deploy.forms import predict_maps
 from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_plugin.deploy.predictor import RTMDetPredictor, cpu_has_bfloat16
 from rtmdet_plugin.deploy.quantize import quantize_onnx
-from rtmdet_plugin.deploy.reference import reference_steps
+from rtmdet_plugin.deploy.reference import NAMES, reference_steps
 from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.image import Image, letterbox
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
-BASES = ('mmdet', 'mmdeploy', 'stock_graph')
-"""What the last columns are shares of: the three of `reference_steps`."""
+BASES = dict(zip(('mmdet', 'mmdeploy', 'stock_graph'), NAMES, strict=True))
+"""What the last columns are shares of, by row."""
 MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 
 
@@ -131,9 +131,9 @@ def main() -> None:
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
             found = rows_of(size, Path(folder), picture, args)
-        medians = [row['median_ms'] for row in found]
+        medians = {row['model']: row['median_ms'] for row in found}
         for row in found:
-            shares = {f'of_{name}': row['median_ms'] / median for name, median in zip(BASES, medians, strict=False)}
+            shares = {f'of_{base}': row['median_ms'] / medians[name] for base, name in BASES.items()}
             rows.append(dict(size=size) | row | shares)
     write('deploy_latency', rows, list(rows[0]))
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import platform
 import tempfile
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -21,7 +25,9 @@ from rtmdet_runtime.output import check_writable, write_json
 from ..deploy.benchmark import latency_rows, throughput_rows
 from ..deploy.checkpoint import read_config
 from ..deploy.predictor import PRECISIONS, RTMDetPredictor
-from ..deploy.reference import reference_steps
+
+REDUCING = ('openvino', 'ncnn')
+"""Backends that have a precision of their own beside the file's."""
 
 
 def print_rows(title: str, rows: list[dict]) -> None:
@@ -36,35 +42,33 @@ def print_rows(title: str, rows: list[dict]) -> None:
 
 
 def open_models(models, backends, threads, size, score_thr, reduced_precision) -> dict[str, RTMDetector]:
-    """Exported models by name: each on every backend that reads it, with each number of threads."""
+    """Exported models by name: each on every backend that reads it, with each number of threads.
+
+    Raises:
+        ValueError: where no backend that is asked for reads a model; see `RTMDetector` as well.
+    """
     detectors = {}
     for model in models:
-        readers = [name for name in backends if model.suffix in BACKENDS[name][2]] or [None]
-        for backend in readers:
-            for count in threads or (None,):
-                for reduced in (False, True) if reduced_precision else (False,):
-                    detector = RTMDetector(
-                        model,
-                        backend=backend,
-                        size=size,
-                        score_thr=score_thr,
-                        threads=count,
-                        reduced_precision=reduced,
-                    )
-                    name = type(detector.backend).__name__.removesuffix('Backend')
-                    if reduced and name in ('ONNXRuntime', 'TensorRT'):
-                        continue  # they have no other precision than the file's
-                    settings = [name, *([f'{count} threads'] if count else []), *(['reduced'] if reduced else [])]
-                    detectors[f'{model}, {", ".join(settings)}'] = detector
+        readers = [name for name, (_, _, endings) in BACKENDS.items() if model.suffix in endings]
+        chosen = [name for name in readers if name in backends] if backends else readers[:1] or [None]
+        if not chosen:
+            raise ValueError(f'{model}: --backend {", ".join(backends)}; accepted for it: {", ".join(readers)}')
+        for backend, count in itertools.product(chosen, threads or (None,)):
+            reduces = reduced_precision and backend in REDUCING
+            for reduced in (False, True) if reduces else (False,):
+                settings = [backend, *([f'{count} threads'] if count else []), *(['reduced'] if reduced else [])]
+                detectors[', '.join([str(model), *map(str, settings)])] = RTMDetector(
+                    model, backend=backend, size=size, score_thr=score_thr, threads=count, reduced_precision=reduced
+                )
     return detectors
 
 
 def open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs, **settings) -> dict[str, RTMDetector]:
     """A checkpoint in PyTorch by name, in each precision."""
-    detectors = {}
-    for precision in precisions:
-        switches = [*(['compiled'] if compile else []), *(['CUDA graphs'] if cuda_graphs else [])]
-        detectors[f'{checkpoint}, {", ".join(["PyTorch", precision, device, *switches])}'] = RTMDetPredictor(
+    switches = [*(['compiled'] if compile else []), *(['CUDA graphs'] if cuda_graphs else [])]
+    threads = [f'{torch.get_num_threads()} threads'] if device == 'cpu' else []
+    return {
+        ', '.join([checkpoint, 'PyTorch', precision, device, *threads, *switches]): RTMDetPredictor(
             config,
             checkpoint,
             precision=precision,
@@ -73,7 +77,14 @@ def open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs
             device=device,
             **settings,
         )
-    return detectors
+        for precision in precisions
+    }
+
+
+def machine() -> dict[str, str]:
+    """What the figures were taken on."""
+    versions = {name: version(name) for name in ('onnxruntime', 'openvino', 'ncnn', 'torch') if find_spec(name)}
+    return dict(cpu=platform.processor() or platform.machine(), cores=str(os.cpu_count()), **versions)
 
 
 def some_picture(image: Path | None) -> Image:
@@ -146,6 +157,8 @@ def command(
     """
     if not models and not trained:
         raise ValueError('nothing to measure; accepted: MODELS, or --torch CONFIG CHECKPOINT')
+    if len(threads) > 1 and (trained or mmdet):
+        raise ValueError(f'--threads {" --threads ".join(map(str, threads))}; accepted with --torch and --mmdet: one')
     if json_file is not None:
         check_writable(json_file)
     picture, others = some_picture(image), {}
@@ -153,19 +166,16 @@ def command(
         torch.set_num_threads(threads[0])
     with tempfile.TemporaryDirectory() as folder:
         if mmdet:
+            from ..deploy.reference import reference_steps  # needs mmdeploy and ONNX Runtime
+
             config, checkpoint = mmdet
-            others = reference_steps(
-                read_config(config), Path(checkpoint), picture, Path(folder), threads[0] if threads else None
-            )
+            count = threads[0] if threads else None
+            others = reference_steps(read_config(config), Path(checkpoint), picture, Path(folder), count)
         detectors = open_models(models, backends, threads, size, score_thr, reduced_precision)
         if trained:
-            detectors |= open_checkpoint(
-                *trained, precisions, device, compile, cuda_graphs, size=size, score_thr=score_thr
-            )
-        result = dict(
-            machine=platform.processor() or platform.machine(),
-            latency=latency_rows(detectors, picture, rounds, others),
-        )
+            settings = dict(size=size, score_thr=score_thr)
+            detectors |= open_checkpoint(*trained, precisions, device, compile, cuda_graphs, **settings)
+        result = dict(machine=machine(), latency=latency_rows(detectors, picture, rounds, others))
     print_rows('latency of one picture', result['latency'])
     if batches:
         result['throughput'] = throughput_rows(detectors, picture, batches, rounds)

@@ -72,11 +72,10 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
 
     The pictures should be like those that the model is to work on; no labels are needed.
     """
+    check_settings_agree(model, out, method, target)
     if not images.is_dir():
         raise FileNotFoundError(f'{images}: no such folder')
     check_writable(out)
-    if out.suffix == '.xml':
-        check_bin(out)
     chosen = evenly_spaced(list_images([images]), samples)
     if target is None:
         target = 'openvino' if out.suffix == '.xml' else 'tensorrt' if read_info(model).form == 'trt' else 'onnxruntime'
@@ -93,3 +92,23 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     click.echo(
         f'{out}: INT8, calibrated on {len(chosen)} images ({method}) for {target}; {len(layers)} layers stay in float'
     )
+
+
+def check_settings_agree(model: Path, out: Path, method: str, target: str | None) -> None:
+    """Refuse what doesn't go together before the work.
+
+    Raises:
+        ValueError: it names both.
+        FileExistsError: see `check_bin`.
+    """
+    if out.resolve() == model.resolve():
+        raise ValueError(f'-o {out} is MODEL; accepted: another file')
+    if method == 'nncf' and out.suffix != '.xml':
+        raise ValueError(f'-o {out}; accepted of --method nncf: a name that ends in .xml')
+    if out.suffix != '.xml':
+        return
+    if target not in (None, 'openvino'):
+        raise ValueError(f'-o {out} with --target {target}; accepted for .xml: openvino')
+    if read_info(model).form == 'trt':
+        raise ValueError(f'{model}: the form trt is for TensorRT alone; accepted for .xml: the forms raw, decoded, nms')
+    check_bin(out)

@@ -112,11 +112,11 @@ def value_range(observation: Observation, method: str, percentile: float) -> tup
     return max(observation.low, -limit), min(observation.high, limit)
 
 
-def mse_bins(observation: Observation, step: int = 8) -> int:
+def mse_bins(observation: Observation) -> int:
     """The first bins with the least mean squared error: that of clipping what lies beyond, and of rounding the rest."""
     histogram = observation.histogram.astype(np.float64)
     centers = np.arange(BINS) + 0.5
-    tried = np.arange(step, BINS + 1, step)
+    tried = np.arange(8, BINS + 1, 8)
     beyond = np.maximum(centers - tried[:, None], 0)  # (tries, BINS)
     # A level's width in bins: the range is that of the values, or what the limit leaves of it.
     width = (np.minimum(-observation.low / observation.top * BINS, tried) if observation.low < 0 else 0) + (
@@ -133,17 +133,16 @@ def percentile_bins(histogram: np.ndarray, percentile: float) -> int:
     return int(np.searchsorted(total, total[-1] * percentile / 100)) + 1
 
 
-def entropy_bins(histogram: np.ndarray, step: int = 16) -> int:
+def entropy_bins(histogram: np.ndarray) -> int:
     """The first bins whose values lose the least information in `LEVELS` levels, when values beyond them are clipped.
 
     Args:
         histogram: of absolute values. (BINS,)
-        step: between the numbers of bins that are tried.
 
     Source: Migacz, 8-bit inference with TensorRT, GTC 2017.
     """
     histogram = histogram.astype(np.float64)
-    tried = list(range(LEVELS, len(histogram) + 1, step))
+    tried = list(range(LEVELS, len(histogram) + 1, 16))
     return tried[int(np.argmin([_divergence(histogram, bins) for bins in tried]))]
 
 

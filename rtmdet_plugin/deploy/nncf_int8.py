@@ -53,7 +53,7 @@ def quantize_openvino(
     nncf.set_log_level(logging.ERROR)
     quantized = nncf.quantize(
         ov.Core().read_model(source),
-        nncf.Dataset(list(calibration.inputs())),
+        nncf.Dataset(calibration.images, calibration.input_of),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(images),
         # OpenVINO has made one operation of some nodes, so not every name is found.

@@ -68,15 +68,14 @@ class Calibration:
         self.parts = find_parts(self.model.graph)
         self.observations = observe(self.model, self._tensors(), self.inputs, threads)
 
-    def inputs(self, count: int | None = None) -> Iterator[np.ndarray]:
-        """The network's inputs (B, 3, H, W), one picture each; `count` of them, evenly spaced."""
-        for image in evenly_spaced(self.images, count or len(self.images)):
-            yield self._whole_batch(self.detector.preprocess([image])[0])
-
-    @staticmethod
-    def _whole_batch(inputs: np.ndarray) -> np.ndarray:
-        """A fixed batch is the picture again and again, not padded with black."""
+    def input_of(self, image: str | Path) -> np.ndarray:
+        """The network's input (B, 3, H, W) from a picture; a fixed batch is the picture again and again, not black."""
+        inputs, _ = self.detector.preprocess([image])
         return np.ascontiguousarray(np.broadcast_to(inputs[:1], inputs.shape))
+
+    def inputs(self, count: int | None = None) -> Iterator[np.ndarray]:
+        """The network's inputs, one picture each; `count` of them, evenly spaced."""
+        return map(self.input_of, evenly_spaced(self.images, count or len(self.images)))
 
     def _tensors(self) -> list[str]:
         graph = self.model.graph
@@ -95,8 +94,7 @@ class Calibration:
         self, ranges: Mapping[str, Range], keep_float: Iterable[str], target: str, count: int = 8
     ) -> dict[str, float]:
         """See `measure_layers`; with `count` of the pictures."""
-        left_out = [name for part in keep_float for name in self.parts[part]]
-        layers = find_layers(self.model.graph, left_out, target)
+        layers = find_layers(self.model.graph, self._nodes_of(keep_float), target)
         return measure_layers(self.model, layers, ranges, list(self.inputs(count)), self.threads)
 
     def fragile_layers(
@@ -109,12 +107,16 @@ class Calibration:
     def float_nodes(self, keep_float: Iterable[str], layers: Iterable[str], target: str) -> list[str]:
         """Names of the nodes that have to stay in float for parts and layers to do so, see `quantize`."""
         links, layers = GraphLinks(self.model.graph), set(layers)
-        parts = {*keep_float, 'decode'} if self.detector.info.form == 'nms' else keep_float
-        names = {name for part in parts for name in self.parts[part]} | layers
+        names = self._nodes_of(keep_float) | layers
         for layer, tensors in find_layers(self.model.graph, (), target).items():
             if layer in layers and target == 'onnxruntime':  # its tensors stay in float where all that touch them do
                 names.update(name for tensor in tensors for name in links.around(tensor))
         return sorted(names)
+
+    def _nodes_of(self, parts: Iterable[str]) -> set[str]:
+        """Names of the nodes of parts; in the form `nms` of decode as well."""
+        parts = {*parts, 'decode'} if self.detector.info.form == 'nms' else parts
+        return {name for part in parts for name in self.parts[part]}
 
     def quantize(
         self, ranges: Mapping[str, Range], keep_float: Iterable[str], layers: Iterable[str], target: str

@@ -14,7 +14,10 @@ from rtmdet_runtime.image import Image, letterbox, normalization_table, write_in
 
 from .checkpoint import load_model
 from .metadata import model_info
+from .mmdeploy.deploy import require_mmdeploy
 from .mmdeploy.stock import export_stock, stock_predict
+
+NAMES = ('mmdet, inference_detector', 'mmdet, mmdeploy stock, its Python', 'mmdet, mmdeploy stock, our letterbox')
 
 
 def reference_steps(
@@ -31,12 +34,14 @@ def reference_steps(
             those of the process.
 
     Returns:
-        mmdet's `inference_detector`; mmdeploy's stock export by mmdeploy's own Python; and the same graph behind our
-        letterbox, without what its own Python costs.
+        By `NAMES`: mmdet's `inference_detector`; mmdeploy's stock export by mmdeploy's own Python; and the same graph
+        behind our letterbox, without what its own Python costs.
 
     Raises:
         FileNotFoundError, ValueError: see `load_model`.
+        ModuleNotFoundError: where mmdeploy isn't installed.
     """
+    require_mmdeploy()
     info = model_info(load_model(config, checkpoint), 'nms', None, {})
     detector = init_detector(config.copy(), str(checkpoint), palette='random', device='cpu')
     model = export_stock(config, checkpoint, folder, info.input_size, picture)
@@ -55,8 +60,5 @@ def reference_steps(
         dets, labels = session.run(None, {'input': inputs})
         return dets[0, :, :4] / np.array([*scale, *scale], np.float32), labels[0]
 
-    return {
-        'mmdet, inference_detector': lambda: inference_detector(detector, picture),
-        'mmdet, mmdeploy stock, its Python': lambda: predict(picture),
-        'mmdet, mmdeploy stock, our letterbox': graph_alone,
-    }
+    steps = (lambda: inference_detector(detector, picture), lambda: predict(picture), graph_alone)
+    return dict(zip(NAMES, steps, strict=True))

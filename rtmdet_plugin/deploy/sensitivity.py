@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from .calibration import open_runner
-from .graph_parts import GraphLinks
+from .graph_parts import GraphLinks, find_parts
 
 SCORE, FEWEST = 0.1, 100
 """A score counts where it is above this in float, or among so many of the highest: what is background stays background,
@@ -26,12 +26,12 @@ def find_layers(graph: onnx.GraphProto, left_out: Sequence[str], target: str) ->
         left_out: names of nodes that stay in float anyway.
         target: see `TARGETS` of `quantize`.
     """
-    links, left_out = GraphLinks(graph), set(left_out)
+    links, left_out, decode = GraphLinks(graph), set(left_out), set(find_parts(graph)['decode'])
     layers = {}
     for node in graph.node:
         if node.op_type == 'Conv' and node.name not in left_out:
-            after = [n.output[0] for n in links.following(node) if n.op_type in ('Sigmoid', 'Mul')]
-            given = list(dict.fromkeys([node.output[0], *after]))
+            after = [n for n in links.following(node) if n.op_type in ('Sigmoid', 'Mul') and n.name not in decode]
+            given = list(dict.fromkeys([node.output[0], *(n.output[0] for n in after)]))
             layers[node.name] = given if target == 'onnxruntime' else [node.input[0]]
     return layers
 

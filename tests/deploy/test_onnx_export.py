@@ -109,12 +109,18 @@ class TestSizes:
         export_onnx(model, path, form=form, size=SIZE, opset=TORCHSCRIPT)
         assert_same(path, model, form, pictures())
 
-    @pytest.mark.parametrize('size', [pytest.param(size, marks=() if size == 'tiny' else slow) for size in SIZES])
-    def test_dynamo(self, random_model, size, tmp_path):
+    @pytest.mark.parametrize(
+        ('size', 'form'),
+        [
+            pytest.param(*pair, marks=() if pair == ('tiny', 'decoded') else slow)
+            for pair in itertools.product(SIZES, NETWORK_FORMS)
+        ],
+    )
+    def test_dynamo(self, random_model, size, form, tmp_path):
         model = random_model(size)
         path = tmp_path / 'model.onnx'
-        export_onnx(model, path, form='decoded', size=SIZE, opset=DYNAMO)
-        assert_same(path, model, 'decoded', pictures())
+        export_onnx(model, path, form=form, size=SIZE, opset=DYNAMO)
+        assert_same(path, model, form, pictures())
 
     @pytest.mark.parametrize('size', [pytest.param(size, marks=() if size == 'tiny' else slow) for size in SIZES])
     def test_trt(self, random_model, size, tmp_path):

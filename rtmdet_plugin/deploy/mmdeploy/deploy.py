@@ -94,13 +94,18 @@ def export_graph(
         prepare(config, checkpoint, deploy_cfg, image, 'cpu').export(image, file.parent).rename(file)
 
 
-def prepare(config, checkpoint, deploy_cfg, image, device: str) -> 'Job':
-    """Everything that can be refused before work begins; see `deploy`."""
+def require_mmdeploy() -> None:
+    """Raise a `ModuleNotFoundError` that says how to install mmdeploy where it isn't."""
     if importlib.util.find_spec('mmdeploy') is None:
         raise ModuleNotFoundError(
             'mmdeploy is not installed: pip install --no-deps mmdeploy==1.3.1, and aenum multiprocess prettytable '
             'onnx beside it'
         )
+
+
+def prepare(config, checkpoint, deploy_cfg, image, device: str) -> 'Job':
+    """Everything that can be refused before work begins; see `deploy`."""
+    require_mmdeploy()
     from .job import Job
 
     if not Path(image).is_file() or cv2.imread(str(image)) is None:
