@@ -19,33 +19,40 @@ from .tensorrt_support import find_unsupported
 
 PRECISIONS = ('fp32', 'fp16', 'int8')
 """int8 takes a graph that was quantised for TensorRT; its other layers compute in FP16. Boxes are decoded in FP32."""
+BATCHES = (1, 1, 8)
+"""Smallest, usual, largest, where nothing else is said."""
 Shape = tuple[int, int, int, int]
 
 
 def input_shapes(
     source: str | Path,
-    batches: tuple[int, int, int] = (1, 1, 8),
+    batches: tuple[int, int, int] | None = None,
     sizes: tuple[tuple[int, int], ...] | None = None,
 ) -> tuple[Shape, Shape, Shape] | None:
     """The smallest, the usual and the largest input of an optimisation profile.
 
     Args:
         source: an ONNX file of `export_onnx`.
-        batches: smallest, usual, largest; of a model with a dynamic batch.
+        batches: smallest, usual, largest; of a model with a dynamic batch. None for `BATCHES`.
         sizes: (height, width), smallest, usual, largest; of a model with a dynamic size. None for its own size.
 
     Returns:
         (B, 3, H, W) each, or None for a model without dynamic axes: it needs no profile.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_info`; ValueError as well for what isn't in order, or a size that isn't
-            a multiple of the coarsest stride.
+        FileNotFoundError, ValueError: see `read_info`; ValueError as well for what isn't in order, a size that isn't a
+            multiple of the coarsest stride, and either of them for a model without dynamic axes.
     """
     info = read_info(source)
     axes = onnx.load(source, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
     if not any(axis.dim_param for axis in axes):
+        if batches is not None or sizes is not None:
+            raise ValueError(
+                f'batches={batches}, sizes={sizes}, but {source} has a fixed batch and size; accepted: neither, or a '
+                'model that was exported with dynamic=batch or dynamic=all'
+            )
         return None
-    sizes = sizes or (info.input_size,) * 3
+    batches, sizes = batches or BATCHES, sizes or (info.input_size,) * 3
     if len(batches) != 3 or batches[0] < 1 or list(batches) != sorted(batches):
         raise ValueError(f'batches={batches}; accepted: smallest, usual, largest, 1 or more')
     divisor = max(info.strides)

@@ -148,6 +148,12 @@ def test_profiles_that_can_not_be(exported, settings, said):
         input_shapes(exported('trt', 'all'), **settings)
 
 
+@pytest.mark.parametrize('settings', [dict(batches=(1, 1, 8)), dict(sizes=((64, 64),) * 3)])
+def test_a_profile_for_a_model_that_has_none(exported, settings):
+    with pytest.raises(ValueError, match='has a fixed batch and size; accepted: neither, or a model'):
+        input_shapes(exported('trt'), **settings)
+
+
 class TestPrecision:
     """Of the graph that TensorRT gets; `prepare_graph` checks it as ONNX's checker does."""
 
@@ -275,3 +281,13 @@ def test_command(exported, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ['m.engine.json', 'm.engine.onnx']
     done = CliRunner().invoke(main, [*arguments, '--min-size', '64', '64'])
     assert done.exit_code == 1 and '--min-size, --opt-size and --max-size go together' in done.output
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0 and '--maxShapes=images:8x3x64x64' in done.output
+    # What makes no difference is refused, the default's values too.
+    arguments[1] = str(exported('trt'))
+    for given in (
+        ['--batches', '1', '1', '8'],
+        ['--min-size', '32', '32', '--opt-size', '33', '33', '--max-size', '1', '1'],
+    ):
+        done = CliRunner().invoke(main, [*arguments, *given])
+        assert done.exit_code == 1 and 'has a fixed batch and size; accepted: neither' in done.output, done.output
