@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from .convert import read_info
+from .convert import read_info, read_model
 from .files import unfinished
 from .graph_parts import find_parts
 from .half_precision import to_half
@@ -40,11 +40,11 @@ def input_shapes(
         (B, 3, H, W) each, or None for a model without dynamic axes: it needs no profile.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_info`; ValueError as well for what isn't in order, a size that isn't a
+        FileNotFoundError, ValueError: see `read_model`; ValueError as well for what isn't in order, a size that isn't a
             multiple of the coarsest stride, and either of them for a model without dynamic axes.
     """
-    info = read_info(source)
-    axes = onnx.load(source, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
+    model, info = read_model(source)
+    axes = model.graph.input[0].type.tensor_type.shape.dim
     if not any(axis.dim_param for axis in axes):
         if batches is not None or sizes is not None:
             raise ValueError(
@@ -73,21 +73,23 @@ def prepare_graph(source: str | Path, precision: str) -> onnx.ModelProto:
         precision: one of `PRECISIONS`.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_info`; ValueError as well for an unknown precision, a graph that
-            TensorRT doesn't take, int8 without Q/DQ nodes, or another precision with them.
+        FileNotFoundError, ValueError: see `check_graph`.
     """
-    read_info(source)
-    check_graph(source, precision)
-    model = onnx.load(source)
+    model = check_graph(source, precision)
     # In FP16 a coordinate above 1024 has no fractions.
     return model if precision == 'fp32' else to_half(model, find_parts(model.graph)['decode'])
 
 
-def check_graph(source: str | Path, precision: str) -> None:
-    """Raise a `ValueError` for a graph that TensorRT doesn't take, or not in this precision."""
+def check_graph(source: str | Path, precision: str) -> onnx.ModelProto:
+    """The graph of a file that TensorRT takes in this precision.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_model`; ValueError as well for an unknown precision, a graph that
+            TensorRT doesn't take, int8 without Q/DQ nodes, or another precision with them.
+    """
     if precision not in PRECISIONS:
         raise ValueError(f'precision={precision!r}; accepted: {", ".join(PRECISIONS)}')
-    model = onnx.load(source)
+    model, _ = read_model(source)
     quantized = 'QuantizeLinear' in {node.op_type for node in model.graph.node}
     if problems := find_unsupported(model):
         more = f' and {len(problems) - 1} more' if len(problems) > 1 else ''
@@ -97,6 +99,7 @@ def check_graph(source: str | Path, precision: str) -> None:
         raise ValueError(f'{source}: precision int8 needs a quantised graph, this one has no QuantizeLinear')
     if precision != 'int8' and quantized:
         raise ValueError(f'{source}: precision={precision!r}, but the graph is quantised; accepted: int8')
+    return model
 
 
 def prepare_trtexec(

@@ -210,6 +210,15 @@ def test_a_precision_that_does_not_go_with_the_graph(exported, quantized, data_r
             prepare_graph(source, precision)
 
 
+def test_the_file_is_read_once(exported, monkeypatch):
+    path, load, read = exported('trt', 'all'), onnx.load, []
+    monkeypatch.setattr(onnx, 'load', lambda *args, **settings: read.append(args) or load(*args, **settings))
+    prepare_graph(path, 'fp16')
+    assert read == [(path,)]
+    input_shapes(path)
+    assert len(read) == 2
+
+
 def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
     return ort.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider']).run(
         None, {'images': images}
