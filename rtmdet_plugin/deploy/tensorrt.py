@@ -11,6 +11,8 @@ from pathlib import Path
 
 import onnx
 
+from rtmdet_runtime.output import check_writable
+
 from .convert import read_info, read_model
 from .files import unfinished
 from .graph_parts import find_parts
@@ -124,9 +126,12 @@ def prepare_trtexec(
 
     Raises:
         FileNotFoundError, ValueError: see `prepare_graph`; ValueError as well for another ending.
+        OSError: where the engine or one of these files can't be written.
     """
-    path = _checked(path)
-    model, graph = prepare_graph(source, precision), path.with_name(f'{path.name}.onnx')
+    path = Path(path)
+    graph = path.with_name(f'{path.name}.onnx')
+    _check_outputs(path, graph, _beside(path))
+    model = prepare_graph(source, precision)
     with unfinished(_beside(path), graph) as (properties, file):
         properties.write_text(_properties(source))
         file.write_bytes(model.SerializeToString())
@@ -153,11 +158,13 @@ def build_engine(
         source, path, precision, shapes, timing_cache: see `prepare_trtexec`.
 
     Raises:
-        FileNotFoundError, ValueError: see `prepare_trtexec`.
+        FileNotFoundError, ValueError, OSError: see `prepare_trtexec`; before anything is built.
         ImportError: where TensorRT isn't installed.
         RuntimeError: where TensorRT is too old, finds no GPU, doesn't parse the graph or doesn't build the engine.
     """
-    path, model = _checked(path), prepare_graph(source, precision)
+    path = Path(path)
+    _check_outputs(path, _beside(path), *([] if timing_cache is None else [Path(timing_cache)]))
+    model = prepare_graph(source, precision)
     try:
         import tensorrt as trt
     except ModuleNotFoundError:
@@ -199,10 +206,11 @@ def build_engine(
             file.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
-def _checked(path: str | Path) -> Path:
-    if Path(path).suffix != '.engine':
-        raise ValueError(f'{path}: accepted: a name that ends in .engine')
-    return Path(path)
+def _check_outputs(engine: Path, *others: Path) -> None:
+    if engine.suffix != '.engine':
+        raise ValueError(f'{engine}: accepted: a name that ends in .engine')
+    for path in (engine, *others):
+        check_writable(path)
 
 
 def _beside(path: Path) -> Path:

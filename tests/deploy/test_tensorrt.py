@@ -210,6 +210,21 @@ def test_a_precision_that_does_not_go_with_the_graph(exported, quantized, data_r
             prepare_graph(source, precision)
 
 
+@pytest.mark.parametrize('name', ['m.engine', 'm.engine.json', 'm.engine.onnx', 'cache'])
+def test_places_that_can_not_be_written_come_before_the_work(exported, tmp_path, fake, name):
+    (tmp_path / name).mkdir()
+    settings = dict(timing_cache=tmp_path / 'cache')
+    if name != 'cache':  # trtexec's own
+        arguments = ['engine', str(exported('trt')), '-o', str(tmp_path / 'm.engine'), '--for-trtexec']
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 1 and f'{name} can not be written: it is no file' in done.output, done.output
+    if name != 'm.engine.onnx':
+        with pytest.raises(OSError, match=f'{name} can not be written: it is no file'):
+            build_engine(exported('trt'), tmp_path / 'm.engine', **settings)
+        assert 'flags' not in fake[0].said
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_the_file_is_read_once(exported, monkeypatch):
     path, load, read = exported('trt', 'all'), onnx.load, []
     monkeypatch.setattr(onnx, 'load', lambda *args, **settings: read.append(args) or load(*args, **settings))
