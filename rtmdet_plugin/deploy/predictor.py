@@ -47,21 +47,25 @@ class TorchBackend:
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        outputs = self._replay(inputs) if self.cuda_graphs else self.network(inputs)
+        if self.cuda_graphs:
+            with torch.cuda.device(self.device):
+                outputs = self._replay(inputs)
+        else:
+            outputs = self.network(inputs)
         return [output.float().contiguous().cpu().numpy() for output in outputs]
 
     def _replay(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run the graph that was recorded for this shape, or record it."""
+        """Run the graph that was recorded for this shape, or record it; on the current device."""
         if inputs.shape not in self._graphs:
             static = inputs.clone(memory_format=torch.channels_last)
-            stream = torch.cuda.Stream(self.device)
-            stream.wait_stream(torch.cuda.current_stream(self.device))
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):  # cuDNN chooses its kernels, Inductor compiles: neither can be recorded
                 for _ in range(3):
                     self.network(static)
-            torch.cuda.current_stream(self.device).wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=stream):  # its own is made once, on the device of the first recording
                 outputs = self.network(static)
             self._graphs[inputs.shape] = graph, static, outputs
         graph, static, outputs = self._graphs[inputs.shape]
