@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rtmdet_plugin.deploy.onnx_export import export_onnx
-from rtmdet_plugin.deploy.predictor import RTMDetPredictor, TorchBackend, check_device, cpu_has_bfloat16
+from rtmdet_plugin.deploy.predictor import RTMDetPredictor, TorchBackend, check_settings, cpu_has_bfloat16
 from rtmdet_runtime import RTMDetector
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'rtmdet_nano_person.py'
@@ -68,10 +68,22 @@ def test_says_what_is_accepted(checkpoint, arguments, message):
         RTMDetPredictor(CONFIG, checkpoint, **arguments)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
-def test_says_that_there_is_no_cuda_device():
-    with pytest.raises(ValueError, match='no CUDA device'):
-        check_device('cuda', 'float32', False)
+@pytest.mark.parametrize(
+    ('count', 'accepted', 'refused'),
+    [
+        (0, ['cpu'], ['cuda', 'cuda:0']),
+        (2, ['cpu', 'cuda', 'cuda:0', 'cuda:1'], ['cuda:2', 'cuda:99']),
+    ],
+)
+def test_devices_that_are_not_there(monkeypatch, count, accepted, refused):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
+    for device in accepted:
+        check_settings(device, 'float32', False)
+    said = f'; accepted: {", ".join(accepted)}' + ('' if count else '; PyTorch sees no CUDA device')
+    for device in (*refused, 'zzz', 'mps', 'meta', 'cuda:-1', ''):
+        with pytest.raises(ValueError) as caught:
+            check_settings(device, 'float32', False)
+        assert str(caught.value) == f'device={device!r}{said}'
 
 
 def test_cuda_graphs_are_recorded_on_their_own_device(monkeypatch):
