@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..deploy.tensorrt import PRECISIONS, build_engine, input_shapes, prepare_trtexec
+from ..deploy.tensorrt import BATCHES, PRECISIONS, build_engine, input_shapes, prepare_trtexec
 
 
 @click.command('engine')
@@ -24,10 +24,8 @@ from ..deploy.tensorrt import PRECISIONS, build_engine, input_shapes, prepare_tr
     '--batches',
     type=int,
     nargs=3,
-    default=(1, 1, 8),
-    show_default=True,
     metavar='N N N',
-    help='Smallest, usual, largest, of a model with a dynamic batch.',
+    help=f'Smallest, usual, largest, of a model with a dynamic batch. Default: {" ".join(map(str, BATCHES))}.',
 )
 @click.option('--min-size', type=int, nargs=2, metavar='H W', help="Smallest input. Default: the model's own.")
 @click.option('--opt-size', type=int, nargs=2, metavar='H W', help='Usual input, for which the engine is made.')

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import click
-import torch
 from click.core import ParameterSource
 
 from rtmdet_runtime import FORMS
@@ -14,6 +13,7 @@ from rtmdet_runtime.output import check_writable
 
 from ..deploy.checkpoint import load_model
 from ..deploy.convert import to_ncnn, to_openvino
+from ..deploy.device import check_device
 from ..deploy.mmdeploy.deploy import deploy, export_graph
 from ..deploy.onnx_export import DYNAMIC, OPSETS, export_onnx
 from .config import cfg_options, changed_config, config_argument
@@ -146,13 +146,3 @@ def command(
             convert(path, out)
     height, width = info.input_size
     click.echo(f'{out}: form {form}, {len(info.classes)} classes, {height}x{width} pixels, dynamic axes: {dynamic}')
-
-
-def check_device(device: str) -> None:
-    """Raise a `ValueError` for a device that PyTorch doesn't know or see."""
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = None
-    if kind not in ('cpu', 'cuda') or (kind == 'cuda' and not torch.cuda.is_available()):
-        raise ValueError(f'--device {device}; accepted: cpu, and cuda:0 where PyTorch sees such a GPU')

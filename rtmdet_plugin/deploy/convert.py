@@ -13,8 +13,8 @@ from .files import unfinished
 from .pnnx import run_pnnx
 
 
-def read_info(path: str | Path) -> ModelInfo:
-    """What an ONNX file says about itself.
+def read_model(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
+    """An ONNX file, and what it says about itself.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -30,7 +30,12 @@ def read_info(path: str | Path) -> ModelInfo:
         raise ValueError(f'{path}: not an ONNX file') from None
     if not model.graph.node:
         raise ValueError(f'{path}: not an ONNX file, or one without a graph')
-    return ModelInfo.from_properties({entry.key: entry.value for entry in model.metadata_props}, path)
+    return model, ModelInfo.from_properties({entry.key: entry.value for entry in model.metadata_props}, path)
+
+
+def read_info(path: str | Path) -> ModelInfo:
+    """What an ONNX file says about itself; see `read_model`."""
+    return read_model(path)[1]
 
 
 def to_openvino(source: str | Path, path: str | Path) -> None:

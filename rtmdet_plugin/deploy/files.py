@@ -10,31 +10,28 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from rtmdet_runtime.output import check_writable
 
 
 @contextlib.contextmanager
 def unfinished(*paths: Path) -> Iterator[list[Path]]:
-    """Paths to write to in place of `paths`; they are moved there at the end, unless an error comes before it.
+    """Files to write in place of `paths`; they are moved there at the end, unless an error comes before it.
 
     Args:
-        paths: files or empty folders in one folder, which is made if need be. The last one is the one by which the
-            others are found. Of several, it is removed before the first one moves, and moves last: a kill in between
-            leaves no model, rather than an old graph with new weights.
+        paths: files in one folder, which is made if need be; a link stays one, and what it leads to is written. The
+            last one is the one by which the others are found. Of several, it is removed before the first one moves, and
+            moves last: a kill in between leaves no model, rather than an old graph with new weights.
+
+    Raises:
+        OSError: see `check_writable`; before anything is written.
     """
-    folder = paths[0].parent
-    folder.mkdir(parents=True, exist_ok=True)
-    # Beside them, because a file moves in one step only within a file system.
-    work = Path(tempfile.mkdtemp(prefix='.unfinished-', dir=folder))
-    try:
-        yield [work / path.name for path in paths]
-        if len(paths) > 1:
-            paths[-1].unlink(missing_ok=True)
-        for path in paths:
-            os.replace(work / path.name, path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    for path in paths:
+        check_writable(path.resolve())
+    with _moved_at_the_end(paths) as written:
+        yield written
 
 
 @contextlib.contextmanager
@@ -46,6 +43,29 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f'{path} exists already and is not an empty folder')
-    with unfinished(path) as (folder,):
+    with _moved_at_the_end([path]) as (folder,):
         folder.mkdir()
         yield folder
+
+
+@contextlib.contextmanager
+def _moved_at_the_end(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    targets = [path.resolve() for path in paths]
+    with contextlib.ExitStack() as stack:
+        # Beside them, because a file moves in one step only within a file system.
+        beside = {folder: Path(stack.enter_context(_work_folder(folder))) for folder in {t.parent for t in targets}}
+        written = [beside[targets[0].parent] / path.name for path in paths]
+        yield written
+        ready = [beside[target.parent] / path.name for path, target in zip(paths, targets, strict=True)]
+        for source, target in zip(written, ready, strict=True):
+            if source != target:
+                shutil.move(source, target)
+        if len(targets) > 1:
+            targets[-1].unlink(missing_ok=True)
+        for source, target in zip(ready, targets, strict=True):
+            os.replace(source, target)
+
+
+def _work_folder(folder: Path) -> tempfile.TemporaryDirectory:
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix='.unfinished-', dir=folder, ignore_cleanup_errors=True)

@@ -13,6 +13,7 @@ from rtmdet_runtime import ModelInfo, RTMDetector
 from rtmdet_runtime.image import normalization_table
 
 from .checkpoint import load_model
+from .device import check_device
 from .forms import RawForm
 from .fuse import fold_batch_norms
 from .metadata import model_info
@@ -47,21 +48,25 @@ class TorchBackend:
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        outputs = self._replay(inputs) if self.cuda_graphs else self.network(inputs)
+        if self.cuda_graphs:
+            with torch.cuda.device(self.device):
+                outputs = self._replay(inputs)
+        else:
+            outputs = self.network(inputs)
         return [output.float().contiguous().cpu().numpy() for output in outputs]
 
     def _replay(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run the graph that was recorded for this shape, or record it."""
+        """Run the graph that was recorded for this shape, or record it; on the current device."""
         if inputs.shape not in self._graphs:
             static = inputs.clone(memory_format=torch.channels_last)
-            stream = torch.cuda.Stream(self.device)
-            stream.wait_stream(torch.cuda.current_stream(self.device))
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):  # cuDNN chooses its kernels, Inductor compiles: neither can be recorded
                 for _ in range(3):
                     self.network(static)
-            torch.cuda.current_stream(self.device).wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=stream):  # its own is made once, on the device of the first recording
                 outputs = self.network(static)
             self._graphs[inputs.shape] = graph, static, outputs
         graph, static, outputs = self._graphs[inputs.shape]
@@ -83,13 +88,13 @@ class RTMDetPredictor(RTMDetector):
         compile: let `torch.compile` make one program of the network; it takes minutes at the first prediction of each
             input shape, and a C++ compiler on the CPU.
         cuda_graphs: record the network's kernels once for each input shape, and launch them all together after that.
-        device: 'cpu', or 'cuda' and the like.
+        device: 'cpu', 'cuda', or 'cuda:1' and the like.
         size, score_thr, iou_thr, max_per_img: see `RTMDetector`; None for the config's.
         threads: of PyTorch on the CPU, for the whole process; None leaves it as it is.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_model`; ValueError as well for a precision that the CPU doesn't have,
-            CUDA graphs without CUDA, and values that can't serve.
+        FileNotFoundError, ValueError: see `load_model`; ValueError as well for a device that isn't there, a precision
+            that the CPU doesn't have, CUDA graphs without CUDA, and values that can't serve.
     """
 
     def __init__(
@@ -107,7 +112,7 @@ class RTMDetPredictor(RTMDetector):
         max_per_img: int | None = None,
         threads: int | None = None,
     ) -> None:
-        check_device(device, precision, cuda_graphs)
+        check_settings(device, precision, cuda_graphs)
         if threads is not None:
             torch.set_num_threads(threads)
         model = load_model(config, checkpoint)
@@ -128,16 +133,14 @@ def cpu_has_bfloat16() -> bool:
     return any(capabilities.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16'))
 
 
-def check_device(device: str, precision: str, cuda_graphs: bool) -> None:
-    """Raise a `ValueError` for what the device can't do."""
+def check_settings(device: str, precision: str, cuda_graphs: bool) -> None:
+    """Raise a `ValueError` for a device that isn't there, and for what it can't do."""
+    check_device(device)
     if precision not in PRECISIONS:
         raise ValueError(f'precision={precision!r}; accepted: {", ".join(PRECISIONS)}')
-    kind = torch.device(device).type
-    if kind == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(f'device={device!r}, but PyTorch sees no CUDA device; accepted: cpu')
-    if cuda_graphs and kind != 'cuda':
+    if cuda_graphs and device == 'cpu':
         raise ValueError(f'cuda_graphs=True on device={device!r}; accepted: a CUDA device')
-    if kind == 'cpu' and precision == 'bfloat16' and not cpu_has_bfloat16():
+    if device == 'cpu' and precision == 'bfloat16' and not cpu_has_bfloat16():
         raise ValueError('precision=bfloat16, but this CPU has no instructions for it; accepted: float32')
-    if kind == 'cpu' and precision == 'float16':
+    if device == 'cpu' and precision == 'float16':
         raise ValueError("precision=float16 on device='cpu'; accepted: float32, bfloat16")

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import onnx
 
-from .convert import read_info
+from rtmdet_runtime.output import check_writable
+
+from .convert import read_info, read_model
 from .files import unfinished
 from .graph_parts import find_parts
 from .half_precision import to_half
@@ -19,33 +21,40 @@ from .tensorrt_support import find_unsupported
 
 PRECISIONS = ('fp32', 'fp16', 'int8')
 """int8 takes a graph that was quantised for TensorRT; its other layers compute in FP16. Boxes are decoded in FP32."""
+BATCHES = (1, 1, 8)
+"""Smallest, usual, largest, where nothing else is said."""
 Shape = tuple[int, int, int, int]
 
 
 def input_shapes(
     source: str | Path,
-    batches: tuple[int, int, int] = (1, 1, 8),
+    batches: tuple[int, int, int] | None = None,
     sizes: tuple[tuple[int, int], ...] | None = None,
 ) -> tuple[Shape, Shape, Shape] | None:
     """The smallest, the usual and the largest input of an optimisation profile.
 
     Args:
         source: an ONNX file of `export_onnx`.
-        batches: smallest, usual, largest; of a model with a dynamic batch.
+        batches: smallest, usual, largest; of a model with a dynamic batch. None for `BATCHES`.
         sizes: (height, width), smallest, usual, largest; of a model with a dynamic size. None for its own size.
 
     Returns:
         (B, 3, H, W) each, or None for a model without dynamic axes: it needs no profile.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_info`; ValueError as well for what isn't in order, or a size that isn't
-            a multiple of the coarsest stride.
+        FileNotFoundError, ValueError: see `read_model`; ValueError as well for what isn't in order, a size that isn't a
+            multiple of the coarsest stride, and either of them for a model without dynamic axes.
     """
-    info = read_info(source)
-    axes = onnx.load(source, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
+    model, info = read_model(source)
+    axes = model.graph.input[0].type.tensor_type.shape.dim
     if not any(axis.dim_param for axis in axes):
+        if batches is not None or sizes is not None:
+            raise ValueError(
+                f'batches={batches}, sizes={sizes}, but {source} has a fixed batch and size; accepted: neither, or a '
+                'model that was exported with dynamic=batch or dynamic=all'
+            )
         return None
-    sizes = sizes or (info.input_size,) * 3
+    batches, sizes = batches or BATCHES, sizes or (info.input_size,) * 3
     if len(batches) != 3 or batches[0] < 1 or list(batches) != sorted(batches):
         raise ValueError(f'batches={batches}; accepted: smallest, usual, largest, 1 or more')
     divisor = max(info.strides)
@@ -66,21 +75,23 @@ def prepare_graph(source: str | Path, precision: str) -> onnx.ModelProto:
         precision: one of `PRECISIONS`.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_info`; ValueError as well for an unknown precision, a graph that
-            TensorRT doesn't take, int8 without Q/DQ nodes, or another precision with them.
+        FileNotFoundError, ValueError: see `check_graph`.
     """
-    read_info(source)
-    check_graph(source, precision)
-    model = onnx.load(source)
+    model = check_graph(source, precision)
     # In FP16 a coordinate above 1024 has no fractions.
     return model if precision == 'fp32' else to_half(model, find_parts(model.graph)['decode'])
 
 
-def check_graph(source: str | Path, precision: str) -> None:
-    """Raise a `ValueError` for a graph that TensorRT doesn't take, or not in this precision."""
+def check_graph(source: str | Path, precision: str) -> onnx.ModelProto:
+    """The graph of a file that TensorRT takes in this precision.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_model`; ValueError as well for an unknown precision, a graph that
+            TensorRT doesn't take, int8 without Q/DQ nodes, or another precision with them.
+    """
     if precision not in PRECISIONS:
         raise ValueError(f'precision={precision!r}; accepted: {", ".join(PRECISIONS)}')
-    model = onnx.load(source)
+    model, _ = read_model(source)
     quantized = 'QuantizeLinear' in {node.op_type for node in model.graph.node}
     if problems := find_unsupported(model):
         more = f' and {len(problems) - 1} more' if len(problems) > 1 else ''
@@ -90,6 +101,7 @@ def check_graph(source: str | Path, precision: str) -> None:
         raise ValueError(f'{source}: precision int8 needs a quantised graph, this one has no QuantizeLinear')
     if precision != 'int8' and quantized:
         raise ValueError(f'{source}: precision={precision!r}, but the graph is quantised; accepted: int8')
+    return model
 
 
 def prepare_trtexec(
@@ -114,9 +126,12 @@ def prepare_trtexec(
 
     Raises:
         FileNotFoundError, ValueError: see `prepare_graph`; ValueError as well for another ending.
+        OSError: where the engine or one of these files can't be written.
     """
-    path = _checked(path)
-    model, graph = prepare_graph(source, precision), path.with_name(f'{path.name}.onnx')
+    path = Path(path)
+    graph = path.with_name(f'{path.name}.onnx')
+    _check_outputs(path, graph, _beside(path))
+    model = prepare_graph(source, precision)
     with unfinished(_beside(path), graph) as (properties, file):
         properties.write_text(_properties(source))
         file.write_bytes(model.SerializeToString())
@@ -143,11 +158,13 @@ def build_engine(
         source, path, precision, shapes, timing_cache: see `prepare_trtexec`.
 
     Raises:
-        FileNotFoundError, ValueError: see `prepare_trtexec`.
+        FileNotFoundError, ValueError, OSError: see `prepare_trtexec`; before anything is built.
         ImportError: where TensorRT isn't installed.
         RuntimeError: where TensorRT is too old, finds no GPU, doesn't parse the graph or doesn't build the engine.
     """
-    path, model = _checked(path), prepare_graph(source, precision)
+    path = Path(path)
+    _check_outputs(path, _beside(path), *([] if timing_cache is None else [Path(timing_cache)]))
+    model = prepare_graph(source, precision)
     try:
         import tensorrt as trt
     except ModuleNotFoundError:
@@ -189,10 +206,11 @@ def build_engine(
             file.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
-def _checked(path: str | Path) -> Path:
-    if Path(path).suffix != '.engine':
-        raise ValueError(f'{path}: accepted: a name that ends in .engine')
-    return Path(path)
+def _check_outputs(engine: Path, *others: Path) -> None:
+    if engine.suffix != '.engine':
+        raise ValueError(f'{engine}: accepted: a name that ends in .engine')
+    for path in (engine, *others):
+        check_writable(path)
 
 
 def _beside(path: Path) -> Path:

@@ -1,9 +1,11 @@
 """Whether TensorRT takes a graph, by its published list: a check without TensorRT and without a GPU.
 
 The list is that of the ONNX parser for TensorRT 8.5, the oldest that these graphs are meant for (opset 17); later ones
-take more. Only operators that an RTMDet graph can have are here, quantised ones included. What is asked of Q/DQ nodes
-beyond the list is what the parser asks of them when it imports one.
-Sources: https://github.com/onnx/onnx-tensorrt/blob/6d0ab7be324d02c7feb3a306b6fdbeae84f71ddc/docs/operators.md
+take more. Only operators that an RTMDet graph can have are here, quantised ones included. That weights of `Conv` and
+limits of `NonMaxSuppression` are constants is what 8.4's list asks, not 8.5's. What is asked of Q/DQ nodes beyond the
+list is what the parser asks of them when it imports one.
+Sources: https://github.com/onnx/onnx-tensorrt/blob/6d0ab7be324d02c7feb3a306b6fdbeae84f71ddc/docs/operators.md,
+for 8.4 the same file at 009d6541b4ee1fa3f3150cd7cbabe7e56aa54840,
 and `QuantDequantLinearHelper` in https://github.com/onnx/onnx-tensorrt/blob/main/onnxOpImporters.cpp
 """
 
@@ -69,8 +71,21 @@ TYPES = {
     TensorProto.INT64: 'INT32',  # cast down by the parser
     TensorProto.BOOL: 'BOOL',
 }
-CONSTANT_INPUTS = {'Slice': (3,), 'Squeeze': (1,), 'Unsqueeze': (1,), 'TopK': (1,), 'ReduceMean': (1,)}
-"""Inputs that have to be known when the engine is built."""
+DATA_INPUTS = {
+    **dict.fromkeys(('Add', 'Concat', 'Div', 'Equal', 'Greater', 'Less', 'Min', 'Mul', 'Sub'), slice(None)),
+    'Where': slice(1, None),  # it chooses by the first, which is BOOL by definition
+}
+"""Inputs that hold data, where it isn't the first one alone: the others are indices, shapes and the like."""
+CONSTANT_INPUTS = {
+    'Conv': (1,),
+    'NonMaxSuppression': (2, 3, 4),
+    'ReduceMean': (1,),
+    'Slice': (3,),
+    'Squeeze': (1,),
+    'TopK': (1,),
+    'Unsqueeze': (1,),
+}
+"""Inputs that have to be known when the engine is built; weights may come from a pair of Q/DQ nodes."""
 RESIZE = dict(
     mode=('nearest', 'linear'),
     coordinate_transformation_mode=(
@@ -92,10 +107,18 @@ def find_unsupported(model: onnx.ModelProto) -> list[str]:
     """
     graph = model.graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
-    kinds |= {initializer.name: initializer.data_type for initializer in graph.initializer}
-    constants = {initializer.name: initializer for initializer in graph.initializer}
-    constants |= {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == 'Constant'}
+    constants = {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == 'Constant'}
+    constants |= {initializer.name: initializer for initializer in graph.initializer}
+    for node in graph.node:  # PyTorch's exporter makes one of tensors that are equal
+        if node.op_type == 'Identity' and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
+    kinds |= {name: tensor.data_type for name, tensor in constants.items() if tensor.data_type}
     quantized_weights = {n.output[0] for n in graph.node if n.op_type == 'QuantizeLinear' and n.input[0] in constants}
+    dequantized_weights = {
+        n.output[0]
+        for n in graph.node
+        if n.op_type == 'DequantizeLinear' and (n.input[0] in constants or n.input[0] in quantized_weights)
+    }
     problems = []
     for node in graph.node:
         name = f'{node.op_type} {node.name}'
@@ -104,16 +127,17 @@ def find_unsupported(model: onnx.ModelProto) -> list[str]:
         if node.domain or node.op_type not in SUPPORTED:
             problems.append(f'{name}: the operator is not on the list')
             continue
-        # The first input and the output hold the data; the other inputs are indices, shapes and the like.
-        data = [node.output[0]] if node.op_type in ('ConstantOfShape', 'Range') else [*node.input[:1]]
-        for value in data:
-            kind = TYPES.get(kinds.get(value), f'type {kinds.get(value, "unknown")} of {value}')
-            # `Where` chooses by its first input, which is BOOL by definition.
-            if kind not in SUPPORTED[node.op_type] and not (node.op_type == 'Where' and kind == 'BOOL'):
-                problems.append(f'{name}: {kind} is not on the list')
-        for index in CONSTANT_INPUTS.get(node.op_type, ()):
-            if len(node.input) > index and node.input[index] and node.input[index] not in constants:
-                problems.append(f'{name}: input {node.input[index]} is not a constant')
+        data = node.input[DATA_INPUTS.get(node.op_type, slice(1))]
+        makes_data = node.op_type in ('Constant', 'ConstantOfShape', 'Range')
+        found = {kinds.get(value): value for value in (node.output if makes_data else data)}
+        found = {TYPES.get(kind, f'type {kind or "unknown"} of {value}') for kind, value in found.items()}
+        problems += [f'{name}: {kind} is not on the list' for kind in sorted(found - SUPPORTED[node.op_type])]
+        asked = CONSTANT_INPUTS.get(node.op_type, ())
+        for value in (node.input[index] for index in asked if len(node.input) > index):
+            if value and value not in constants and not (node.op_type == 'Conv' and value in dequantized_weights):
+                problems.append(f'{name}: input {value} is not a constant')
+        if node.op_type == 'MaxPool' and len(node.output) > 1 and node.output[1]:
+            problems.append(f'{name}: its output Indices is not on the list')
         if node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
             of_weights = node.input[0] in constants or node.input[0] in quantized_weights
             problems += [f'{name}: {problem}' for problem in _quantization_problems(node, constants, of_weights)]

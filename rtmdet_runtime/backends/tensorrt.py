@@ -59,7 +59,7 @@ class TensorRTBackend:
         if self.context is None:
             raise RuntimeError(f'{path}: TensorRT has no memory to run it in')
         self.kinds = {name: np.dtype(trt.nptype(self.engine.get_tensor_dtype(name))) for name in names}
-        self.context.set_input_shape(INPUT, self.largest)
+        self._set_shape(self.largest)
         for name in names:
             shape = tuple(self.context.get_tensor_shape(name))
             if -1 in shape:
@@ -78,7 +78,7 @@ class TensorRTBackend:
                 'the engine was built'
             )
         images = np.ascontiguousarray(images, self.kinds[INPUT])
-        self.context.set_input_shape(INPUT, images.shape)
+        self._set_shape(images.shape)
         self._copy(self.memory[INPUT], images.ctypes.data, images.nbytes, 'cudaMemcpyHostToDevice')
         if not self.context.execute_async_v3(int(self.stream)):
             raise RuntimeError(f'{self.path}: TensorRT does not run it; its log above has the reason')
@@ -89,6 +89,10 @@ class TensorRTBackend:
             outputs.append(output)
         _call(cudart.cudaStreamSynchronize, self.stream)
         return outputs
+
+    def _set_shape(self, shape: tuple[int, ...]) -> None:
+        if not self.context.set_input_shape(INPUT, shape):
+            raise RuntimeError(f'{self.path}: TensorRT does not take the shape {shape}; its log above has the reason')
 
     def _copy(self, target: int, source: int, size: int, direction: str) -> None:
         _call(cudart.cudaMemcpyAsync, target, source, size, getattr(cudart.cudaMemcpyKind, direction), self.stream)

@@ -251,8 +251,9 @@ def test_options_that_do_not_fit(checkpoint, tmp_path):
     ):
         assert said in refusal(*export, '--cfg-options', change)
     mmdeploy = ('--deploy-cfg', 'rtmdet_plugin::deploy/sdk.py', '--image', 'a.jpg')
-    for device in ('none', 'cuda:99'):
-        assert f'--device {device}; accepted: cpu' in refusal(*export, *mmdeploy, '--device', device)
+    for device in ('none', 'mps', 'cuda:99'):
+        for arguments in ((*export, *mmdeploy), ('benchmark', '--torch', CONFIG, checkpoint)):
+            assert f"device='{device}'; accepted: cpu" in refusal(*arguments, '--device', device)
     assert not list(tmp_path.iterdir())
 
 

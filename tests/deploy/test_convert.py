@@ -135,6 +135,36 @@ def test_files_that_are_not_finished_leave_the_old_ones(tmp_path):
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'a': 'new', 'b': 'new'}
 
 
+@pytest.mark.parametrize('name', ['m.bin', 'm.xml'])
+def test_a_folder_in_the_place_of_a_file_leaves_the_old_ones(tmp_path, name):
+    for file in {'m.bin', 'm.xml'} - {name}:
+        (tmp_path / file).write_text('old')
+    (tmp_path / name).mkdir()
+    before, files = sorted(tmp_path.iterdir()), unfinished(tmp_path / 'm.bin', tmp_path / 'm.xml')
+    with pytest.raises(OSError, match=f'{name} can not be written: it is no file'), files:
+        raise AssertionError('the work comes after the check')
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_links_stay_and_lead_to_the_new_files(tmp_path):
+    """Two in another folder, the last one too; a third, in a folder of its own, leads to nothing yet."""
+    places = dict(a=tmp_path / 'disk' / 'a', b=tmp_path / 'other' / 'b', c=tmp_path / 'c', d=tmp_path / 'disk' / 'd')
+    for name, place in places.items():
+        place.parent.mkdir(exist_ok=True)
+        if name != 'b':
+            place.write_text('old')
+        if name != 'c':
+            (tmp_path / name).symlink_to(place)
+    with unfinished(*(tmp_path / name for name in 'abcd')) as files:
+        assert [file.name for file in files] == [*'abcd'] and len({file.parent for file in files}) == 1
+        for file in files:
+            file.write_text(f'new {file.name}')
+    assert {name: place.read_text() for name, place in places.items()} == {name: f'new {name}' for name in 'abcd'}
+    assert [(tmp_path / name).is_symlink() for name in 'abcd'] == [True, True, False, True]
+    found = [path.name for folder in (tmp_path, tmp_path / 'disk', tmp_path / 'other') for path in folder.iterdir()]
+    assert sorted(found) == ['a', 'a', 'b', 'b', 'c', 'd', 'd', 'disk', 'other']
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyError), unfinished_folder(tmp_path / 'a' / 'b') as folder:
         (folder / 'file').write_text('half')

@@ -1,13 +1,15 @@
 """`RTMDetPredictor`: the boxes of the exported model, from PyTorch."""
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from rtmdet_plugin.deploy.onnx_export import export_onnx
-from rtmdet_plugin.deploy.predictor import RTMDetPredictor, check_device, cpu_has_bfloat16
+from rtmdet_plugin.deploy.predictor import RTMDetPredictor, TorchBackend, check_settings, cpu_has_bfloat16
 from rtmdet_runtime import RTMDetector
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'rtmdet_nano_person.py'
@@ -66,10 +68,57 @@ def test_says_what_is_accepted(checkpoint, arguments, message):
         RTMDetPredictor(CONFIG, checkpoint, **arguments)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
-def test_says_that_there_is_no_cuda_device():
-    with pytest.raises(ValueError, match='no CUDA device'):
-        check_device('cuda', 'float32', False)
+@pytest.mark.parametrize(
+    ('count', 'accepted', 'refused'),
+    [
+        (0, ['cpu'], ['cuda', 'cuda:0']),
+        (2, ['cpu', 'cuda', 'cuda:0', 'cuda:1'], ['cuda:2', 'cuda:99']),
+    ],
+)
+def test_devices_that_are_not_there(monkeypatch, count, accepted, refused):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
+    for device in accepted:
+        check_settings(device, 'float32', False)
+    said = f'; accepted: {", ".join(accepted)}' + ('' if count else '; PyTorch sees no CUDA device')
+    for device in (*refused, 'zzz', 'mps', 'meta', 'cuda:-1', ''):
+        with pytest.raises(ValueError) as caught:
+            check_settings(device, 'float32', False)
+        assert str(caught.value) == f'device={device!r}{said}'
+
+
+def test_cuda_graphs_are_recorded_on_their_own_device(monkeypatch):
+    """Of two, on stand-ins: kernels are launched on the current device's stream, and are recorded on the same."""
+    devices, streams, launched = [0], [], []
+
+    @contextlib.contextmanager
+    def on_device(device):
+        assert device == torch.device('cpu')  # in the place of cuda:1
+        devices.append(1)
+        yield
+        devices.pop()
+
+    @contextlib.contextmanager
+    def on_stream(stream):
+        streams.append(stream)
+        yield
+        streams.pop()
+
+    def network(inputs):
+        launched.append((devices[-1], streams[-1].device))
+        return (inputs,)
+
+    monkeypatch.setattr(torch.cuda, 'device', on_device)
+    monkeypatch.setattr(torch.cuda, 'stream', on_stream)
+    first = SimpleNamespace(device=0)  # PyTorch's own for recordings, of the first device that recorded
+    monkeypatch.setattr(torch.cuda, 'graph', lambda graph, stream=first: on_stream(stream))
+    monkeypatch.setattr(torch.cuda, 'CUDAGraph', lambda: SimpleNamespace(replay=lambda: None))
+    stand_in = lambda device=None: SimpleNamespace(device=devices[-1], wait_stream=lambda stream: None)  # noqa: E731
+    monkeypatch.setattr(torch.cuda, 'Stream', stand_in)
+    monkeypatch.setattr(torch.cuda, 'current_stream', stand_in)
+    backend = TorchBackend(torch.nn.Identity(), None, 'float32', False, True, 'cpu')
+    backend.network = network
+    backend(np.zeros((1, 3, 32, 32), np.float32))
+    assert launched == [(1, 1)] * 4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')

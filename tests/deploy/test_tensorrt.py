@@ -80,6 +80,75 @@ class TestSupportList:
         problems = find_unsupported(helper.make_model(graph))
         assert len(problems) == 1 and said in problems[0]
 
+    @pytest.mark.parametrize(
+        ('operator', 'inputs', 'outputs', 'said'),
+        [
+            ('Where', ['bool', 'float', 'float'], 'float', None),
+            ('Where', ['bool', 'float', 'uint8'], 'float', 'UINT8 is not on the list'),
+            ('Where', ['bool', 'uint8', 'float'], 'float', 'UINT8 is not on the list'),
+            *[
+                (operator, ['float', 'uint8'], 'float', 'UINT8 is not on the list')
+                for operator in ('Add', 'Concat', 'Div', 'Min', 'Mul', 'Sub')
+            ],
+            ('Min', ['float', 'float', 'uint8'], 'float', 'UINT8 is not on the list'),
+            ('Conv', ['float', 'weights'], 'float', None),
+            ('Conv', ['float', 'float'], 'float', 'input float is not a constant'),
+            ('MaxPool', ['float'], 'float', None),
+            ('MaxPool', ['float'], 'float int64', 'its output Indices is not on the list'),
+            ('NonMaxSuppression', ['float', 'float', 'weights', 'weights', 'weights'], 'int64', None),
+            ('NonMaxSuppression', ['float'] * 2, 'int64', None),
+            (
+                'NonMaxSuppression',
+                ['float'] * 2 + ['int64', *['weights'] * 2],
+                'int64',
+                'input int64 is not a constant',
+            ),
+            ('NonMaxSuppression', ['float'] * 2 + ['', 'scale', ''], 'int64', 'input scale is not a constant'),
+            ('NonMaxSuppression', ['float'] * 2 + ['', '', 'scale'], 'int64', 'input scale is not a constant'),
+        ],
+    )
+    def test_inputs_beside_the_first_and_outputs(self, operator, inputs, outputs, said):
+        kinds = dict(float=1, scale=1, uint8=2, int64=7, bool=9)
+        outputs = {f'{kind} out': kinds[kind] for kind in outputs.split()}
+        node = helper.make_node(operator, inputs, [*outputs], 'n')
+        given, made = (
+            [helper.make_tensor_value_info(name, kind, [1]) for name, kind in values.items()]
+            for values in (kinds, outputs)
+        )
+        weights = onnx.numpy_helper.from_array(np.ones(1, np.float32), 'weights')
+        problems = find_unsupported(helper.make_model(helper.make_graph([node], 'g', given, made, [weights])))
+        assert problems == ([f'{operator} n: {said}'] if said else [])
+
+    def test_types_of_constants(self):
+        constant = helper.make_node(
+            'Constant', [], ['c'], 'n', value=onnx.numpy_helper.from_array(np.ones(1, np.uint8))
+        )
+        graph = helper.make_graph([constant], 'g', [], [helper.make_tensor_value_info('c', TensorProto.UINT8, [1])])
+        assert find_unsupported(helper.make_model(graph)) == ['Constant n: UINT8 is not on the list']
+
+    def test_weights_that_are_equal_to_others(self):
+        nodes = [helper.make_node('Identity', ['w'], ['v'], 'i'), helper.make_node('Conv', ['x', 'v'], ['y'], 'n')]
+        given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1]) for name in 'xy')
+        weights = onnx.numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), 'w')
+        assert find_unsupported(helper.make_model(helper.make_graph(nodes, 'g', [given], [made], [weights]))) == []
+
+    @pytest.mark.parametrize('of', ['weights', 'x'])
+    def test_weights_from_pairs(self, of):
+        """Those of a constant; an activation is no weight, though it comes from a pair as well."""
+        nodes = [
+            helper.make_node('QuantizeLinear', [of, 'scale', 'zero'], ['q'], 'q'),
+            helper.make_node('DequantizeLinear', ['q', 'scale', 'zero'], ['dq'], 'dq'),
+            helper.make_node('Conv', ['x', 'dq'], ['y'], 'n'),
+        ]
+        tensors = dict(weights=np.ones((1, 1, 1, 1), np.float32), scale=np.float32(1), zero=np.int8(0))
+        given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1]) for name in 'xy')
+        graph = helper.make_graph(
+            nodes, 'g', [given], [made], [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()],
+            value_info=[helper.make_tensor_value_info('q', TensorProto.INT8, [1, 1, 1, 1])],
+        )  # fmt: skip
+        expected = [] if of == 'weights' else ['Conv n: input dq is not a constant']
+        assert find_unsupported(helper.make_model(graph)) == expected
+
     def test_quantised_for_tensorrt(self, quantized):
         model = onnx.load(quantized)
         assert find_unsupported(model) == []
@@ -148,6 +217,12 @@ def test_profiles_that_can_not_be(exported, settings, said):
         input_shapes(exported('trt', 'all'), **settings)
 
 
+@pytest.mark.parametrize('settings', [dict(batches=(1, 1, 8)), dict(sizes=((64, 64),) * 3)])
+def test_a_profile_for_a_model_that_has_none(exported, settings):
+    with pytest.raises(ValueError, match='has a fixed batch and size; accepted: neither, or a model'):
+        input_shapes(exported('trt'), **settings)
+
+
 class TestPrecision:
     """Of the graph that TensorRT gets; `prepare_graph` checks it as ONNX's checker does."""
 
@@ -202,6 +277,30 @@ def test_a_precision_that_does_not_go_with_the_graph(exported, quantized, data_r
     ):
         with pytest.raises(ValueError, match=said):
             prepare_graph(source, precision)
+
+
+@pytest.mark.parametrize('name', ['m.engine', 'm.engine.json', 'm.engine.onnx', 'cache'])
+def test_places_that_can_not_be_written_come_before_the_work(exported, tmp_path, fake, name):
+    (tmp_path / name).mkdir()
+    settings = dict(timing_cache=tmp_path / 'cache')
+    if name != 'cache':  # trtexec's own
+        arguments = ['engine', str(exported('trt')), '-o', str(tmp_path / 'm.engine'), '--for-trtexec']
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 1 and f'{name} can not be written: it is no file' in done.output, done.output
+    if name != 'm.engine.onnx':
+        with pytest.raises(OSError, match=f'{name} can not be written: it is no file'):
+            build_engine(exported('trt'), tmp_path / 'm.engine', **settings)
+        assert 'flags' not in fake[0].said
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_file_is_read_once(exported, monkeypatch):
+    path, load, read = exported('trt', 'all'), onnx.load, []
+    monkeypatch.setattr(onnx, 'load', lambda *args, **settings: read.append(args) or load(*args, **settings))
+    prepare_graph(path, 'fp16')
+    assert read == [(path,)]
+    input_shapes(path)
+    assert len(read) == 2
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
@@ -275,3 +374,13 @@ def test_command(exported, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ['m.engine.json', 'm.engine.onnx']
     done = CliRunner().invoke(main, [*arguments, '--min-size', '64', '64'])
     assert done.exit_code == 1 and '--min-size, --opt-size and --max-size go together' in done.output
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0 and '--maxShapes=images:8x3x64x64' in done.output
+    # What makes no difference is refused, the default's values too.
+    arguments[1] = str(exported('trt'))
+    for given in (
+        ['--batches', '1', '1', '8'],
+        ['--min-size', '32', '32', '--opt-size', '33', '33', '--max-size', '1', '1'],
+    ):
+        done = CliRunner().invoke(main, [*arguments, *given])
+        assert done.exit_code == 1 and 'has a fixed batch and size; accepted: neither' in done.output, done.output
