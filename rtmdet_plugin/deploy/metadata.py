@@ -10,6 +10,9 @@ from rtmdet_runtime import ModelInfo
 
 from ..version import __version__
 
+ALL = 2**31 - 1
+"""`nms_pre` of a model all of whose candidates take part."""
+
 
 def class_names(model: nn.Module) -> tuple[str, ...]:
     """Those that the checkpoint names, else those of the config's test set, else numbers.
@@ -75,18 +78,29 @@ def step_name(step: dict) -> str:
 def thresholds(test_cfg: ConfigDict) -> dict:
     """`score_thr`, `iou_thr`, `nms_pre` and `max_per_img` of a model's `test_cfg`.
 
+    `nms_pre` is `ALL` where mmdet has -1 or None for it.
+
     Raises:
-        ValueError: for another NMS than the greedy one.
+        ValueError: for another NMS than the greedy one, and for a threshold that isn't a number.
     """
+    if not isinstance(test_cfg, dict):
+        raise ValueError(f"model.test_cfg={test_cfg!r}; accepted: dict(nms=dict(type='nms', iou_threshold=...), ...)")
     nms = test_cfg.get('nms', {})
     if not isinstance(nms, dict) or nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms:
         raise ValueError(f"test_cfg.nms={nms}; accepted: dict(type='nms', iou_threshold=...)")
-    return dict(
+    nms_pre = test_cfg.get('nms_pre', 30000)
+    found = dict(
         score_thr=test_cfg.get('score_thr', 0),
         iou_thr=nms['iou_threshold'],
-        nms_pre=test_cfg.get('nms_pre', 30000),
+        nms_pre=ALL if nms_pre is None else nms_pre,
         max_per_img=test_cfg.get('max_per_img', 100),
     )
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f'test_cfg: {name}={value!r}; accepted: a number')
+    if found['nms_pre'] <= 0:
+        found['nms_pre'] = ALL
+    return found
 
 
 def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, replaced: dict) -> ModelInfo:

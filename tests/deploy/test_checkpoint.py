@@ -5,6 +5,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 from rtmdet_plugin.deploy.checkpoint import config_file, load_config, load_model, read_config
 from rtmdet_plugin.deploy.metadata import class_names, model_info, preprocessing, thresholds
+from rtmdet_runtime.postprocess import class_wise_nms
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NANO = CONFIGS / 'rtmdet_nano_person.py'
@@ -56,6 +58,22 @@ def test_a_checkpoint_that_does_not_fit(saved):
     state['other'] = state.pop(name)
     message = refusal(CONFIGS / 'rtmdet_nano.py', save(state))
     assert f'1 are missing ({name}); 1 are not in the model (other)' in message
+
+
+def test_checkpoints_of_other_things(saved):
+    save, state = saved
+    config = CONFIGS / 'rtmdet_nano.py'
+    for content, said in (
+        ([1], 'its content is list; accepted: a dict whose keys are names'),
+        (dict(state_dict=[1]), 'its state_dict is list'),
+        ({0: torch.zeros(1)}, 'its content is dict; accepted: a dict whose keys are names'),
+        (dict(state_dict={0: torch.zeros(1)}), 'its state_dict is dict'),
+        (dict(state_dict=state, meta=[1]), 'its meta is list'),
+        (dict(state_dict=state, meta=dict(dataset_meta=[1])), 'its dataset_meta is list'),
+        (dict(state_dict=state, meta=dict(dataset_meta={0: 'a'})), 'its dataset_meta is dict'),
+    ):
+        assert f'c.pth: {said}' in refusal(config, save(content))
+    assert load_model(config, save(dict(state_dict=state, meta=None))).dataset_meta == {}
 
 
 def test_files_that_are_none(saved, tmp_path):
@@ -170,6 +188,29 @@ class TestMetadata:
     def test_another_nms(self):
         with pytest.raises(ValueError, match="accepted: dict.type='nms', iou_threshold=...."):
             thresholds(dict(nms=dict(type='soft_nms', iou_threshold=0.5)))
+
+    @pytest.mark.parametrize('everything', [-1, 0, None])
+    def test_all_candidates(self, everything):
+        nms = dict(type='nms', iou_threshold=0.5)
+        count = thresholds(dict(nms=nms, nms_pre=everything))['nms_pre']
+        assert count > 10**6 and thresholds(dict(nms=nms, nms_pre=7))['nms_pre'] == 7
+        far = np.arange(50, dtype=np.float32)[:, None] * 20 + np.array([0, 0, 9, 9], np.float32)
+        candidates = far, np.linspace(1, 0.1, 50, dtype=np.float32), np.zeros(50, np.int64)
+        assert len(class_wise_nms(candidates, 0.5, count, 100)[0]) == 50
+
+    @pytest.mark.parametrize(
+        ('test_cfg', 'said'),
+        [
+            (None, 'model.test_cfg=None; accepted: dict'),
+            (dict(nms=1), 'test_cfg.nms=1; accepted: dict'),
+            (dict(nms=dict(iou_threshold='x')), "iou_thr='x'; accepted: a number"),
+            (dict(nms=dict(iou_threshold=0.5), score_thr='abc'), "score_thr='abc'; accepted: a number"),
+            (dict(nms=dict(iou_threshold=0.5), max_per_img=None), 'max_per_img=None; accepted: a number'),
+        ],
+    )
+    def test_thresholds_that_are_none(self, test_cfg, said):
+        with pytest.raises(ValueError, match=said):
+            thresholds(test_cfg)
 
 
 def test_a_config_without_a_test_set(random_model):

@@ -106,6 +106,7 @@ class TestRefusals:
             ValueError, path, size=(64, 100)
         )
         assert 'size=(64,); accepted: (height, width)' in self.said(ValueError, path, size=(64,))
+        assert 'size=64; accepted: (height, width)' in self.said(ValueError, path, size=64)
         assert RTMDetector(path, size=(96, 64)).info.input_size == (96, 64)
         for thresholds in (dict(score_thr=float('nan')), dict(iou_thr=1.5), dict(max_per_img=0)):
             (name,) = thresholds
@@ -114,6 +115,11 @@ class TestRefusals:
     def test_thresholds_in_the_graph(self, constant_model, info):
         path = constant_model(BOXES, SCORES, properties={**info.to_properties(), 'rtmdet.form': '"nms"'})
         assert 'score_thr can not be changed, NMS is part of its graph' in self.said(ValueError, path, score_thr=0.5)
+
+    def test_another_number_of_classes(self, constant_model, info):
+        path = constant_model(BOXES, SCORES, properties={**info.to_properties(), 'rtmdet.classes': '["cat"]'})
+        with pytest.raises(ValueError, match='the network has 2 classes, its metadata 1; accepted: as many'):
+            RTMDetector(path).predict(image())
 
     def test_batch_size(self, constant_model):
         with pytest.raises(ValueError, match='batch_size=0; accepted: 1 or more'):
