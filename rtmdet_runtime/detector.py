@@ -84,6 +84,8 @@ class RTMDetector:
                 'export it with other thresholds, or with the form raw or decoded'
             )
         if size is not None:
+            if not isinstance(size, (tuple, list, np.ndarray)):
+                raise ValueError(f'size={size!r}; accepted: (height, width)')
             given['input_size'] = tuple(size)
             if self.backend.size not in (None, tuple(size)):
                 raise ValueError(
@@ -105,7 +107,8 @@ class RTMDetector:
             `Detections` for one picture, a list of them for a list.
 
         Raises:
-            FileNotFoundError, ValueError: where a picture can't be read, or `batch_size` is below 1.
+            FileNotFoundError, ValueError: where a picture can't be read, or `batch_size` is below 1; ValueError as well
+                where the network has not as many classes as its metadata.
         """
         if isinstance(images, (str, Path, np.ndarray)):
             return self._predict_batch([images])[0]
@@ -143,6 +146,12 @@ class RTMDetector:
 
     def _boxes(self, outputs: Sequence[np.ndarray]) -> Candidates:
         info = self.info
+        if info.form in ('raw', 'decoded'):
+            count = outputs[0].shape[0] if info.form == 'raw' else outputs[1].shape[1]
+            if count != len(info.classes):
+                raise ValueError(
+                    f'the network has {count} classes, its metadata {len(info.classes)}; accepted: as many'
+                )
         if info.form == 'nms':
             dets, labels = outputs
             found = labels >= 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
 
 FORMS = ('raw', 'decoded', 'nms', 'trt')
@@ -18,6 +19,18 @@ OUTPUTS = dict(
     trt=('num_dets', 'det_boxes', 'det_scores', 'det_classes'),
 )
 PREFIX = 'rtmdet.'
+KINDS = dict(str=str, bool=bool, int=Integral, float=Real)
+
+
+def fits(value: object, kind: str) -> bool:
+    """Whether a value has a type of `ModelInfo`, such as 'float' or 'tuple[str, ...]' of at least one."""
+    if kind.startswith('tuple['):
+        if not isinstance(value, tuple) or not value:
+            return False
+        kinds = kind[len('tuple[') : -1].split(', ')
+        kinds = kinds[:1] * len(value) if kinds[-1] == '...' else kinds
+        return len(value) == len(kinds) and all(map(fits, value, kinds))
+    return isinstance(value, KINDS[kind]) and isinstance(value, bool) == (kind == 'bool')
 
 
 @dataclass(frozen=True)
@@ -43,12 +56,12 @@ class ModelInfo:
 
     form: str
     classes: tuple[str, ...]
-    input_size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    input_size: tuple[int, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     to_rgb: bool
     keep_ratio: bool
-    pad_value: tuple[float, ...]
+    pad_value: tuple[float, float, float]
     strides: tuple[int, ...]
     exp_on_reg: bool
     score_thr: float
@@ -64,16 +77,25 @@ class ModelInfo:
             return tuple(f'{kind}_{stride}' for kind in ('cls', 'reg') for stride in self.strides)
         return OUTPUTS[self.form]
 
+    def check_types(self) -> None:
+        """Raise a `ValueError` that begins with the name of the first field whose value isn't of its type."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not fits(value, field.type):
+                raise ValueError(f'{field.name}={value!r}; accepted: {field.type}')
+
     def check(self) -> None:
-        """Raise a `ValueError` for a size or thresholds that can't serve."""
+        """Raise a `ValueError` for a size or thresholds that can't serve, or a value that isn't of its type."""
+        self.check_types()
         divisor = max(self.strides)
         if len(self.input_size) != 2 or any(length < divisor or length % divisor for length in self.input_size):
             raise ValueError(f'size={tuple(self.input_size)}; accepted: (height, width), multiples of {divisor}')
         for name in ('score_thr', 'iou_thr'):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f'{name}={getattr(self, name)}; accepted: 0 to 1')
-        if self.max_per_img < 1:
-            raise ValueError(f'max_per_img={self.max_per_img}; accepted: 1 or more')
+        for name in ('nms_pre', 'max_per_img'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name}={getattr(self, name)}; accepted: 1 or more')
 
     def to_properties(self) -> dict[str, str]:
         """As names and JSON values."""
@@ -84,7 +106,8 @@ class ModelInfo:
         """Back from `to_properties`; other names are left alone.
 
         Raises:
-            ValueError: where a name is missing or a value isn't JSON; it names the `source`.
+            ValueError: where a name is missing, a value isn't JSON in a string, or not of its type; it names the
+                `source`.
         """
         values = {}
         for name in (field.name for field in fields(cls)):
@@ -94,14 +117,19 @@ class ModelInfo:
                 )
             try:
                 value = json.loads(properties[PREFIX + name])
-            except json.JSONDecodeError:
+            except (TypeError, ValueError):
                 raise ValueError(
-                    f'{source}: metadata {PREFIX + name}={properties[PREFIX + name]!r} is not JSON'
+                    f'{source}: metadata {PREFIX + name}={properties[PREFIX + name]!r} is not JSON in a string'
                 ) from None
             values[name] = tuple(value) if isinstance(value, list) else value
         if values['form'] not in FORMS:
             raise ValueError(f'{source}: metadata {PREFIX}form={values["form"]!r}; accepted: {", ".join(FORMS)}')
-        return cls(**values)
+        info = cls(**values)
+        try:
+            info.check_types()
+        except ValueError as error:
+            raise ValueError(f'{source}: metadata {PREFIX}{error}') from None
+        return info
 
     @classmethod
     def from_file(cls, file: Path, model: Path) -> ModelInfo:
@@ -117,4 +145,6 @@ class ModelInfo:
             properties = json.loads(file.read_text())
         except ValueError:
             raise ValueError(f'{file}: not JSON, as rtmdet writes it') from None
+        if not isinstance(properties, dict):
+            raise ValueError(f'{file}: not a JSON object of names and strings, as rtmdet writes it')
         return cls.from_properties(properties, file)

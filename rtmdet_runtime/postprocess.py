@@ -39,7 +39,8 @@ def decode_maps(
         num_classes, height, width = level_logits.shape
         flat = level_logits.reshape(-1)
         index = np.flatnonzero(flat > logit_thr)
-        scores = 1 / (1 + np.exp(-flat[index]))
+        with np.errstate(over='ignore'):  # exp(100) is infinite in float32, and the score 0 as it should be
+            scores = 1 / (1 + np.exp(-flat[index]))
         index, scores = index[scores > score_thr], scores[scores > score_thr]
         labels, cells = np.divmod(index, height * width)
         sides = level_distances.reshape(4, -1)[:, cells]

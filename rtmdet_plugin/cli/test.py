@@ -42,7 +42,7 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
     --backend nor --size nor --threads.
 
     The thresholds are those of the config's model.test_cfg, as for a checkpoint; in the forms nms and trt they are part
-    of the graph and stay. The classes must be those of the test set, in their order.
+    of the graph and stay, which a line says. The classes must be those of the test set, in their order.
     """
     if model.suffix not in (*CHECKPOINTS, *EXPORTED):
         raise ValueError(f'{model}: accepted: a name that ends in {", ".join((*EXPORTED, *CHECKPOINTS))}')
@@ -57,7 +57,11 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
         metrics = evaluate_checkpoint(config, model, batch_size)
     else:
         detector = RTMDetector(model, **runtime)
-        use_thresholds(detector, config.model.test_cfg)
+        use_thresholds(detector, config.model.get('test_cfg'))
+        info = detector.info
+        if info.form in ('nms', 'trt'):
+            said = f'score {info.score_thr}, iou {info.iou_thr}, max_per_img {info.max_per_img}'
+            click.echo(f'thresholds of the graph: {said}')
         metrics = evaluate(config, detector, batch_size or 1)
     table = Table('metric', 'value', title=str(model))
     for name, value in metrics.items():

@@ -96,7 +96,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
 
     Raises:
         FileNotFoundError: where one of the files isn't there.
-        ValueError: where the config can't be read, or the two don't fit each other.
+        ValueError: where the config can't be read, or the two don't fit each other; see `checkpoint_parts`.
         UnsafeCheckpointError: where the checkpoint asks for code.
         DamagedCheckpointError: where it is cut off, altered, or no checkpoint.
     """
@@ -105,7 +105,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint')
     content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # safely, see compat/torch_load.py
-    weights = content.get('state_dict', content) if isinstance(content, dict) else {}
+    weights, meta = checkpoint_parts(path, content)
     weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
 
     init_default_scope(config.get('default_scope', 'mmdet'))
@@ -120,9 +120,26 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
         raise ValueError(f'{path} does not fit the model of {config_name(config)}: {misfit(report)}')
     model.load_state_dict(weights, strict=False)  # only `num_batches_tracked` may be missing
     model.cfg = config
-    meta = content.get('meta', {})
-    model.dataset_meta = {key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()}
+    model.dataset_meta = {key.lower(): value for key, value in meta.items()}
     return model.eval()
+
+
+def checkpoint_parts(path: Path, content: object) -> tuple[dict, dict]:
+    """The weights in what a checkpoint holds, and what it says about its classes; both by name.
+
+    Raises:
+        ValueError: where one of them isn't a dict of names.
+    """
+    parts = {'content': content}
+    if isinstance(content, dict):
+        parts['state_dict'] = content.get('state_dict', content)
+        parts['meta'] = content.get('meta') or {}
+        if isinstance(parts['meta'], dict):
+            parts['dataset_meta'] = parts['meta'].get('dataset_meta') or {}
+    for name, part in parts.items():
+        if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
+            raise ValueError(f'{path}: its {name} is {type(part).__name__}; accepted: a dict whose keys are names')
+    return parts['state_dict'], parts['dataset_meta']
 
 
 def misfit(report: LoadReport) -> str:

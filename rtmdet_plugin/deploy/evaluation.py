@@ -22,7 +22,7 @@ from mmengine.structures import InstanceData
 from rtmdet_runtime import Detections, RTMDetector
 
 from .checkpoint import config_name, load_model
-from .metadata import class_names, numbered_classes, thresholds
+from .metadata import check_test_cfg, class_names, numbered_classes, thresholds
 
 
 def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict[str, float]:
@@ -62,9 +62,10 @@ def evaluate_checkpoint(config: Config, checkpoint: str | Path, batch_size: int 
         What the evaluator measures, such as `coco/bbox_mAP`.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_model`, `build_test` and `check_classes`.
+        FileNotFoundError, ValueError: see `load_model`, `build_test`, `check_classes` and `check_test_cfg`.
     """
     config = copy.deepcopy(config)
+    check_test_cfg(config.model.get('test_cfg'))
     dataset, _ = build_test(config)
     check_classes(class_names(load_model(config, checkpoint)), dataset.metainfo['classes'])
     config.load_from, config.resume = str(checkpoint), False

@@ -102,6 +102,15 @@ def test_test(model, checkpoint, data_root, tmp_path, monkeypatch):
         assert figures[model][name] == pytest.approx(value, abs=0.002), name
 
 
+def test_test_says_which_thresholds_count(model, checkpoint, data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
+    path = tmp_path / 'n.onnx'
+    call('export', CONFIG, checkpoint, '-o', path, '--opset', '17', '--form', 'nms', '--score-thr', 0.25)
+    options = ('--cfg-options', 'model.test_cfg.score_thr=0.4', '--cfg-options', 'test_dataloader.dataset.indices=2')
+    assert 'thresholds of the graph: score 0.25, iou 0.65, max_per_img 300\n' in call('test', CONFIG, path, *options)
+    assert 'thresholds of the graph' not in call('test', CONFIG, model, *options)
+
+
 def test_a_picture_that_is_none_leaves_no_json(model, data_root, tmp_path):
     source = sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))[0]
     (tmp_path / 'a.jpg').write_bytes(source.read_bytes())
@@ -238,7 +247,7 @@ def test_endings_that_can_not_be_drawn_to(model, data_root, tmp_path, name):
     assert 'nothing' in call('predict', model, tmp_path / name, '--score-thr', 1)
 
 
-def test_options_that_do_not_fit(checkpoint, tmp_path):
+def test_options_that_do_not_fit(model, checkpoint, tmp_path):
     export = ('export', CONFIG, checkpoint, '-o', tmp_path / 'm.onnx')
     assert '--image a.jpg; accepted with --deploy-cfg alone' in refusal(*export, '--image', 'a.jpg')
     for change, said in (
@@ -248,8 +257,14 @@ def test_options_that_do_not_fit(checkpoint, tmp_path):
         ('test_pipeline.99.type=1', 'does not fit'),
         ('model.backbone.type=None', 'its model can not be built'),
         ('model.test_cfg.nms=1', 'test_cfg.nms=1; accepted'),
+        ('model.test_cfg=None', 'model.test_cfg=None; accepted'),
+        ('model.test_cfg.score_thr=abc', "score_thr='abc'; accepted: a number"),
+        ('test_dataloader.dataset.pipeline=[1]', 'the test pipeline is [1]; accepted'),
     ):
         assert said in refusal(*export, '--cfg-options', change)
+        if 'test_cfg' in change:
+            assert said in refusal('test', CONFIG, model, '--cfg-options', change)
+            assert said in refusal('test', CONFIG, checkpoint, '--cfg-options', change)
     mmdeploy = ('--deploy-cfg', 'rtmdet_plugin::deploy/sdk.py', '--image', 'a.jpg')
     for device in ('none', 'mps', 'cuda:99'):
         for arguments in ((*export, *mmdeploy), ('benchmark', '--torch', CONFIG, checkpoint)):

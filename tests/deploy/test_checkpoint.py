@@ -5,6 +5,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 from rtmdet_plugin.deploy.checkpoint import config_file, load_config, load_model, read_config
 from rtmdet_plugin.deploy.metadata import class_names, model_info, preprocessing, thresholds
+from rtmdet_runtime.postprocess import class_wise_nms
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NANO = CONFIGS / 'rtmdet_nano_person.py'
@@ -56,6 +58,22 @@ def test_a_checkpoint_that_does_not_fit(saved):
     state['other'] = state.pop(name)
     message = refusal(CONFIGS / 'rtmdet_nano.py', save(state))
     assert f'1 are missing ({name}); 1 are not in the model (other)' in message
+
+
+def test_checkpoints_of_other_things(saved):
+    save, state = saved
+    config = CONFIGS / 'rtmdet_nano.py'
+    for content, said in (
+        ([1], 'its content is list; accepted: a dict whose keys are names'),
+        (dict(state_dict=[1]), 'its state_dict is list'),
+        ({0: torch.zeros(1)}, 'its content is dict; accepted: a dict whose keys are names'),
+        (dict(state_dict={0: torch.zeros(1)}), 'its state_dict is dict'),
+        (dict(state_dict=state, meta=[1]), 'its meta is list'),
+        (dict(state_dict=state, meta=dict(dataset_meta=[1])), 'its dataset_meta is list'),
+        (dict(state_dict=state, meta=dict(dataset_meta={0: 'a'})), 'its dataset_meta is dict'),
+    ):
+        assert f'c.pth: {said}' in refusal(config, save(content))
+    assert load_model(config, save(dict(state_dict=state, meta=None))).dataset_meta == {}
 
 
 def test_files_that_are_none(saved, tmp_path):
@@ -135,8 +153,9 @@ class TestMetadata:
             assert class_names(model) == names
             model.dataset_meta = dict(classes=names[::-1])
             assert class_names(model) == names[::-1]
-            model.dataset_meta = dict(classes=('too', 'few'))
-            assert class_names(model) == names
+            for others in (dict(classes=('too', 'few')), dict(classes=5), [1]):
+                model.dataset_meta = others
+                assert class_names(model) == names
         finally:
             model.cfg = config
             del model.dataset_meta
@@ -145,6 +164,14 @@ class TestMetadata:
         ('steps', 'said'),
         [
             ([dict(type='Pad', size=(64, 64))], 'Resize has scale=None'),
+            ([1], r'the test pipeline is \[1\]; accepted: a list of steps'),
+            ([dict(scale=640)], 'the test pipeline is .*; accepted: a list of steps'),
+            (5, 'the test pipeline is 5; accepted: a list of steps'),
+            ([dict(type='Resize', scale=('a', 64))], 'Resize has scale=.*; accepted: .width, height.'),
+            (
+                [dict(type='Resize', scale=(64, 32), keep_ratio=True), dict(type='Pad', size=64)],
+                'Pad has size=64',
+            ),
             ([dict(type='Resize', scale=640)], 'Resize has scale=640; accepted: .width, height.'),
             (
                 [dict(type='Resize', scale=(64, 32), keep_ratio=True), dict(type='Pad', size_divisor=32)],
@@ -181,3 +208,36 @@ def test_a_config_without_a_test_set(random_model):
         model.cfg = Config(dict(model={}, **nothing))
         with pytest.raises(ValueError, match='accepted: one with test_dataloader or test_pipeline'):
             model_info(model, 'raw', None, {})
+
+
+@pytest.mark.parametrize('everything', [-1, 0, None])
+def test_all_candidates(everything):
+    nms = dict(type='nms', iou_threshold=0.5)
+    count = thresholds(dict(nms=nms, nms_pre=everything))['nms_pre']
+    assert count > 10**6 and thresholds(dict(nms=nms, nms_pre=7))['nms_pre'] == 7
+    far = np.arange(50, dtype=np.float32)[:, None] * 20 + np.array([0, 0, 9, 9], np.float32)
+    candidates = far, np.linspace(1, 0.1, 50, dtype=np.float32), np.zeros(50, np.int64)
+    assert len(class_wise_nms(candidates, 0.5, count, 100)[0]) == 50
+
+
+@pytest.mark.parametrize(
+    ('test_cfg', 'said'),
+    [
+        (None, 'model.test_cfg=None; accepted: dict'),
+        (dict(nms=1), 'test_cfg.nms=1; accepted: dict'),
+        (dict(nms=dict(iou_threshold='x')), "iou_threshold='x'; accepted: a number"),
+        (dict(nms=dict(iou_threshold=0.5), score_thr='abc'), "score_thr='abc'; accepted: a number"),
+        (dict(nms=dict(iou_threshold=0.5), max_per_img=None), 'max_per_img=None; accepted: a number'),
+    ],
+)
+def test_thresholds_that_are_none(test_cfg, said):
+    with pytest.raises(ValueError, match=said):
+        thresholds(test_cfg)
+
+
+def test_a_test_set_that_is_none(random_model):
+    for loader in (1, dict(dataset=1), dict(dataset=dict(type='Concat', datasets=[]))):
+        config = random_model('nano').cfg.copy()
+        config.test_dataloader = loader
+        with pytest.raises(ValueError, match='test_dataloader of the config has no data set with a pipeline'):
+            preprocessing(config)

@@ -106,6 +106,7 @@ class TestRefusals:
             ValueError, path, size=(64, 100)
         )
         assert 'size=(64,); accepted: (height, width)' in self.said(ValueError, path, size=(64,))
+        assert 'size=64; accepted: (height, width)' in self.said(ValueError, path, size=64)
         assert RTMDetector(path, size=(96, 64)).info.input_size == (96, 64)
         for thresholds in (dict(score_thr=float('nan')), dict(iou_thr=1.5), dict(max_per_img=0)):
             (name,) = thresholds
@@ -139,3 +140,9 @@ print([name for name in heavy if name in sys.modules])
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == '[]'
+
+
+def test_another_number_of_classes(constant_model, info):
+    path = constant_model(BOXES, SCORES, properties={**info.to_properties(), 'rtmdet.classes': '["cat"]'})
+    with pytest.raises(ValueError, match='the network has 2 classes, its metadata 1; accepted: as many'):
+        RTMDetector(path).predict(image())

@@ -1,5 +1,7 @@
 """Thresholds, decoding and NMS in numpy, against hand-made cases and mmcv's."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +85,11 @@ def test_a_score_has_to_be_above_the_threshold(score_thr):
     assert len(raw[0]) == len(decoded[0]) == (scores > score_thr).sum()
     np.testing.assert_allclose(np.sort(raw[1]), np.sort(decoded[1]))
     assert sorted(raw[2]) == sorted(decoded[2])
+
+
+def test_logits_far_below_zero_are_silent():
+    logits = [np.array([-1e4, -100, -80, 100, 1e4], np.float32).reshape(1, 1, 5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        _, scores, _ = decode_maps(logits, [np.ones((4, 1, 5), np.float32)], (8,), False, 0)
+    np.testing.assert_allclose(scores, [np.exp(-80), 1, 1], rtol=1e-6)  # 0 is not above the threshold 0

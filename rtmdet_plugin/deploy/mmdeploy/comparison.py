@@ -23,26 +23,23 @@ class Comparison:
     score: float
 
     def __str__(self) -> str:
-        if not self.num_boxes:
-            return 'no box to compare: take a picture with objects'
         return f'{self.num_boxes} boxes, differences of at most {self.box:.3g} px and {self.score:.3g} in score'
 
 
-def compare(expected: InstanceData, actual: InstanceData, *, floor: float, margin: float) -> Comparison:
+def compare(expected: InstanceData, actual: InstanceData, *, sure_score: float) -> Comparison:
     """Compare both ways: every box must have a partner on the other side.
 
     Args:
         expected: PyTorch's `bboxes` (N, 4), `scores` (N,) and `labels` (N,).
         actual: the backend's.
-        floor: score threshold of both.
-        margin: a box with a score within this above the floor may be missing on the other side.
+        sure_score: a box with a lower score may be missing on the other side: the score threshold and a margin.
     """
     box, score = 0.0, 0.0
     for one, other in ((expected, actual), (actual, expected)):
-        sure = one.scores >= floor + margin
+        sure = one.scores >= sure_score
         boxes, scores = _differences(_rows(one)[sure], _rows(other))
         box, score = max([box, *boxes]), max([score, *scores])
-    return Comparison(int((expected.scores >= floor + margin).sum()), box, score)
+    return Comparison(int((expected.scores >= sure_score).sum()), box, score)
 
 
 def _rows(instances: InstanceData) -> Tensor:

@@ -11,10 +11,13 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..checkpoint import load_config
-from ..metadata import preprocessing, step_name, test_pipeline
+from ..metadata import check_test_cfg, preprocessing, step_name, test_pipeline
 from .post_processing import PostProcessing
 
 BACKENDS = ('onnxruntime', 'openvino', 'ncnn', 'tensorrt', 'sdk')
+ONNX_FIELDS = dict(
+    save_file=str, input_names=list, output_names=list, opset_version=int, keep_initializers_as_inputs=bool
+)
 STRIDE = 32
 PAD_VALUE = 114
 
@@ -24,11 +27,13 @@ def load_deploy_config(source: str | Path | Config) -> Config:
 
     Raises:
         FileNotFoundError, ValueError: see `load_config`; ValueError as well for a config that isn't a deploy config, of
-            another codebase or task, or for another backend.
+            another codebase or task, or for another backend; see `check_fields`.
     """
     cfg = load_config(source)
     name = cfg.filename or 'the deploy config'
-    parts = [part for part in ('onnx_config', 'codebase_config', 'backend_config') if part not in cfg]
+    parts = [
+        part for part in ('onnx_config', 'codebase_config', 'backend_config') if not isinstance(cfg.get(part), dict)
+    ]
     if parts:
         raise ValueError(f'{name} is not a deploy config: it has no {", ".join(parts)}')
     codebase = (cfg.codebase_config.get('type'), cfg.codebase_config.get('task'))
@@ -36,7 +41,46 @@ def load_deploy_config(source: str | Path | Config) -> Config:
         raise ValueError(f"{name} is for {codebase}; accepted: codebase_config type='mmdet', task='ObjectDetection'")
     if cfg.backend_config.get('type') not in BACKENDS:
         raise ValueError(f'{name} has backend_config.type={cfg.backend_config.get("type")!r}; accepted: {BACKENDS}')
+    check_fields(cfg, name)
     return copy.deepcopy(cfg)
+
+
+def check_fields(cfg: Config, name: str) -> None:
+    """Raise a `ValueError` for the first field of a deploy config that is missing, or of another type."""
+    onnx_config, backend_config = cfg.onnx_config, cfg.backend_config
+
+    def check(good: bool, field: str, value: object, accepted: str) -> None:
+        if not good:
+            raise ValueError(f'{name} has {field}={value!r}; accepted: {accepted}')
+
+    for field, kind in ONNX_FIELDS.items():
+        value = onnx_config.get(field)
+        check(isinstance(value, kind), f'onnx_config.{field}', value, f'a {kind.__name__}, as in our deploy configs')
+    size = onnx_config.get('input_shape')
+    check(size is None or _whole_numbers(size, 2), 'onnx_config.input_shape', size, '(width, height), or None')
+    settings = cfg.codebase_config.get('post_processing')
+    accepted = 'a dict of thresholds, or None'
+    check(settings is None or isinstance(settings, dict), 'codebase_config.post_processing', settings, accepted)
+    if backend_config.type == 'tensorrt':
+        common = backend_config.get('common_config')
+        check(isinstance(common, dict), 'backend_config.common_config', common, 'a dict such as dict(fp16_mode=True)')
+        if onnx_config.get('dynamic_axes'):
+            inputs = backend_config.get('model_inputs')
+            accepted = '[dict(input_shapes=dict(input=dict(min_shape=[1, 3, H, W], opt_shape=..., max_shape=...)))]'
+            check(_profile(inputs), 'backend_config.model_inputs', inputs, accepted)
+
+
+def _whole_numbers(value: object, count: int) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == count and all(isinstance(item, int) for item in value)
+
+
+def _profile(inputs: object) -> bool:
+    """Whether these are the `model_inputs` of one input."""
+    try:
+        ((shapes,),) = (model_input['input_shapes'].values() for model_input in inputs)
+        return all(_whole_numbers(shapes[name], 4) for name in ('min_shape', 'opt_shape', 'max_shape'))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
 
 
 def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
@@ -47,23 +91,24 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
     validation set gets the usual size of the engine's input, because INT8 is calibrated on its pictures.
 
     Raises:
-        ValueError: for a size that isn't divisible by 32; where none is known, see `preprocessing`; for another NMS
-            than the greedy one.
+        ValueError: for a size that isn't divisible by 32; where none is known, see `preprocessing`; for thresholds
+            that can't serve, see `PostProcessing.of`.
     """
     model_cfg, deploy_cfg = copy.deepcopy(model_cfg), copy.deepcopy(deploy_cfg)
     size = input_size(model_cfg, deploy_cfg.onnx_config.get('input_shape'))
     letterbox = deploy_cfg.codebase_config.get('letterbox', True)
     pipeline = sized_pipeline(test_pipeline(model_cfg), size, letterbox=letterbox)
     model_cfg.test_pipeline = pipeline
-    if 'test_dataloader' in model_cfg:
+    if model_cfg.get('test_dataloader'):
         model_cfg.test_dataloader.dataset.pipeline = pipeline
     deploy_cfg.onnx_config.input_shape = None
     # mmdeploy hands these to the runner that tests a backend, whose model can't be copied.
     model_cfg.get('default_hooks', {}).pop('ema', None)
 
-    settings = PostProcessing.of(deploy_cfg, model_cfg.model.test_cfg)
+    test_cfg = model_cfg.model.get('test_cfg')
+    check_test_cfg(test_cfg)
+    settings = PostProcessing.of(deploy_cfg, test_cfg)
     deploy_cfg.codebase_config.post_processing = vars(settings)
-    test_cfg = model_cfg.model.test_cfg
     test_cfg.update(score_thr=settings.score_threshold, max_per_img=settings.keep_top_k)
     test_cfg.nms.iou_threshold = settings.iou_threshold
 

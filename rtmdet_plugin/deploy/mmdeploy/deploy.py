@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 
 from ..files import unfinished, unfinished_folder
 from .comparison import Comparison, compare
@@ -58,12 +59,18 @@ def deploy(
         FileNotFoundError: where the checkpoint or a config isn't there.
         FileExistsError: where the folder holds something.
         ModuleNotFoundError: where mmdeploy or the backend isn't installed.
-        RuntimeError: where the result differs from PyTorch's beyond `TOLERANCES`, or TensorRT is too new for mmdeploy.
+        RuntimeError: where PyTorch finds nothing on the picture that could be compared, the result differs from
+            PyTorch's beyond `TOLERANCES`, or TensorRT is too new for mmdeploy.
     """
     with unfinished_folder(Path(work_dir)) as folder:
         job = prepare(config, checkpoint, deploy_cfg, image, device)
         job.require_backend()
         expected = job.predict_torch(image)
+        if not (expected.scores >= sure_score(job, expected)).any():
+            raise RuntimeError(
+                f'{image}: PyTorch finds no box on it with a score of {sure_score(job, expected):.3g} or more, which '
+                'leaves nothing to compare; accepted: a picture with objects'
+            )
         files = job.convert(job.export(image, folder))
         if job.backend != 'ncnn':  # our graph for ncnn ends before the NMS, which the SDK looks for in it
             job.describe(folder)
@@ -113,18 +120,28 @@ def prepare(config, checkpoint, deploy_cfg, image, device: str) -> 'Job':
     return Job.of(config, checkpoint, deploy_cfg, device)
 
 
-def check(job: 'Job', expected, actual) -> Comparison:
-    """Compare a backend's boxes with PyTorch's; `RuntimeError` above the tolerance."""
+def tolerance(job: 'Job') -> tuple[float, float]:
+    """Pixels and score by which the backend may differ from PyTorch."""
     from mmdeploy.utils import get_precision
 
     max_box, max_score = TOLERANCES[get_precision(job.graph_cfg)]
-    if job.backend == 'sdk':  # a box that PyTorch lets end at the border ends on the last pixel there
-        max_box += 1
+    # A box that PyTorch lets end at the border ends on the last pixel in the SDK.
+    return max_box + (job.backend == 'sdk'), max_score
+
+
+def sure_score(job: 'Job', expected: InstanceData) -> float:
+    """The score from which on each of PyTorch's boxes must have a partner: the tolerance above what cuts them off."""
     settings = job.deploy_cfg.codebase_config.post_processing
     floor = settings.score_threshold
     if len(expected) >= settings.keep_top_k:  # the worst of a full list may be out on the other side
         floor = float(expected.scores.min())
-    comparison = compare(expected, actual, floor=floor, margin=max_score)
+    return floor + tolerance(job)[1]
+
+
+def check(job: 'Job', expected: InstanceData, actual: InstanceData) -> Comparison:
+    """Compare a backend's boxes with PyTorch's; `RuntimeError` above the tolerance."""
+    max_box, max_score = tolerance(job)
+    comparison = compare(expected, actual, sure_score=sure_score(job, expected))
     if comparison.box > max_box or comparison.score > max_score:
         raise RuntimeError(
             f'{job.backend} differs from PyTorch: {comparison}; accepted are {max_box} px and {max_score} in score'

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from rtmdet_runtime.info import fits
 from rtmdet_runtime.postprocess import Candidates, class_wise_nms, select_candidates
 
 from ..metadata import thresholds
@@ -29,7 +30,11 @@ class PostProcessing:
 
     @classmethod
     def of(cls, deploy_cfg: dict, test_cfg: dict | None = None) -> 'PostProcessing':
-        """The deploy config's settings; what it leaves open comes from the model's `test_cfg`, see `thresholds`."""
+        """The deploy config's settings; what it leaves open comes from the model's `test_cfg`, see `thresholds`.
+
+        Raises:
+            ValueError: for a setting that isn't a number; see `thresholds` as well.
+        """
         settings = {}
         if test_cfg is not None:
             own = thresholds(test_cfg)
@@ -41,6 +46,10 @@ class PostProcessing:
                 keep_top_k=own['max_per_img'],
             )
         settings.update(deploy_cfg['codebase_config'].get('post_processing') or {})
+        for field in fields(cls):
+            if not fits(settings[field.name], field.type.__name__):
+                kind = dict(int='a whole number', float='a number')[field.type.__name__]
+                raise ValueError(f'post_processing: {field.name}={settings[field.name]!r}; accepted: {kind}')
         return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 

@@ -2,7 +2,7 @@
 
 With numpy 2.4, `Detector` of `mmdeploy_runtime` 1.3.1 gives right boxes and scores, but labels that are all alike: the
 array comes back with a stride of 0. (The wheel is older than numpy 2, whose array descriptors are laid out differently;
-that this is the cause has not been tried.) As a `Pipeline`, the same model gives plain Python numbers, which are right.
+with numpy 1.26.4 the labels are right.) As a `Pipeline`, the same model gives plain Python numbers, which are right.
 """
 
 from pathlib import Path

@@ -153,3 +153,53 @@ def test_configs_for_something_else_are_refused(change, message):
 def test_a_model_config_is_no_deploy_config():
     with pytest.raises(ValueError, match=r'rtmdet_tiny\.py is not a deploy config: it has no onnx_config'):
         load_deploy_config(CONFIGS / 'rtmdet_tiny.py')
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'message'),
+    [
+        ('onnxruntime_static', {'codebase_config': None}, 'it has no codebase_config'),
+        ('onnxruntime_static', {'onnx_config': 1}, 'it has no onnx_config'),
+        ('onnxruntime_static', {'onnx_config.save_file': None}, 'onnx_config.save_file=None; accepted: a str'),
+        (
+            'onnxruntime_static',
+            {'onnx_config.input_names': 'input'},
+            "onnx_config.input_names='input'; accepted: a list",
+        ),
+        ('onnxruntime_static', {'onnx_config.input_shape': 64}, r'input_shape=64; accepted: \(width, height\)'),
+        ('onnxruntime_static', {'onnx_config.input_shape': ('a', 64)}, r"input_shape=\('a', 64\); accepted"),
+        ('onnxruntime_static', {'codebase_config.post_processing': 'x'}, "post_processing='x'; accepted: a dict"),
+        ('tensorrt_fp16_dynamic', {'backend_config.model_inputs': None}, 'model_inputs=None; accepted'),
+        ('tensorrt_fp16_dynamic', {'backend_config.model_inputs': [dict(input_shapes=1)]}, 'model_inputs=.*; accepted'),
+        ('tensorrt_fp16_static', {'backend_config.common_config': None}, 'common_config=None; accepted: a dict'),
+    ],
+)
+def test_fields_that_can_not_serve(name, change, message):
+    cfg = load(name)
+    cfg.merge_from_dict(change)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_deploy_config(cfg)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(score_threshold='x'), "score_threshold='x'; accepted: a number"),
+        (dict(keep_top_k=1.5), 'keep_top_k=1.5; accepted: a whole number'),
+    ],
+)
+def test_thresholds_that_are_none(model_cfg, change, message):
+    deploy_cfg = load('onnxruntime_static')
+    deploy_cfg.codebase_config.post_processing.update(change)
+    with pytest.raises(ValueError, match=f'post_processing: {message}'):
+        agree(model_cfg, deploy_cfg)
+    model_cfg.model.test_cfg = None
+    with pytest.raises(ValueError, match='model.test_cfg=None; accepted'):
+        agree(model_cfg, load('onnxruntime_static'))
+
+
+def test_a_model_config_with_a_test_pipeline_alone(model_cfg):
+    model_cfg.test_dataloader = None
+    agreed, _ = agree(model_cfg, load('onnxruntime_static'))
+    assert agreed.test_pipeline[1].scale == (640, 640)

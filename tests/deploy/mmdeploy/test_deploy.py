@@ -78,7 +78,7 @@ def test_a_batch_is_the_images_one_by_one_at_any_size(name, size, deployed, inpu
         one = InstanceData(bboxes=one_dets[:, :4], scores=one_dets[:, 4], labels=one_labels)
         of_batch = InstanceData(bboxes=dets[i, :, :4], scores=dets[i, :, 4], labels=labels[i])
         for found in (one, of_batch):
-            comparison = compare(expected[i], found[found.scores > 0], floor=0.25, margin=1e-4)
+            comparison = compare(expected[i], found[found.scores > 0], sure_score=0.2501)
             assert comparison.num_boxes > 5, 'too few boxes to compare'
             assert comparison.box < 1e-2
             assert comparison.score < 1e-4
@@ -180,6 +180,26 @@ def test_the_sdks_detector_gives_the_boxes_of_its_pipeline(deployed, inputs):
     torch.testing.assert_close(torch.from_numpy(dets), torch.cat((found.bboxes, found.scores[:, None]), dim=1))
 
 
+@pytest.mark.xfail(
+    np.lib.NumpyVersion(np.__version__) >= '2.0.0',
+    raises=AssertionError,
+    strict=True,
+    reason='mmdeploy_runtime 1.3.1 was built for numpy 1: with numpy 2 the labels of its Detector are all alike',
+)
+def test_the_sdks_detector_gives_the_labels_of_pytorch(deployed, inputs, deploy_config):
+    folder = deployed('sdk').folder
+    from mmdeploy_runtime import Detector
+
+    deploy_cfg = deploy_config('sdk', max_output_boxes_per_class=600, keep_top_k=600)
+    expected = deploy_module.prepare(*inputs._replace(deploy_cfg=deploy_cfg), 'cpu').predict_torch(inputs.image)
+    if len(set(expected.labels.tolist())) < 3:
+        pytest.fail('one class proves nothing')
+    dets, labels, _ = Detector(str(folder), 'cpu', 0)(cv2.imread(str(inputs.image)))
+    rows = [torch.from_numpy(part.copy()) for part in (dets[:, :4], dets[:, 4], labels.astype(np.int64))]
+    found = InstanceData(**dict(zip(('bboxes', 'scores', 'labels'), rows, strict=True)))
+    assert compare(expected, found, sure_score=0.26).box < 2  # infinite where a label is another one
+
+
 def test_pipeline_json_holds_letterbox_and_thresholds(deployed):
     folder = deployed('onnxruntime_static').folder
     tasks = json.loads((folder / 'pipeline.json').read_text())['pipeline']['tasks']
@@ -277,6 +297,14 @@ def test_a_tensorrt_that_mmdeploy_does_not_know(refused, deploy_config, monkeypa
 def test_mmdeploy_missing(refused, monkeypatch):
     monkeypatch.setattr(deploy_module.importlib.util, 'find_spec', lambda name: None)
     refused(ModuleNotFoundError, 'mmdeploy is not installed: pip install --no-deps mmdeploy==1.3.1')
+
+
+def test_a_picture_on_which_nothing_is_found(refused, deploy_config):
+    deploy_cfg = deploy_config('onnxruntime_static', score_threshold=0.999)
+    message = (
+        r'picture.png: PyTorch finds no box on it with a score of 1\.01 or more, .* accepted: a picture with objects'
+    )
+    refused(RuntimeError, message, deploy_cfg=deploy_cfg)
 
 
 def test_results_that_differ_are_not_kept(refused, monkeypatch):
