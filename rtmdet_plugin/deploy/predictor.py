@@ -86,8 +86,8 @@ class RTMDetPredictor(RTMDetector):
         config: of mmdet, a file or an object.
         checkpoint: that fits it.
         precision: one of `PRECISIONS`. bfloat16 on a CPU that has it takes about half the time of float32.
-        compile: let `torch.compile` make one program of the network; it takes minutes at the first prediction of each
-            input shape, and a C++ compiler on the CPU.
+        compile: let `torch.compile` make one program of the network; it takes half a minute and more at the first
+            prediction of each input shape, and a C++ compiler on the CPU.
         cuda_graphs: record the network's kernels once for each input shape, and launch them all together after that.
         device: 'cpu', 'cuda', or 'cuda:1' and the like.
         size, score_thr, iou_thr, max_per_img: see `RTMDetector`; None for the config's.
