@@ -26,6 +26,7 @@ from mmengine.registry import init_default_scope
 
 from rtmdet_plugin.deploy.benchmark import latency_rows
 from rtmdet_plugin.deploy.checkpoint import load_model
+from rtmdet_plugin.deploy.convert import to_ncnn
 from rtmdet_plugin.deploy.forms import predict_maps
 from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_plugin.deploy.predictor import RTMDetPredictor, cpu_has_bfloat16
@@ -87,6 +88,7 @@ def rows_of(size: str, folder: Path, picture: Image, args: argparse.Namespace) -
     cv2.imwrite(str(image), picture)
     for form in ('raw', 'decoded', 'nms'):
         export_onnx(model, folder / f'{form}.onnx', form=form)
+    to_ncnn(folder / 'raw.onnx', folder / 'raw.param')
     for target in ('onnxruntime', 'openvino'):
         settings = dict(tolerance=1, target=target, threads=threads)
         quantize_onnx(folder / 'raw.onnx', folder / f'{target}.onnx', [image], **settings)
@@ -102,6 +104,7 @@ def rows_of(size: str, folder: Path, picture: Image, args: argparse.Namespace) -
         'OpenVINO float32, raw': runtime('raw.onnx', backend='openvino'),
         'OpenVINO default precision, raw': runtime('raw.onnx', backend='openvino', reduced_precision=True),
         'OpenVINO INT8, raw': runtime('openvino.onnx', backend='openvino', reduced_precision=True),
+        'ncnn float32, raw': runtime('raw.param'),
     }
     for precision in ('float32', *(['bfloat16'] if cpu_has_bfloat16() else [])):
         for compiled in (False, True) if args.compile else (False,):
