@@ -39,7 +39,6 @@ CONFIGS = Path(__file__).parents[1] / 'configs'
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
 BASES = dict(zip(('mmdet', 'mmdeploy', 'stock_graph'), NAMES, strict=True))
 """What the last columns are shares of, by row."""
-MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 
 
 def a_picture() -> Image:
@@ -57,9 +56,9 @@ def random_checkpoint(size: str, path: Path, picture: Image, candidates: int) ->
     config = Config.fromfile(CONFIGS / f'rtmdet_{size}.py')
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model).eval()
-    head = model.bbox_head
+    head, normalization = model.bbox_head, config.model.data_preprocessor
     canvas, _ = letterbox(picture, (640, 640), (114, 114, 114))
-    image = (torch.from_numpy(canvas).float() - torch.tensor(MEAN)) / torch.tensor(STD)
+    image = (torch.from_numpy(canvas).float() - torch.tensor(normalization.mean)) / torch.tensor(normalization.std)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

@@ -80,9 +80,9 @@ def main() -> None:
         source, target_file = Path(folder) / 'float.onnx', Path(folder) / 'int8.onnx'
         export_onnx(load_model(config, checkpoint), source)
         calibration = Calibration(source, images, threads)
-        for backend in RUNTIMES.values():
-            if backend not in [row['runtime'] for row in rows]:
-                add(source, '-', 'float', (), 0, backend)
+        ranges_of = {method: calibration.ranges(method) for method in METHODS}
+        for backend in dict.fromkeys(RUNTIMES.values()):
+            add(source, '-', 'float', (), 0, backend)
 
         tried = set()
 
@@ -90,12 +90,12 @@ def main() -> None:
             if (choice := (target, method, parts, *layers)) in tried:
                 return
             tried.add(choice)
-            write_onnx(calibration.quantize(calibration.ranges(method), parts, layers, target), target_file)
+            write_onnx(calibration.quantize(ranges_of[method], parts, layers, target), target_file)
             add(target_file, target, method, parts, len(layers), RUNTIMES[target])
 
         for target in TARGETS:
             for method in METHODS:
-                errors = calibration.layer_errors(calibration.ranges(method), FLOAT_PARTS, target)
+                errors = calibration.layer_errors(ranges_of[method], FLOAT_PARTS, target)
                 for tolerance in TOLERANCES if method == 'mse' else (1, TOLERANCE):
                     try_choice(target, method, FLOAT_PARTS, [name for name, e in errors.items() if e > tolerance])
                 if method == 'mse':

@@ -48,13 +48,18 @@ def list_images(paths: list[Path]) -> list[Path]:
     return images
 
 
+def label_colour(label: int) -> tuple[int, int, int]:
+    """A bright colour (BGR), as far from those of the labels before as the golden ratio brings it."""
+    hue = int(180 * (label * 0.618034 % 1))
+    return tuple(cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist())
+
+
 def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Image:
     """A copy of a picture with boxes, names and scores."""
     image = image.copy()
     for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
         x1, y1, x2, y2 = (int(value) for value in np.round(box))
-        hue = int(180 * (label * 0.618034 % 1))  # far from those of the labels before
-        colour = cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist()
+        colour = label_colour(label)
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2)
         text = f'{classes[label]} {score:.2f}'
         cv2.putText(image, text, (x1, max(y1 - 4, 10)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)

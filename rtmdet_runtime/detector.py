@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,10 @@ class RTMDetector:
                 )
         self.info = replace(own, **given)
         self.info.check()
-        self._table = normalization_table(self.info)
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        return normalization_table(self.info)
 
     def predict(self, images: Source | Sequence[Source], batch_size: int = 1) -> Detections | list[Detections]:
         """Find objects.

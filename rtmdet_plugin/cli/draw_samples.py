@@ -23,6 +23,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
+from rtmdet_runtime.command import label_colour
+
 from ..datasets.tree import leaf_datasets
 from ..deploy.checkpoint import load_config
 
@@ -64,7 +66,7 @@ def draw_sample(packed: dict, classes: tuple[str, ...]) -> np.ndarray:
     for box, _ in _boxes(sample.ignored_instances):
         cv2.rectangle(img, box[:2], box[2:], (160, 160, 160), 1)
     for box, label in _boxes(sample.gt_instances):
-        colour = _colour(label)
+        colour = label_colour(label)
         cv2.rectangle(img, box[:2], box[2:], colour, 2)
         name = classes[label] if label < len(classes) else str(label)
         place = box[0] + 3, min(max(box[1] + 14, 12), img.shape[0] - 3)
@@ -113,12 +115,6 @@ def _boxes(instances) -> list[tuple[list[int], int]]:
     boxes = instances.bboxes
     boxes = np.asarray(getattr(boxes, 'tensor', boxes)).round().astype(int)
     return [(box.tolist(), int(label)) for box, label in zip(boxes, instances.labels, strict=True)]
-
-
-def _colour(label: int) -> tuple[int, int, int]:
-    """A bright colour, as far from those of the labels before as the golden ratio brings it."""
-    hue = int(180 * (label * 0.618034 % 1))
-    return tuple(cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist())
 
 
 def main() -> None:

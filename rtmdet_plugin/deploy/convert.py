@@ -66,11 +66,10 @@ def to_ncnn(source: str | Path, path: str | Path) -> None:
         ImportError: where the converter isn't installed.
         RuntimeError: where it fails.
     """
-    info, path = read_info(source), Path(path)
+    (model, info), path = read_model(source), Path(path)
     _check(info, path, '.param')
     if info.form == 'nms':
         raise ValueError(f'{source}: ncnn has no NonMaxSuppression (form nms); accepted: the forms raw, decoded')
-    model = onnx.load(source)
     if any(axis.dim_param for axis in model.graph.input[0].type.tensor_type.shape.dim):
         raise ValueError(f'{source}: ncnn takes models of a fixed size and batch; export it with dynamic=none')
     with unfinished(path.with_suffix('.bin'), path.with_suffix('.json'), path) as (weights, properties, param):

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from torch import Tensor
 
 from rtmdet_runtime import ModelInfo, RTMDetector
-from rtmdet_runtime.image import normalization_table
 
 from .checkpoint import load_model
 from .device import check_device
@@ -123,7 +122,6 @@ class RTMDetPredictor(RTMDetector):
         self.info.check()
         network = RawForm(fold_batch_norms(model)).eval()
         self.backend = TorchBackend(network, self.info, precision, compile, cuda_graphs, device)
-        self._table = normalization_table(self.info)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -25,7 +25,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from rtmdet_runtime import RTMDetector
 
 from .calibration import METHODS, observe, value_range
-from .convert import read_info
+from .convert import read_info, read_model
 from .graph_parts import PARTS, GraphLinks, find_parts
 from .onnx_export import write_onnx
 from .sensitivity import find_layers, measure_layers
@@ -54,11 +54,10 @@ class Calibration:
     """
 
     def __init__(self, source: str | Path, images: Sequence[str | Path], threads: int | None = None) -> None:
-        form = read_info(source).form
+        self.source, info = read_model(source)
         if not images:
             raise ValueError('no images to calibrate with; accepted: at least one')
-        self.source = onnx.load(source)
-        self.model = cut_efficient_nms(self.source) if form == 'trt' else self.source
+        self.model = cut_efficient_nms(self.source) if info.form == 'trt' else self.source
         if any(node.op_type == 'QuantizeLinear' for node in self.model.graph.node):
             raise ValueError(f'{source}: it is quantised already; accepted: a float model')
         self.images, self.threads = list(images), threads

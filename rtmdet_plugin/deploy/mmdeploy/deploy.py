@@ -66,9 +66,10 @@ def deploy(
         job = prepare(config, checkpoint, deploy_cfg, image, device)
         job.require_backend()
         expected = job.predict_torch(image)
-        if not (expected.scores >= sure_score(job, expected)).any():
+        sure = sure_score(job, expected)
+        if not (expected.scores >= sure).any():
             raise RuntimeError(
-                f'{image}: PyTorch finds no box on it with a score of {sure_score(job, expected):.3g} or more, which '
+                f'{image}: PyTorch finds no box on it with a score of {sure:.3g} or more, which '
                 'leaves nothing to compare; accepted: a picture with objects'
             )
         files = job.convert(job.export(image, folder))
