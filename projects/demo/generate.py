@@ -1,7 +1,7 @@
-"""Labelled pictures of four shapes as a COCO data set: input for the demo that needs nothing from outside.
+"""Generate labelled images of four coloured shapes as a COCO dataset: the demo needs no download.
 
-Every picture follows from `(seed, split, index)` alone, so a data set can be written again bit for bit, and a
-longer one begins with the shorter one. A box is the extent of a shape's *visible* pixels.
+Each image depends on `(seed, split, index)` only: the same settings give the same bytes, and a longer dataset begins
+with the shorter one. A box is the extent of a shape's *visible* pixels.
 
     python projects/demo/generate.py work_dirs/demo/data
 """
@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 
 CLASSES = ('circle', 'square', 'triangle', 'cross')
+HUES = (0, 110, 60, 25)  # of each class, as in OpenCV: 0..179; red, blue, green, yellow
 SPLITS = ('train', 'val')
 
 
 def on_circle(corners: int, first: float) -> np.ndarray:
-    """Corners of a regular polygon in the unit circle, the first one at the angle `first`. (corners, 2)"""
+    """Compute the corners of a regular polygon in the unit circle, the first at angle `first`. (corners, 2)"""
     angle = first + np.arange(corners) * 2 * np.pi / corners
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
@@ -39,65 +40,54 @@ CORNERS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the data set; stored beside it, and compared before it is used again."""
+    """Settings of a dataset; stored next to it, and compared before it is used again."""
 
-    train: int = 480
+    train: int = 400
     val: int = 96
-    size: int = 160  # of a picture, in pixels
-    max_objects: int = 8
-    empty_share: float = 0.06  # of the pictures, without any shape
-    min_diameter: float = 20.0  # of a shape, in pixels
-    max_diameter: float = 96.0
-    max_turn: float = 0.4  # radians from upright
-    min_visible: float = 0.6  # share of a shape that later shapes must leave uncovered
+    size: int = 128  # of an image, in pixels
+    max_objects: int = 5
+    empty_share: float = 0.06  # of the images, without any shape
+    min_diameter: float = 28.0  # of a shape, in pixels
+    max_diameter: float = 72.0
+    max_turn: float = 0.25  # radians from upright
+    min_visible: float = 0.9  # share of a shape that later shapes must leave uncovered
     seed: int = 0
-    version: int = 1  # raise it where the drawing changes
+    version: int = 2  # raise it if the drawing changes
 
 
 def texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Smooth noise in several octaves, half of the time under stripes or checks. (size, size, 3), float32"""
+    """Draw smooth, nearly grey noise in several octaves. (size, size, 3), float32"""
     ground = np.zeros((size, size, 3), np.float32)
     for cells in (2, 5, 12, 40):
         noise = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
-        ground += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC) * rng.uniform(5, 25)
-    ground += rng.uniform(50, 205, 3).astype(np.float32)
-    pattern = rng.choice(['none', 'none', 'stripes', 'checks'])
-    if pattern != 'none':
-        y, x = np.mgrid[:size, :size].astype(np.float32)
-        angle, period = rng.uniform(0, np.pi), rng.uniform(8, 40)
-        wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period)
-        if pattern == 'checks':
-            wave = wave * np.sin((y * np.cos(angle) - x * np.sin(angle)) * 2 * np.pi / period)
-        ground += np.sign(wave)[..., None] * rng.uniform(-14, 14, 3).astype(np.float32)
-    return ground
+        ground += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC) * rng.uniform(2, 8)
+    return ground + np.float32(rng.uniform(70, 185)) + rng.uniform(-15, 15, 3).astype(np.float32)
 
 
 def outline(label: int, centre: np.ndarray, diameter: float, angle: float) -> np.ndarray:
-    """Corners of a shape as integers for `cv2.fillPoly`; at angle 0 it stands upright. (corners, 2)"""
+    """Compute the corners of a shape as integers for `cv2.fillPoly`; upright at angle 0. (corners, 2)"""
     points = CORNERS[CLASSES[label]]
     cos, sin = np.cos(angle), np.sin(angle)
     turned = points @ np.array([[cos, sin], [-sin, cos]])
     return np.round(centre + diameter / 2 * turned).astype(np.int32)
 
 
-def colour_unlike(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """A random BGR colour that stands out from the pixels `ground` (n, 3). (3,)"""
-    mean = ground.mean(axis=0)
-    while True:
-        colour = rng.uniform(0, 255, 3)
-        if np.abs(colour - mean).max() > 70:
-            return colour.astype(np.float32)
+def colour(rng: np.random.Generator, label: int) -> np.ndarray:
+    """Choose a bright BGR colour of the class's hue. (3,), float32"""
+    hue = (HUES[label] + rng.integers(-6, 7)) % 180
+    hsv = np.array([[[hue, rng.integers(170, 256), rng.integers(150, 256)]]], np.uint8)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
 
 
 def draw(rng: np.random.Generator, settings: Settings) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Draw one picture.
+    """Draw one image.
 
     Returns:
-        The picture, (size, size, 3) uint8 in BGR; the map of which shape is visible at a pixel, 0 for none and
+        The image, (size, size, 3) uint8 in BGR; the map of which shape is visible at a pixel, 0 for none and
         n for the n-th one, (size, size); the labels, the n-th shape's at n - 1.
     """
     size = settings.size
-    picture = texture(rng, size)
+    image = texture(rng, size)
     ids = np.zeros((size, size), np.int32)
     labels, areas = [], []
     wanted = 0 if rng.random() < settings.empty_share else int(rng.integers(1, settings.max_objects + 1))
@@ -117,13 +107,13 @@ def draw(rng: np.random.Generator, settings: Settings) -> tuple[np.ndarray, np.n
         areas.append(int(mask.sum()))
         ids[mask] = len(labels)
         shade = cv2.resize(rng.uniform(-25, 25, (2, 2)).astype(np.float32), (size, size))
-        picture[mask] = colour_unlike(rng, picture[mask]) + shade[mask][:, None]
-    picture = cv2.GaussianBlur(picture, (0, 0), 0.6) + rng.normal(0, 5, picture.shape)
-    return np.clip(picture, 0, 255).astype(np.uint8), ids, labels
+        image[mask] = colour(rng, label) + shade[mask][:, None]
+    image = cv2.GaussianBlur(image, (0, 0), 0.6) + rng.normal(0, 3, image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8), ids, labels
 
 
 def visible_boxes(ids: np.ndarray) -> list[list[int]]:
-    """Extent of each shape's visible pixels, as COCO has it: x, y, width, height in pixels."""
+    """Compute the extent of each shape's visible pixels: x, y, width, height in pixels, as in COCO."""
     boxes = []
     for n in range(1, ids.max() + 1):
         x, y, width, height = cv2.boundingRect((ids == n).astype(np.uint8))
@@ -132,14 +122,14 @@ def visible_boxes(ids: np.ndarray) -> list[list[int]]:
 
 
 def write_split(folder: Path, split: str, settings: Settings) -> None:
-    """Write the pictures `<split>/*.jpg` and the labels `<split>.json`."""
+    """Write the images `<split>/*.jpg` and the labels `<split>.json`."""
     (folder / split).mkdir(parents=True)
     images, annotations = [], []
     for index in range(getattr(settings, split)):
         rng = np.random.default_rng((settings.seed, SPLITS.index(split), index))
-        picture, ids, labels = draw(rng, settings)
+        image, ids, labels = draw(rng, settings)
         name = f'{index:06d}.jpg'
-        cv2.imwrite(str(folder / split / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        cv2.imwrite(str(folder / split / name), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
         images.append(dict(id=index, file_name=name, width=settings.size, height=settings.size))
         for n, (box, label) in enumerate(zip(visible_boxes(ids), labels, strict=True), start=1):
             area = int((ids == n).sum())
@@ -159,18 +149,18 @@ def write_split(folder: Path, split: str, settings: Settings) -> None:
 
 
 def generate(folder: Path, settings: Settings) -> bool:
-    """Write the data set, unless the same one is there; return whether it was written.
+    """Write the dataset unless the same one is there; return whether it was written.
 
-    It is written beside `folder` and moved there once complete: an interrupted run leaves no half data set.
+    It is written to a temporary folder and renamed once complete: an interrupted run leaves no partial dataset.
 
     Raises:
-        ValueError: where `folder` holds something that isn't a data set of this generator.
+        ValueError: if `folder` holds something that isn't a dataset of this generator.
     """
     stamp = folder / 'settings.json'
     if stamp.is_file() and json.loads(stamp.read_text()) == asdict(settings):
         return False
     if folder.exists() and not stamp.is_file() and any(folder.iterdir()):
-        raise ValueError(f'{folder} is not empty and holds no data set of this generator: name another folder')
+        raise ValueError(f'{folder} is not empty and holds no dataset of this generator; name another folder')
     unfinished = folder.with_name(folder.name + '.unfinished')
     shutil.rmtree(unfinished, ignore_errors=True)
     for split in SPLITS:
@@ -184,13 +174,13 @@ def generate(folder: Path, settings: Settings) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--train', type=int, default=Settings.train, help='number of pictures')
-    parser.add_argument('--val', type=int, default=Settings.val, help='number of pictures')
+    parser.add_argument('--train', type=int, default=Settings.train, help='number of images')
+    parser.add_argument('--val', type=int, default=Settings.val, help='number of images')
     parser.add_argument('--seed', type=int, default=Settings.seed)
     args = parser.parse_args()
     settings = Settings(train=args.train, val=args.val, seed=args.seed)
     written = generate(args.folder, settings)
-    print(f'{args.folder}: {"written" if written else "already there"}, {settings}')
+    print(f'{args.folder}: {"written" if written else "unchanged"}, {settings}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,143 @@
+"""Measure how precise a training step is in either memory order: a batch of the demo, float32 against float64.
+
+    python projects/demo/run.py --prepare-only
+    OMP_NUM_THREADS=1 python benchmarks/memory_order.py [--seeds 0 1 2] [--steps 0 100]
+
+PyTorch's batch norm on CPUs adds up naively if activations are channels last (RTMChannelsLastHook). For each seed, number of
+training steps before and memory order, this prints the error relative to float64 of
+
+- the batch norms' running statistics after the step,
+- the gradients of a loss that is linear in the network's outputs,
+- the gradients of RTMDet's loss, and the share of positive priors that are assigned to something else than in float64:
+  each of them changes the gradient by far more than rounding does.
+
+ONEDNN_MAX_CPU_ISA=AVX2 measures the convolutions of another CPU. Writes benchmarks/results/memory_order_cpu.json.
+"""
+
+import argparse
+import copy
+import os
+from collections.abc import Iterable
+
+import torch
+from harness import write
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+import rtmdet_plugin  # noqa: F401  registers the models
+
+ORDERS = {'contiguous': torch.contiguous_format, 'channels last': torch.channels_last}
+
+
+def relative_error(values: Iterable[Tensor], exact: Iterable[Tensor]) -> float:
+    """Norm of the difference over the norm of the exact values, of all tensors together."""
+    difference = norm = 0.0
+    for value, target in zip(values, exact, strict=True):
+        difference += float((value.double() - target.double()).square().sum())
+        norm += float(target.double().square().sum())
+    return (difference / norm) ** 0.5
+
+
+class Step:
+    """One forward and backward pass, and what it leaves behind.
+
+    Args:
+        model: a copy of it is used.
+        data: a batch as the data loader gives it.
+        dtype: of weights and activations.
+        order: memory order of the weights; the activations follow.
+    """
+
+    def __init__(self, model: nn.Module, data: dict, dtype: torch.dtype, order: torch.memory_format) -> None:
+        self.model = copy.deepcopy(model).to(dtype).to(memory_format=order).train()
+        batch = self.model.data_preprocessor(copy.deepcopy(data), training=True)
+        self.samples = batch['data_samples']
+        self.outputs = self.model.bbox_head(self.model.extract_feat(batch['inputs'].to(dtype)))
+        buffers = self.model.named_buffers()
+        self.statistics = [b for name, b in buffers if name.endswith(('running_mean', 'running_var'))]
+
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """Gradients of all weights."""
+        return torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True)
+
+    def linear_loss(self) -> Tensor:
+        """A weighted sum of all outputs; the weights are the same for each dtype."""
+        generator = torch.Generator().manual_seed(0)
+        outputs = [level for branch in self.outputs for level in branch]
+        return sum((level * torch.randn(level.shape, generator=generator)).sum() for level in outputs)
+
+    def detection_loss(self) -> tuple[Tensor, Tensor]:
+        """RTMDet's loss, and the object that each prior is assigned to, -1 for none. (B, N)"""
+        assigned = []
+        head = self.model.bbox_head
+        assign = head.assigner.assign_batch
+
+        def record(*args):
+            assigned.append(assign(*args))
+            return assigned[0]
+
+        head.assigner.assign_batch = record
+        instances, metas = zip(*((sample.gt_instances, sample.metainfo) for sample in self.samples), strict=True)
+        losses = head.loss_by_feat(*self.outputs, list(instances), list(metas))
+        return sum(losses.values()), assigned[0].gt_index
+
+
+def errors(model: nn.Module, data: dict) -> list[dict]:
+    """Errors of a step in each memory order."""
+    exact = Step(model, data, torch.float64, torch.contiguous_format)
+    loss, assigned = exact.detection_loss()
+    linear, detection = exact.gradients(exact.linear_loss()), exact.gradients(loss)
+    rows = []
+    for name, order in ORDERS.items():
+        step = Step(model, data, torch.float32, order)
+        loss, found = step.detection_loss()
+        positive = (assigned >= 0) | (found >= 0)
+        rows.append(
+            {
+                'memory order': name,
+                'running statistics': relative_error(step.statistics, exact.statistics),
+                'gradients, linear loss': relative_error(step.gradients(step.linear_loss()), linear),
+                "gradients, RTMDet's loss": relative_error(step.gradients(loss), detection),
+                'positives assigned differently': float((assigned != found)[positive].double().mean()),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--steps', type=int, nargs='+', default=[0, 100], help='of training before the measured one')
+    args = parser.parse_args()
+    init_default_scope('mmdet')
+    config = Config.fromfile('projects/demo/rtmdet_demo.py')
+    config.train_dataloader.update(num_workers=0, persistent_workers=False)
+    rows = []
+    for seed in args.seeds:
+        torch.manual_seed(seed)
+        model = MODELS.build(config.model)
+        model.init_weights()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
+        batches = iter(Runner.build_dataloader(config.train_dataloader, seed=seed))
+        for step in range(max(args.steps) + 1):
+            try:
+                data = next(batches)
+            except StopIteration:
+                batches = iter(Runner.build_dataloader(config.train_dataloader, seed=seed + step))
+                data = next(batches)
+            if step in args.steps:
+                start = dict(seed=seed, steps=step, isa=os.environ.get('ONEDNN_MAX_CPU_ISA', 'default'))
+                rows += [start | row for row in errors(model, data)]
+            model.train()
+            batch = model.data_preprocessor(data, training=True)
+            optimizer.zero_grad()
+            sum(model.loss(batch['inputs'], batch['data_samples']).values()).backward()
+            optimizer.step()
+    write('memory_order', rows, list(rows[0]))
+
+
+if __name__ == '__main__':
+    main()
