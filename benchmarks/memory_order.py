@@ -1,10 +1,10 @@
 """Measure how precise a training step is in either memory order: a batch of the demo, float32 against float64.
 
-    python projects/demo/run.py --prepare-only
+    python projects/demo/generate.py work_dirs/demo/data
     OMP_NUM_THREADS=1 python benchmarks/memory_order.py [--seeds 0 1 2] [--steps 0 100]
 
-PyTorch's batch norm on CPUs adds up naively if activations are channels last (RTMChannelsLastHook). For each seed, number of
-training steps before and memory order, this prints the error relative to float64 of
+PyTorch's batch norm on CPUs adds up naively if activations are channels last (RTMChannelsLastHook). For each seed,
+number of training steps before and memory order, this prints the error relative to float64 of
 
 - the batch norms' running statistics after the step,
 - the gradients of a loss that is linear in the network's outputs,

@@ -1,10 +1,10 @@
-"""Pictures of a finished run: predictions beside the ground truth, and the curves of loss and AP.
+"""Draw a finished run: predictions next to the ground truth, and the curves of loss and AP.
 
-Works with any config of a COCO-style data set, from the repository's root:
+Works with any config of a COCO-style dataset, from the repository's root:
 
     python projects/demo/report.py CONFIG --work-dir work_dirs/NAME
 
-It writes predictions.png and curves.png into the work directory and lists them with the run's best figures.
+It writes predictions.png and curves.png into the work directory and prints them with the run's best figures.
 """
 
 import argparse
@@ -26,16 +26,16 @@ from mmengine.config import Config  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-# Okabe and Ito's palette: told apart with every kind of colour vision.
+# Okabe and Ito's palette: distinguishable with every kind of colour vision.
 COLOURS = ('#E69F00', '#56B4E9', '#009E73', '#D55E00', '#CC79A7', '#F0E442', '#0072B2')
 AP, AP50 = 'coco/bbox_mAP', 'coco/bbox_mAP_50'
 
 
 def latest(folder: Path, pattern: str) -> Path:
-    """The last match by name, which begins with the time for all that mmengine writes.
+    """Return the last match by name; names that mmengine writes begin with the time.
 
     Raises:
-        FileNotFoundError: where nothing matches.
+        FileNotFoundError: if nothing matches.
     """
     found = sorted(folder.glob(pattern))
     if not found:
@@ -44,7 +44,7 @@ def latest(folder: Path, pattern: str) -> Path:
 
 
 def find_checkpoint(work_dir: Path) -> Path:
-    """The best checkpoint of a run, or its last one where none was marked as best."""
+    """Return the best checkpoint of a run, or its last one if none was marked as best."""
     for pattern in ('best_*.pth', 'last_checkpoint'):
         found = sorted(work_dir.glob(pattern), key=lambda path: path.stat().st_mtime)
         if found:
@@ -53,7 +53,7 @@ def find_checkpoint(work_dir: Path) -> Path:
 
 
 def read_scalars(work_dir: Path) -> tuple[list[dict], list[dict]]:
-    """What mmengine's latest run in `work_dir` logged: records of training, and of validation."""
+    """Read what mmengine's latest run in `work_dir` logged: records of training, and of validation."""
     text = latest(work_dir, '*/vis_data/scalars.json').read_text()
     records = [json.loads(line) for line in text.splitlines() if line.strip()]
     return [r for r in records if 'loss' in r], [r for r in records if AP in r]
@@ -86,7 +86,7 @@ def draw_curves(train: list[dict], val: list[dict], stage2_from: int, path: Path
             right.annotate(
                 f'{values[-1]:.3f}', (points[-1], values[-1]), (0, 6), textcoords='offset points', ha='center'
             )
-    right.set(title='AP on held-out pictures', ylabel='AP', ylim=(0, 1))
+    right.set(title='AP on held-out images', ylabel='AP', ylim=(0, 1))
     for axes in (left, right):
         axes.set(xlabel='epoch', xlim=(0, math.ceil(epochs[-1]) * 1.03))
         axes.grid(alpha=0.3)
@@ -113,23 +113,24 @@ def draw_boxes(axes: Axes, boxes: np.ndarray, labels: np.ndarray, scores: np.nda
 
 
 def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 8, score_thr: float = 0.4) -> None:
-    """Draw held-out pictures twice: with the ground truth, and with what the model predicts.
+    """Draw held-out images twice: with the ground truth, and with what the model predicts.
 
     Args:
-        config: its `test_dataloader` says which pictures; `count` of them are taken at even distances.
+        config: its `test_dataloader` selects the images; of those with objects, `count` are taken at even distances.
         checkpoint: the weights.
         path: the PNG to write.
-        count: number of pictures.
-        score_thr: predictions below this score aren't drawn.
+        count: number of images.
+        score_thr: score threshold of the predictions that are drawn.
     """
     from mmdet.apis import inference_detector, init_detector
     from mmdet.registry import DATASETS
 
-    # mmdet's own, at every first prediction of a process.
+    # mmdet's own warning, at the first prediction of each process.
     warnings.filterwarnings('ignore', message='torch.meshgrid')
     model = init_detector(config, str(checkpoint), device='cpu', palette='random')
     dataset = DATASETS.build(config.test_dataloader.dataset)
-    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
+    shown = [n for n in range(len(dataset)) if dataset.get_data_info(n)['instances']] or range(len(dataset))
+    chosen = [shown[n] for n in np.linspace(0, len(shown) - 1, min(count, len(shown))).round().astype(int)]
     rows = math.ceil(len(chosen) / 2)
     first = dataset.get_data_info(0)
     height = 2.6 * first['height'] / first['width'] + 0.08
@@ -137,15 +138,15 @@ def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 
     for axes in grid.flat:
         axes.set_axis_off()
     for place, index in enumerate(chosen):
-        info = dataset.get_data_info(int(index))
-        picture = cv2.cvtColor(cv2.imread(info['img_path']), cv2.COLOR_BGR2RGB)
+        info = dataset.get_data_info(index)
+        image = cv2.cvtColor(cv2.imread(info['img_path']), cv2.COLOR_BGR2RGB)
         found = inference_detector(model, info['img_path']).pred_instances.numpy()
         found = found[found.scores >= score_thr]
-        found = found[np.argsort(found.scores)]  # the surest on top
+        found = found[np.argsort(found.scores)]  # the highest score on top
         truth = [instance for instance in info['instances'] if not instance.get('ignore_flag')]
         left, right = grid[place // 2, 2 * (place % 2) : 2 * (place % 2) + 2]
         for axes in (left, right):
-            axes.imshow(picture, interpolation='nearest')
+            axes.imshow(image, interpolation='nearest')
         draw_boxes(left, np.array([t['bbox'] for t in truth]), np.array([t['bbox_label'] for t in truth]))
         draw_boxes(right, found.bboxes, found.labels, found.scores)
     for column, axes in enumerate(grid[0, : 4 if len(chosen) > 1 else 2]):
@@ -159,7 +160,7 @@ def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 
 
 
 def draw_report(config: Config, work_dir: Path, checkpoint: Path, out: Path, **options: float) -> list[Path]:
-    """Draw both pictures into `out`; `options` go to `draw_predictions`. Returns their paths."""
+    """Draw both PNGs into `out`; `options` go to `draw_predictions`. Returns their paths."""
     out.mkdir(parents=True, exist_ok=True)
     train, val = read_scalars(work_dir)
     switch = config.default_hooks.get('pipeline_switch') or {}
@@ -171,7 +172,7 @@ def draw_report(config: Config, work_dir: Path, checkpoint: Path, out: Path, **o
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:
-    """Print rows of a name and a value; long paths stay whole."""
+    """Print rows of a name and a value; long paths are folded, not cut."""
     table = Table(title=title, show_header=False, title_justify='left')
     table.add_column(style='bold', no_wrap=True)
     table.add_column(overflow='fold')
@@ -184,8 +185,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', type=Path)
     parser.add_argument('--work-dir', type=Path, required=True, help='of the training run')
-    parser.add_argument('--count', type=int, default=8, help='number of pictures')
-    parser.add_argument('--score-thr', type=float, default=0.4, help='draw predictions from this score on')
+    parser.add_argument('--count', type=int, default=8, help='number of images')
+    parser.add_argument('--score-thr', type=float, default=0.4, help='score threshold of drawn predictions')
     args = parser.parse_args()
     config = Config.fromfile(args.config)
     checkpoint = find_checkpoint(args.work_dir)

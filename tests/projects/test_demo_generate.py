@@ -1,4 +1,4 @@
-"""The pictures of projects/demo: the same for a seed, labelled to the pixel, all-or-nothing on disk."""
+"""The images of projects/demo: the same for a seed, labelled to the pixel, all-or-nothing on disk."""
 
 import json
 
@@ -80,12 +80,12 @@ def test_a_shape_stands_out_of_its_surroundings(folder):
 
 
 def test_variety():
-    """Empty pictures, overlaps, small and large shapes, every class."""
+    """Empty images, overlaps, small and large shapes, every class."""
     drawn = [draw(np.random.default_rng((0, 0, n)), Settings()) for n in range(120)]
     assert any(not labels for _, _, labels in drawn)
     assert {label for _, _, labels in drawn for label in labels} == set(range(len(CLASSES)))
     sizes = [max(box[2:]) for _, ids, _ in drawn for box in visible_boxes(ids)]
-    assert min(sizes) < 24 and max(sizes) > 80
+    assert min(sizes) < 32 and max(sizes) > 64
     boxes = [visible_boxes(ids) for _, ids, _ in drawn]
     assert any(
         a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
@@ -109,6 +109,16 @@ def test_second_call_keeps_the_data_and_other_settings_replace_it(tmp_path):
     fewer = Settings(train=3, val=5)
     assert generate.generate(path, fewer)
     assert len(list((path / 'train').iterdir())) == 3
+
+
+def test_each_class_has_its_colour():
+    hues = dict.fromkeys(range(len(CLASSES)), ())
+    for n in range(40):
+        image, ids, labels = draw(np.random.default_rng((0, 0, n)), Settings())
+        hue = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)[..., 0].astype(int)
+        for index, label in enumerate(labels, start=1):
+            hues[label] += (np.median((hue[ids == index] - generate.HUES[label] + 90) % 180 - 90),)
+    assert all(np.abs(found).max() < 15 for found in hues.values())
 
 
 def test_interrupted_call_leaves_nothing_that_counts(tmp_path, monkeypatch):

@@ -27,10 +27,18 @@ def test_demo_in_short(tmp_path):
     done = demo(tmp_path, '--min-ap50=1.01', '--cfg-options', *SHORT)
     # All of it ran, so the only complaint is the AP.
     assert done.returncode == 1, done.stderr
-    assert done.stderr.strip().splitlines()[-1].endswith('on the held-out pictures is below 1.01')
-    for name in ('predictions.png', 'curves.png', 'train.log', 'test.log', 'data/val.json'):
+    assert done.stderr.strip().splitlines()[-1].endswith('on the held-out images is below 1.01')
+    for name in (
+        'predictions_of_shipped_weights.png',
+        'predictions.png',
+        'curves.png',
+        'train.log',
+        'test.log',
+        'data/val.json',
+    ):
         assert (tmp_path / name).stat().st_size > 0
     assert not stale.exists()
+    assert done.stdout.index('predictions_of_shipped_weights.png') < done.stdout.index('Epoch(train)')
     assert 'Stage 2 (epochs 2 to 2)' in done.stdout
     assert 'Average Precision' in done.stdout  # the evaluator's own lines
     assert 'AP50' in done.stdout and 'predictions.png' in done.stdout
@@ -41,4 +49,4 @@ def test_failing_training_is_one_line_with_the_log(tmp_path):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('demo: `mim train` failed')
     assert 'P4' in (tmp_path / 'train.log').read_text()
-    assert not list(tmp_path.glob('*.png'))
+    assert [path.name for path in tmp_path.glob('*.png')] == ['predictions_of_shipped_weights.png']
