@@ -10,7 +10,7 @@ NAMED = 3
 
 
 def check_finite(weights: Mapping[str, object], source: str | Path) -> None:
-    """Refuse the weights of a checkpoint if one of them is NaN or infinite.
+    """Refuse the weights of a checkpoint or a graph if one of them is NaN or infinite.
 
     Raises:
         ValueError: it names the source, the tensors, and how many of their values.
@@ -22,7 +22,7 @@ def check_finite(weights: Mapping[str, object], source: str | Path) -> None:
     more = f' and {len(bad) - NAMED} more' if len(bad) > NAMED else ''
     raise ValueError(
         f'{source}: weights must be finite, got NaN or infinity in {len(bad)} of {len(weights)} tensors: '
-        f'{", ".join(named)}{more}; use a checkpoint from before the training diverged'
+        f'{", ".join(named)}{more}; the file is damaged, or the training diverged'
     )
 
 
