@@ -101,11 +101,12 @@ class ModelInfo:
     def output_shapes(self) -> tuple[tuple[int | None, ...], ...]:
         """Shapes of the network's outputs for one image, without the batch axis; None for any length."""
         count = len(self.classes)
+        sides = [tuple(length // stride for length in self.input_size) for stride in self.strides]
         if self.form == 'raw':
-            sides = [tuple(length // stride for length in self.input_size) for stride in self.strides]
             return tuple((channels, *side) for channels in (count, 4) for side in sides)
+        priors = sum(height * width for height, width in sides)
         return dict(
-            decoded=((None, 4), (None, count)),
+            decoded=((priors, 4), (priors, count)),
             nms=((None, 5), (None,)),
             trt=((1,), (None, 4), (None,), (None,)),
         )[self.form]

@@ -146,9 +146,10 @@ def test_metadata_of_another_network(constant_model, info):
     for change, said in (
         (
             {'rtmdet.classes': '["cat"]'},
-            r"scores of the network must have the shape \(any, 1\), got \(3, 2\); .*'decoded', 1 rtmdet.classes",
+            r"scores of the network must have the shape \(126, 1\), got \(126, 2\); .*'decoded', 1 rtmdet.classes",
         ),
-        ({'rtmdet.form': '"nms"'}, r'output dets of the network must have the shape \(any, 5\), got \(3, 4\)'),
+        ({'rtmdet.form': '"nms"'}, r'output dets of the network must have the shape \(any, 5\), got \(126, 4\)'),
+        ({'rtmdet.strides': '[8, 16]'}, r'output boxes of the network must have the shape \(120, 4\), got \(126, 4\)'),
         (
             {'rtmdet.form': '"raw"'},
             "rtmdet.form and .*strides must be those of the network with its 2 outputs, got 'raw'",
