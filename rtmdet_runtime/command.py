@@ -140,6 +140,9 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
     """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine).
 
     Each picture is a line with what is in it. Without PyTorch.
+
+    An image with more than 180 million pixels is refused; the environment variable RTMDET_MAX_PIXELS sets another
+    limit. Decoding takes 6 bytes of memory per pixel and more: 1.1 GB at this limit.
     """
     if not 0 <= score_thr <= 1:
         raise ValueError(f'--score-thr {score_thr}; accepted: 0 to 1')

@@ -11,7 +11,8 @@ import numpy as np
 
 from .backends import open_backend
 from .image import Image, letterbox, normalization_table, read_image, write_input
-from .postprocess import Candidates, class_wise_nms, decode_maps, select_candidates
+from .info import PREFIX
+from .postprocess import Candidates, check_outputs, class_wise_nms, decode_maps, select_candidates
 
 Source = str | Path | Image
 
@@ -86,13 +87,18 @@ class RTMDetector:
             )
         if size is not None:
             if not isinstance(size, (tuple, list, np.ndarray)):
-                raise ValueError(f'size={size!r}; accepted: (height, width)')
+                raise ValueError(f'size must be (height, width), got {size!r}')
             given['input_size'] = tuple(size)
             if self.backend.size not in (None, tuple(size)):
                 raise ValueError(
                     f'{model}: size={tuple(size)}, but the model was exported for {self.backend.size}; export it with '
                     'a dynamic size'
                 )
+        elif self.backend.size not in (None, own.input_size):
+            raise ValueError(
+                f"{model}: metadata {PREFIX}input_size must be {self.backend.size}, the size of the graph's input, "
+                f'got {own.input_size}'
+            )
         self.info = replace(own, **given)
         self.info.check()
 
@@ -112,7 +118,7 @@ class RTMDetector:
 
         Raises:
             FileNotFoundError, ValueError: where a picture can't be read, or `batch_size` is below 1; ValueError as well
-                where the network has not as many classes as its metadata.
+                if the network doesn't give what its metadata says, or gives NaN.
         """
         if isinstance(images, (str, Path, np.ndarray)):
             return self._predict_batch([images])[0]
@@ -144,18 +150,18 @@ class RTMDetector:
 
     def postprocess(self, outputs: Sequence[np.ndarray], scale: tuple[float, float]) -> Detections:
         """The network's outputs for one picture, without the batch axis -> its boxes."""
+        check_outputs(outputs, self.info)
         boxes, scores, labels = self._boxes(outputs)
+        if labels.max(initial=-1) >= len(self.info.classes):
+            raise ValueError(
+                f'metadata {PREFIX}classes must name at least {labels.max() + 1:.0f} classes, those of the network, '
+                f'got {len(self.info.classes)}'
+            )
         factors = np.array([1 / scale[0], 1 / scale[1]] * 2, np.float32)
         return Detections(boxes * factors, scores, labels.astype(np.int64))
 
     def _boxes(self, outputs: Sequence[np.ndarray]) -> Candidates:
         info = self.info
-        if info.form in ('raw', 'decoded'):
-            count = outputs[0].shape[0] if info.form == 'raw' else outputs[1].shape[1]
-            if count != len(info.classes):
-                raise ValueError(
-                    f'the network has {count} classes, its metadata {len(info.classes)}; accepted: as many'
-                )
         if info.form == 'nms':
             dets, labels = outputs
             found = labels >= 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .image_size import OPENCV_VARIABLE, check_pixels
 from .info import ModelInfo
 
 Image = np.ndarray
@@ -18,7 +19,8 @@ def read_image(source: str | Path | Image) -> Image:
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where the file isn't a picture, or the array isn't BGR uint8 (H, W, 3).
+        ValueError: if the file isn't an image or has too many pixels (see `check_pixels`), or the array isn't BGR uint8
+            (H, W, 3).
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
@@ -28,11 +30,23 @@ def read_image(source: str | Path | Image) -> Image:
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such image')
     # By way of the bytes, because OpenCV doesn't open names outside ASCII on every system.
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    data = path.read_bytes()
+    check_pixels(data, path)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error as error:
+        raise ValueError(
+            f'{path}: OpenCV does not decode it ({opencv_reason(error)}); {OPENCV_VARIABLE} sets how many pixels it '
+            'accepts'
+        ) from None
     if image is None:
         raise ValueError(f'{path}: not an image that OpenCV reads')
     return image
+
+
+def opencv_reason(error: cv2.error) -> str:
+    """What OpenCV says about an error, in one line."""
+    return ' '.join(str(error).split())
 
 
 def letterbox(

@@ -7,7 +7,7 @@ each time as names with the prefix `rtmdet.` and values in JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -20,6 +20,10 @@ OUTPUTS = dict(
 )
 PREFIX = 'rtmdet.'
 KINDS = dict(str=str, bool=bool, int=Integral, float=Real)
+MAX_SIDE = 16384
+"""Pixels of a side of the network's input; the input alone takes 3 GB then."""
+MAX_NUMBER = 1e6
+"""Of mean and std, which are those of values up to 255; 1 / `MAX_NUMBER` is the smallest std."""
 
 
 def fits(value: object, kind: str) -> bool:
@@ -31,6 +35,22 @@ def fits(value: object, kind: str) -> bool:
         kinds = kinds[:1] * len(value) if kinds[-1] == '...' else kinds
         return len(value) == len(kinds) and all(map(fits, value, kinds))
     return isinstance(value, KINDS[kind]) and isinstance(value, bool) == (kind == 'bool')
+
+
+def require(name: str, value: object, is_valid: Callable[[object], bool], accepted: str) -> None:
+    """Raise a `ValueError` that begins with the name of a value if it isn't valid."""
+    if not is_valid(value):
+        raise ValueError(f'{name} must be {accepted}, got {value!r}')
+
+
+def within(low: float, high: float) -> Callable[[Sequence[float]], bool]:
+    """A check that all values lie between two bounds; NaN doesn't."""
+    return lambda values: all(low <= value <= high for value in values)
+
+
+def is_rising(values: Sequence[float]) -> bool:
+    """Whether each value is larger than the one before it."""
+    return all(one < other for one, other in zip(values, values[1:], strict=False))
 
 
 @dataclass(frozen=True)
@@ -77,25 +97,40 @@ class ModelInfo:
             return tuple(f'{kind}_{stride}' for kind in ('cls', 'reg') for stride in self.strides)
         return OUTPUTS[self.form]
 
-    def check_types(self) -> None:
-        """Raise a `ValueError` that begins with the name of the first field whose value isn't of its type."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not fits(value, field.type):
-                raise ValueError(f'{field.name}={value!r}; accepted: {field.type}')
+    @property
+    def output_shapes(self) -> tuple[tuple[int | None, ...], ...]:
+        """Shapes of the network's outputs for one image, without the batch axis; None for any length."""
+        count = len(self.classes)
+        sides = [tuple(length // stride for length in self.input_size) for stride in self.strides]
+        if self.form == 'raw':
+            return tuple((channels, *side) for channels in (count, 4) for side in sides)
+        priors = sum(height * width for height, width in sides)
+        return dict(
+            decoded=((priors, 4), (priors, count)),
+            nms=((None, 5), (None,)),
+            trt=((1,), (None, 4), (None,), (None,)),
+        )[self.form]
 
     def check(self) -> None:
-        """Raise a `ValueError` for a size or thresholds that can't serve, or a value that isn't of its type."""
-        self.check_types()
+        """Raise a `ValueError` that begins with the name of the first field whose value can't be used."""
+        for field in fields(self):
+            require(field.name, getattr(self, field.name), lambda value, kind=field.type: fits(value, kind), field.type)
+        require('form', self.form, FORMS.__contains__, ' or '.join(FORMS))
+        require('mean', self.mean, within(-MAX_NUMBER, MAX_NUMBER), f'from {-MAX_NUMBER:.0f} to {MAX_NUMBER:.0f}')
+        require('std', self.std, within(1 / MAX_NUMBER, MAX_NUMBER), f'above 0, up to {MAX_NUMBER:.0f}')
+        require('pad_value', self.pad_value, within(0, 255), 'from 0 to 255')
+        require('strides', self.strides, lambda values: values[0] > 0 and is_rising(values), 'rising, from 1')
         divisor = max(self.strides)
-        if len(self.input_size) != 2 or any(length < divisor or length % divisor for length in self.input_size):
-            raise ValueError(f'size={tuple(self.input_size)}; accepted: (height, width), multiples of {divisor}')
+        require(
+            'input_size',
+            self.input_size,
+            lambda size: len(size) == 2 and all(divisor <= n <= MAX_SIDE and n % divisor == 0 for n in size),
+            f'(height, width), multiples of {divisor} up to {MAX_SIDE}',
+        )
         for name in ('score_thr', 'iou_thr'):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f'{name}={getattr(self, name)}; accepted: 0 to 1')
+            require(name, getattr(self, name), lambda value: 0 <= value <= 1, 'from 0 to 1')
         for name in ('nms_pre', 'max_per_img'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'{name}={getattr(self, name)}; accepted: 1 or more')
+            require(name, getattr(self, name), lambda value: value >= 1, '1 or more')
 
     def to_properties(self) -> dict[str, str]:
         """As names and JSON values."""
@@ -106,7 +141,7 @@ class ModelInfo:
         """Back from `to_properties`; other names are left alone.
 
         Raises:
-            ValueError: where a name is missing, a value isn't JSON in a string, or not of its type; it names the
+            ValueError: if a name is missing, a value isn't JSON in a string, or `check` refuses it; it names the
                 `source`.
         """
         values = {}
@@ -117,16 +152,14 @@ class ModelInfo:
                 )
             try:
                 value = json.loads(properties[PREFIX + name])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, RecursionError):
                 raise ValueError(
                     f'{source}: metadata {PREFIX + name}={properties[PREFIX + name]!r} is not JSON in a string'
                 ) from None
             values[name] = tuple(value) if isinstance(value, list) else value
-        if values['form'] not in FORMS:
-            raise ValueError(f'{source}: metadata {PREFIX}form={values["form"]!r}; accepted: {", ".join(FORMS)}')
         info = cls(**values)
         try:
-            info.check_types()
+            info.check()
         except ValueError as error:
             raise ValueError(f'{source}: metadata {PREFIX}{error}') from None
         return info

@@ -9,6 +9,7 @@ from mmengine.runner import CheckpointLoader
 
 from ..compat.safetensors_file import SUFFIX, dump_safetensors
 from .atomic_file import write_atomically
+from .finite import check_finite
 
 META = ('dataset_meta', 'cfg', 'epoch', 'iter', 'mmengine_version')
 """What is kept of `meta`: the names of the classes, the text of the config, where the weights are from."""
@@ -30,7 +31,7 @@ def publish(source: str | Path, target: str | Path) -> Published:
     Where the training kept an EMA, its averaged weights are written. Optimiser, schedulers and logs are left out.
 
     Raises:
-        ValueError: where `target` has another ending, or `source` holds no weights.
+        ValueError: where `target` has another ending, or `source` holds no weights or weights that aren't finite.
         FileNotFoundError, UnsafeCheckpointError, DamagedCheckpointError: where `source` can't be loaded.
         ImportError: where `.safetensors` is asked for, and the package isn't installed.
     """
@@ -41,6 +42,7 @@ def publish(source: str | Path, target: str | Path) -> Published:
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ValueError(f'{source} holds no weights: expected a state_dict of tensors')
+    check_finite(weights, source)
     meta = {name: value for name, value in checkpoint.get('meta', {}).items() if name in META}
     # mmengine's EMAHook saves the averaged weights as `state_dict`, and the model's own as `ema_state_dict`.
     averaged = 'ema_state_dict' in checkpoint

@@ -14,6 +14,7 @@ from rtmdet_runtime.command import backend_option, size_option, threads_option
 from rtmdet_runtime.output import check_writable, write_json
 
 from ..deploy.evaluation import evaluate, evaluate_checkpoint, use_thresholds
+from ..deploy.quiet import quiet
 from .config import cfg_options, changed_config, config_argument
 
 CHECKPOINTS = ('.pth', '.safetensors')
@@ -43,6 +44,8 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
 
     The thresholds are those of the config's model.test_cfg, as for a checkpoint; in the forms nms and trt they are part
     of the graph and stay, which a line says. The classes must be those of the test set, in their order.
+
+    The log of a checkpoint's test is written to the folder `test` in the config's work_dir, work_dirs/NAME by default.
     """
     if model.suffix not in (*CHECKPOINTS, *EXPORTED):
         raise ValueError(f'{model}: accepted: a name that ends in {", ".join((*EXPORTED, *CHECKPOINTS))}')
@@ -52,9 +55,15 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
         raise ValueError(f'{model} is a checkpoint; accepted for exported models alone: {", ".join(given)}')
     if json_file is not None:
         check_writable(json_file)
-    config = changed_config(config, changes)
+    with quiet():
+        config = changed_config(config, changes)
     if model.suffix in CHECKPOINTS:
-        metrics = evaluate_checkpoint(config, model, batch_size)
+        # A folder of its own: mmengine writes the config into it, and that of a training is in the work directory.
+        work_dir = Path(config.get('work_dir') or Path('work_dirs') / Path(config.filename).stem) / 'test'
+        check_writable(work_dir / 'log')
+        with quiet():
+            metrics, log = evaluate_checkpoint(config, model, work_dir, batch_size)
+        click.echo(f'log: {log}')
     else:
         detector = RTMDetector(model, **runtime)
         use_thresholds(detector, config.model.get('test_cfg'))
@@ -62,8 +71,10 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
         if info.form in ('nms', 'trt'):
             said = f'score {info.score_thr}, iou {info.iou_thr}, max_per_img {info.max_per_img}'
             click.echo(f'thresholds of the graph: {said}')
-        metrics = evaluate(config, detector, batch_size or 1)
-    table = Table('metric', 'value', title=str(model))
+        with quiet():
+            metrics = evaluate(config, detector, batch_size or 1)
+    click.echo(click.format_filename(model))
+    table = Table('metric', 'value')
     for name, value in metrics.items():
         table.add_row(name, f'{value:.3f}')
     Console().print(table)

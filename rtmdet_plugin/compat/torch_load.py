@@ -13,7 +13,9 @@ import functools
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,13 +82,14 @@ def safely(load: Callable) -> Callable:
 
     Raises:
         UnsafeCheckpointError: where the file asks for a class or a function that isn't on the list.
-        DamagedCheckpointError: where it is cut off, altered, or no checkpoint.
+        DamagedCheckpointError: where it is cut off, altered, no checkpoint, or compressed.
     """
 
     @functools.wraps(load)
     def load_checkpoint(filename: str, map_location: Any = None, logger: Any = 'current') -> dict:
         if str(filename).endswith(SUFFIX):
             return load_safetensors(filename, map_location)
+        check_stored(filename)
         with weights_only():
             try:
                 return load(filename, map_location, logger)
@@ -99,6 +102,26 @@ def safely(load: Callable) -> Callable:
         raise explanation  # out of the block, so that torch's long advice on how to load it anyway isn't shown
 
     return load_checkpoint
+
+
+def check_stored(filename: str) -> None:
+    """Refuse a local file whose entries are larger than the file: torch reads compressed ones, and writes none.
+
+    Raises:
+        DamagedCheckpointError: it names the file and both sizes.
+    """
+    path = Path(filename).expanduser()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except Exception:  # not there, not a zip file, or a damaged one, which torch reports
+        return
+    size = path.stat().st_size
+    if unpacked > size:
+        raise DamagedCheckpointError(
+            f'{filename} is refused, and nothing of it was loaded: its entries must be stored uncompressed, as '
+            f'torch.save writes them, got {unpacked:,} bytes of entries in a file of {size:,} bytes'
+        )
 
 
 @contextlib.contextmanager

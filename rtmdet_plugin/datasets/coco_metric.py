@@ -21,6 +21,19 @@ from mmdet.registry import METRICS
 from .coco_file import category_ids, read_coco_file
 
 
+class RTMCOCO(COCO):
+    """mmdet's reader of COCO files, for results without a box too, of which mmdet's metric gives no AP instead of 0."""
+
+    def loadRes(self, resFile: list[dict]) -> COCO:  # noqa: N802, N803  pycocotools' names
+        """Make the results, which have the images and categories of this file."""
+        if len(resFile):
+            return super().loadRes(resFile)
+        empty = type(self)()
+        empty.dataset = {**self.dataset, 'annotations': []}
+        empty.createIndex()
+        return empty
+
+
 @METRICS.register_module()
 class RTMCocoMetric(CocoMetric):
     """Takes the arguments of mmdet's `CocoMetric`; `sort_categories` makes no difference here.
@@ -34,7 +47,7 @@ class RTMCocoMetric(CocoMetric):
     def __init__(self, ann_file: str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(None, *args, **kwargs)
         if ann_file is not None:
-            self._coco_api = COCO()
+            self._coco_api = RTMCOCO()
             content = read_coco_file(ann_file, self.backend_args, annotated=False)
             self._coco_api.dataset = {'info': {}, **content}  # some versions of pycocotools copy the info
             self._coco_api.createIndex()

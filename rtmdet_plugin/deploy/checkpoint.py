@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from ..checkpoints.finite import check_finite
 from ..hooks.load_report import LoadReport, compare
 
 
@@ -96,7 +97,8 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
 
     Raises:
         FileNotFoundError: where one of the files isn't there.
-        ValueError: where the config can't be read, or the two don't fit each other; see `checkpoint_parts`.
+        ValueError: where the config can't be read, the two don't fit each other, or a weight isn't finite; see
+            `checkpoint_parts` and `check_finite`.
         UnsafeCheckpointError: where the checkpoint asks for code.
         DamagedCheckpointError: where it is cut off, altered, or no checkpoint.
     """
@@ -107,6 +109,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
     content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # safely, see compat/torch_load.py
     weights, meta = checkpoint_parts(path, content)
     weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
+    check_finite(weights, path)
 
     init_default_scope(config.get('default_scope', 'mmdet'))
     model_config = config.model.copy()

@@ -10,6 +10,7 @@ import onnx
 from rtmdet_runtime import ModelInfo
 
 from .files import unfinished
+from .graph_parts import check_initializers
 from .pnnx import run_pnnx
 
 
@@ -18,7 +19,7 @@ def read_model(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where it can't be read, or isn't one of ours.
+        ValueError: where it can't be read, isn't one of ours, or has weights that aren't finite.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such model')
@@ -30,6 +31,7 @@ def read_model(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
         raise ValueError(f'{path}: not an ONNX file') from None
     if not model.graph.node:
         raise ValueError(f'{path}: not an ONNX file, or one without a graph')
+    check_initializers(model, path)
     return model, ModelInfo.from_properties({entry.key: entry.value for entry in model.metadata_props}, path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from rtmdet_runtime import Detections, RTMDetector
 
 from .checkpoint import config_name, load_model
 from .metadata import check_test_cfg, class_names, numbered_classes, thresholds
+from .quiet import ProgressHook, progress, show_warnings
 
 
 def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict[str, float]:
@@ -38,31 +39,37 @@ def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict
         What the evaluator measures, such as `coco/bbox_mAP`.
 
     Raises:
-        FileNotFoundError, ValueError: see `build_test` and `check_classes`; FileNotFoundError as well where a picture
-            isn't there.
+        FileNotFoundError, ValueError: see `build_test`, `check_classes` and `check_metrics`; FileNotFoundError as well
+            where a picture isn't there.
     """
     dataset, evaluator = build_test(config)
     check_classes(detector.info.classes, dataset.metainfo['classes'])
-    for start in range(0, len(dataset), batch_size):
-        batch = [dataset.get_data_info(i) for i in range(start, min(start + batch_size, len(dataset)))]
-        found = detector.predict([info['img_path'] for info in batch], batch_size)
-        evaluator.process([data_sample(*pair) for pair in zip(batch, found, strict=True)])
-    return evaluator.evaluate(len(dataset))
+    with progress(len(dataset)) as report:
+        for start in range(0, len(dataset), batch_size):
+            batch = [dataset.get_data_info(i) for i in range(start, min(start + batch_size, len(dataset)))]
+            found = detector.predict([info['img_path'] for info in batch], batch_size)
+            evaluator.process([data_sample(*pair) for pair in zip(batch, found, strict=True)])
+            report(start + len(batch))
+    return check_metrics(evaluator.evaluate(len(dataset)), config)
 
 
-def evaluate_checkpoint(config: Config, checkpoint: str | Path, batch_size: int | None = None) -> dict[str, float]:
+def evaluate_checkpoint(
+    config: Config, checkpoint: str | Path, work_dir: Path, batch_size: int | None = None
+) -> tuple[dict[str, float], Path]:
     """Run a checkpoint on the config's test set, by mmengine's Runner: what `mim test` measures.
 
     Args:
         config: with `test_dataloader` and `test_evaluator`.
         checkpoint: that fits it, see `load_model`.
+        work_dir: folder for the Runner's log, in a new folder of its own.
         batch_size: of the test set; None for the config's.
 
     Returns:
-        What the evaluator measures, such as `coco/bbox_mAP`.
+        What the evaluator measures, such as `coco/bbox_mAP`, and the log.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_model`, `build_test`, `check_classes` and `check_test_cfg`.
+        FileNotFoundError, ValueError: see `load_model`, `build_test`, `check_classes`, `check_test_cfg` and
+            `check_metrics`.
     """
     config = copy.deepcopy(config)
     check_test_cfg(config.model.get('test_cfg'))
@@ -71,15 +78,31 @@ def evaluate_checkpoint(config: Config, checkpoint: str | Path, batch_size: int 
     config.load_from, config.resume = str(checkpoint), False
     if batch_size is not None:
         config.test_dataloader.batch_size = batch_size
-    # Workers that are about to end may still write to their log.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # mmengine writes its log there, and keeps logger and visualizer for the next run of the same name.
-        config.work_dir, config.experiment_name = folder, Path(folder).name
-        if config.get('visualizer'):
-            config.visualizer.name = config.experiment_name
-        with building(config, 'run'):
-            runner = Runner.from_cfg(config)
-        return runner.test()
+    # mmengine keeps logger and visualizer for the next run of the same name.
+    config.work_dir, config.experiment_name = str(work_dir), f'test_{uuid.uuid4().hex}'
+    if config.get('visualizer'):
+        config.visualizer.name = config.experiment_name
+    with building(config, 'run'):
+        runner = Runner.from_cfg(config)
+    show_warnings(runner.logger)
+    with progress(len(runner.test_loop.dataloader)) as report:
+        runner.register_hook(ProgressHook(report))
+        metrics = runner.test()
+    return check_metrics(metrics, config), Path(runner.logger.log_file)
+
+
+def check_metrics(metrics: dict[str, float], config: Config) -> dict[str, float]:
+    """Pass on what an evaluator measured.
+
+    Raises:
+        ValueError: if that is nothing.
+    """
+    if not metrics:
+        raise ValueError(
+            f'test_evaluator of {config_name(config)} must give at least one metric, got none; if the model finds '
+            "nothing in all images, mmdet's CocoMetric gives none: use RTMCocoMetric with an ann_file, which gives AP 0"
+        )
+    return metrics
 
 
 def build_test(config: Config) -> tuple[BaseDataset, Evaluator]:
@@ -87,7 +110,7 @@ def build_test(config: Config) -> tuple[BaseDataset, Evaluator]:
 
     Raises:
         FileNotFoundError: where a file of theirs isn't there.
-        ValueError: where the config has none, or what they are made of can't be understood.
+        ValueError: where the config has none, what they are made of can't be understood, or the set has no images.
     """
     for part in ('test_dataloader', 'test_evaluator'):
         if not config.get(part):
@@ -95,6 +118,8 @@ def build_test(config: Config) -> tuple[BaseDataset, Evaluator]:
     init_default_scope(config.get('default_scope', 'mmdet'))
     with building(config, 'test_dataloader'):
         dataset = DATASETS.build(config.test_dataloader.dataset)
+    if not len(dataset):
+        raise ValueError(f'test_dataloader of {config_name(config)} must have at least one image, got none')
     with building(config, 'test_evaluator'):
         evaluator = Evaluator(config.test_evaluator)
     evaluator.dataset_meta = dataset.metainfo

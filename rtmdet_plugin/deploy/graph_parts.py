@@ -1,14 +1,20 @@
 """Parts of an exported RTMDet that quantisation may have to leave in float, found by their place in the graph.
 
-Names of nodes differ between exporters, what follows what doesn't.
+Names of nodes differ between exporters, what follows what doesn't. And the graph's weights, which must be numbers.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 
 import onnx
+import torch
+from onnx import TensorProto, numpy_helper
 
+from ..checkpoints.finite import check_finite
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 PARTS = ('stem', 'attention', 'predictions', 'decode')
 
 
@@ -67,3 +73,13 @@ def find_parts(graph: onnx.GraphProto) -> dict[str, list[str]]:
     first = [node.name for node in graph.node if node.op_type == 'Conv'][:1]
     parts = dict(stem=first, attention=attention, predictions=[node.name for node in predictions], decode=decode)
     return {part: [name for name in found if name not in constants] for part, found in parts.items()}
+
+
+def check_initializers(model: onnx.ModelProto, source: str | Path) -> None:
+    """Refuse a graph with weights that aren't finite; see `check_finite`."""
+    weights = {
+        tensor.name: torch.tensor(numpy_helper.to_array(tensor))
+        for tensor in model.graph.initializer
+        if tensor.data_type in FLOATS
+    }
+    check_finite(weights, source)

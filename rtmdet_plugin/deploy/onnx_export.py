@@ -26,6 +26,7 @@ from rtmdet_runtime import FORMS, ModelInfo
 from .files import unfinished
 from .forms import DecodedForm, RawForm
 from .fuse import fold_batch_norms
+from .graph_parts import check_initializers
 from .metadata import model_info
 from .tails import append_efficient_nms, append_nms
 
@@ -196,6 +197,11 @@ def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelP
 
 
 def write_onnx(model: onnx.ModelProto, path: str | Path) -> None:
-    """Write a file under its name only when all of it is there."""
+    """Write a file under its name only when all of it is there.
+
+    Raises:
+        ValueError: see `check_initializers`, such as for batch norms with a negative variance.
+    """
+    check_initializers(model, path)
     with unfinished(Path(path)) as (file,):
         file.write_bytes(model.SerializeToString())

@@ -97,8 +97,10 @@ class RTMLoadReportHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare; mmengine calls this before it copies anything."""
+        if 'state_dict' not in checkpoint:  # bare weights, which mmengine's EMA hook doesn't know
+            checkpoint['state_dict'] = dict(checkpoint)
         model = unwrapped(runner)
-        report = compare(model.state_dict(), checkpoint.get('state_dict', checkpoint))
+        report = compare(model.state_dict(), checkpoint['state_dict'])
         if len(report.fitting) <= len(report.other_shape):
             raise ValueError(misfit_message(report, checkpoint_source(runner)))
         if only_evaluates(runner) and (report.other_shape or report.missing):

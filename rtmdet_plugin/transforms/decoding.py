@@ -9,6 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from rtmdet_runtime.image import opencv_reason
+from rtmdet_runtime.image_size import START_OF_SCAN, check_pixels, jpeg_segments
+
 EXIF_MODES = ('as_annotated', 'turned', 'stored')
 
 REDUCED = {
@@ -52,7 +55,8 @@ def decode(
         The picture. (H, W, 3), with sides of `expected` divided by 1, 2, 4 or 8, rounded up.
 
     Raises:
-        BadPictureError: where `data` is no picture, only the beginning of one, or a picture of another size.
+        BadPictureError: where `data` is no picture, only the beginning of one, a picture of another size, or one with
+            more pixels than `check_pixels` accepts.
     """
     check_whole(data, path)
     part = 1
@@ -60,14 +64,14 @@ def decode(
         shrink = max(expected[0] / img_scale[1], expected[1] / img_scale[0])
         part = max(part for part in REDUCED if part <= max(shrink, 1))
     as_stored = cv2.IMREAD_IGNORE_ORIENTATION if exif == 'stored' else 0
-    img = _imdecode(data, path, REDUCED[part] | as_stored)
+    img = _imdecode(data, path, REDUCED[part] | as_stored, part)
     if expected is None:
         return img
     shape = tuple(-(-side // part) for side in expected)
     if exif == 'as_annotated' and img.shape[:2] == shape[::-1] != shape:
-        img = _imdecode(data, path, REDUCED[part] | cv2.IMREAD_IGNORE_ORIENTATION)
+        img = _imdecode(data, path, REDUCED[part] | cv2.IMREAD_IGNORE_ORIENTATION, part)
     if img.shape[:2] != shape:
-        found = _imdecode(data, path, cv2.IMREAD_COLOR | as_stored).shape
+        found = _imdecode(data, path, cv2.IMREAD_COLOR | as_stored, 1).shape
         raise BadPictureError(
             f'{path}: has {found[1]}x{found[0]} pixels (width x height), its annotation says '
             f'{expected[1]}x{expected[0]}; accepted: the same size, or its boxes would miss their objects.'
@@ -97,25 +101,19 @@ def check_whole(data: bytes, path: str) -> None:
 
 def _start_of_scan(data: bytes) -> int:
     """Where a JPEG's pixels begin; its length where they don't. A thumbnail before them has an end of its own."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xDA:
-            return place
-        if marker == 0xFF:  # fill
-            place += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a segment
-            place += 2
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], 'big')
-    return len(data)
+    return next((place for marker, place in jpeg_segments(data) if marker == START_OF_SCAN), len(data))
 
 
-def _imdecode(data: bytes, path: str, flag: int) -> np.ndarray:
+def _imdecode(data: bytes, path: str, flag: int, part: int) -> np.ndarray:
     try:
+        check_pixels(data, path, part)
         img = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     except cv2.error as error:  # more pixels than OpenCV allows
-        raise BadPictureError(f'{path}: OpenCV can not decode it ({error}); accepted: a picture that it can.') from None
+        raise BadPictureError(
+            f'{path}: OpenCV can not decode it ({opencv_reason(error)}); accepted: a picture that it can.'
+        ) from None
+    except ValueError as error:  # more pixels than we allow
+        raise BadPictureError(str(error)) from None
     if img is None:
         raise BadPictureError(f'{path}: {len(data)} bytes that are no picture; accepted: what OpenCV can decode.')
     return img

@@ -14,6 +14,7 @@ class ONNXRuntimeBackend:
     """See `Backend`. It computes in the precision of the file, so `reduced_precision` makes no difference."""
 
     def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
+        self.path = path
         options = ort.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -32,4 +33,10 @@ class ONNXRuntimeBackend:
         self.size = (height, width) if height and width else None
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        return self.session.run(None, {self.input.name: images})
+        try:
+            return self.session.run(None, {self.input.name: images})
+        except Exception as error:  # see above
+            reason = ' '.join(str(error).split())
+            raise ValueError(
+                f'{self.path}: ONNX Runtime does not run it on the shape {images.shape}: {reason}'
+            ) from None

@@ -74,4 +74,7 @@ def test_what_is_refused(source, tmp_path):
     for name in ('empty.pth', 'list.pth'):
         with pytest.raises(ValueError, match=f'{name} holds no weights'):
             publish(tmp_path / name, tmp_path / 'y.pth')
+    torch.save(dict(state_dict=dict(a=torch.tensor([1, float('nan')]))), tmp_path / 'nan.pth')
+    with pytest.raises(ValueError, match=r'nan.pth: weights must be finite, .* in 1 of 1 tensors: a \(1 of 2 values\)'):
+        publish(tmp_path / 'nan.pth', tmp_path / 'y.pth')
     assert not (tmp_path / 'y.pth').exists()

@@ -142,7 +142,7 @@ def test_export_refuses(checkpoint, tmp_path):
     assert 'none.py: no such config' in refusal('export', tmp_path / 'none.py', checkpoint, '-o', out)
     assert 'does not fit' in refusal('export', CONFIG.replace('_person', ''), checkpoint, '-o', out)
     said = refusal('export', CONFIG, checkpoint, '-o', out, '--size', 300, 320)
-    assert 'size=(300, 320); accepted: (height, width), multiples of 32' in said
+    assert 'input_size must be (height, width), multiples of 32 up to 16384, got (300, 320)' in said
     assert 'ends in .onnx, .xml, .param' in refusal('export', CONFIG, checkpoint, '-o', tmp_path / 'm.trt')
     said = refusal('export', CONFIG, checkpoint, '-o', out, '--cfg-options', 'model')
     assert '--cfg-options model; accepted: KEY=VALUE' in said
@@ -172,7 +172,7 @@ def test_test_refuses(model, checkpoint, tmp_path, monkeypatch):
     said = refusal('test', CONFIG, checkpoint, '--threads', 1, '--backend', 'openvino')
     assert 'is a checkpoint; accepted for exported models alone: --backend, --threads' in said
     said = refusal('test', CONFIG, model, '--cfg-options', 'model.test_cfg.score_thr=nan')
-    assert 'score_thr=nan; accepted: 0 to 1' in said
+    assert 'score_thr must be from 0 to 1, got nan' in said
 
 
 def test_a_checkpoint_that_is_none(data_root, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -169,6 +170,22 @@ def test_a_file_of_something_else_is_named(tmp_path, content):
     (tmp_path / 'page.pth').write_bytes(content)
     with pytest.raises(DamagedCheckpointError, match='page.pth is cut off, altered, or no checkpoint'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'page.pth'))
+
+
+def test_a_file_that_is_larger_in_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    torch.save(dict(state_dict=dict(a=torch.zeros(10**6))), tmp_path / 'x.pth')
+    with zipfile.ZipFile(tmp_path / 'x.pth') as source, zipfile.ZipFile(tmp_path / 'packed.pth', 'w') as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name), zipfile.ZIP_DEFLATED)
+    # The list of entries says that one of them is larger than the file.
+    data = bytearray((tmp_path / 'x.pth').read_bytes())
+    place = data.rindex(b'PK\x01\x02', 0, data.rindex(b'x/version'))
+    data[place + 20 : place + 28] = (10**9).to_bytes(4, 'little') * 2
+    (tmp_path / 'lying.pth').write_bytes(data)
+    monkeypatch.setattr(torch, 'load', None)
+    for name, said in (('packed.pth', 'got 4,000,'), ('lying.pth', 'got 1,00')):
+        with pytest.raises(DamagedCheckpointError, match=f'{name} is refused, .* stored uncompressed, .*{said}'):
+            CheckpointLoader.load_checkpoint(str(tmp_path / name))
 
 
 def test_other_errors_stay_what_they_are(tmp_path):

@@ -73,6 +73,29 @@ def test_mmdets_metric_takes_one_class_for_another(content, write):
     assert evaluate(ours, dataset, 'bar') == evaluate(theirs, dataset, 'bar')
 
 
+def test_a_model_that_finds_nothing_scores_zero(content, write):
+    """mmdet's metric gives no figure at all then."""
+    for metric, expected in ((RTMCocoMetric, 0), (CocoMetric, None)):
+        dataset, metric = build(content, write, None, metric, classwise=True)
+        metric.dataset_meta = dataset.metainfo
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            nothing = {
+                'bboxes': torch.empty(0, 4),
+                'scores': torch.empty(0),
+                'labels': torch.empty(0, dtype=torch.long),
+            }
+            sample = dict(pred_instances=nothing, img_id=info['img_id'], ori_shape=(info['height'], info['width']))
+            metric.process({}, [sample])
+        scores = metric.evaluate(size=len(dataset))
+        assert (
+            scores.get('coco/bbox_mAP')
+            == scores.get('coco/bbox_mAP_50')
+            == scores.get('coco/disc_precision')
+            == expected
+        )
+
+
 def test_without_an_annotation_file(content, write):
     dataset = RTMCocoDataset(**write(content), metainfo={'classes': ('disc', 'square', 'bar')}, test_mode=True)
     assert evaluate(RTMCocoMetric(), dataset)['coco/bbox_mAP'] == pytest.approx(1.0)

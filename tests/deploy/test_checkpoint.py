@@ -13,6 +13,7 @@ from mmengine.config import Config
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 from rtmdet_plugin.deploy.checkpoint import config_file, load_config, load_model, read_config
 from rtmdet_plugin.deploy.metadata import class_names, model_info, preprocessing, thresholds
+from rtmdet_plugin.deploy.predictor import RTMDetPredictor
 from rtmdet_runtime.postprocess import class_wise_nms
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -58,6 +59,21 @@ def test_a_checkpoint_that_does_not_fit(saved):
     state['other'] = state.pop(name)
     message = refusal(CONFIGS / 'rtmdet_nano.py', save(state))
     assert f'1 are missing ({name}); 1 are not in the model (other)' in message
+
+
+def test_a_weight_that_is_no_number(saved, tmp_path):
+    save, state = saved
+    names = [name for name, value in state.items() if value.is_floating_point()][:5]
+    for name, value in zip(names, (float('nan'), float('inf'), -float('inf'), float('nan'), float('nan')), strict=True):
+        state[name].view(-1)[:2] = value
+    message = refusal(CONFIGS / 'rtmdet_nano.py', save(dict(state_dict=state)))
+    count = state[names[0]].numel()
+    assert (
+        f'c.pth: weights must be finite, got NaN or infinity in 5 of {len(state)} tensors: {names[0]} (2 of' in message
+    )
+    assert f'{names[0]} (2 of {count} values), {names[1]}' in message and 'and 2 more; the file is damaged' in message
+    with pytest.raises(ValueError, match='c.pth: weights must be finite'):
+        RTMDetPredictor(CONFIGS / 'rtmdet_nano.py', tmp_path / 'c.pth')
 
 
 def test_checkpoints_of_other_things(saved):

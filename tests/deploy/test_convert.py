@@ -3,9 +3,10 @@
 import builtins
 import os
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from rtmdet_plugin.deploy.convert import read_info, to_ncnn, to_openvino
 from rtmdet_plugin.deploy.files import unfinished, unfinished_folder
@@ -77,6 +78,18 @@ def test_what_is_no_model(source, tmp_path):
     (tmp_path / 'm.data').unlink()
     with pytest.raises(ValueError, match='m.onnx: not a whole ONNX model: .*m.data'):
         read_info(tmp_path / 'm.onnx')
+
+
+def test_a_graph_with_a_weight_that_is_no_number(source, tmp_path):
+    """NMS within the graph hides it from the runtime: it finds nothing then."""
+    model = onnx.load(source('nms'))
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[0] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, tmp_path / 'nan.onnx')
+    said = refusal(to_openvino, tmp_path / 'nan.onnx', tmp_path / 'm.xml')
+    assert 'nan.onnx: weights must be finite, got NaN or infinity in 1 of' in said and f'{weight.name} (1 of' in said
 
 
 @pytest.mark.parametrize(

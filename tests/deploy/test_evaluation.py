@@ -1,12 +1,19 @@
 """What is tested on what: classes by name and order, and one line for a config that can't serve."""
 
 import copy
+import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from rtmdet_command import main
+from rtmdet_plugin.deploy.checkpoint import load_config
 from rtmdet_plugin.deploy.evaluation import build_test, check_classes, evaluate, evaluate_checkpoint
 from rtmdet_runtime import Detections
 
@@ -90,10 +97,10 @@ def test_the_names_of_a_checkpoint(config, weights_root, tmp_path):
     content['meta'] = dict(dataset_meta=dict(CLASSES=('dog',)))  # as mmdet 2 spelt it
     torch.save(content, tmp_path / 'dog.pth')
     with pytest.raises(ValueError, match="label 0 is 'dog' in the model and 'person'"):
-        evaluate_checkpoint(config(), tmp_path / 'dog.pth')
+        evaluate_checkpoint(config(), tmp_path / 'dog.pth', tmp_path)
 
 
-def test_a_checkpoint_s_batch_and_the_callers_config(config, weights_root, monkeypatch):
+def test_a_checkpoint_s_batch_and_the_callers_config(config, weights_root, tmp_path, monkeypatch):
     batches = []
     from mmdet.models import RTMDet
 
@@ -106,5 +113,70 @@ def test_a_checkpoint_s_batch_and_the_callers_config(config, weights_root, monke
     mine = config({'test_dataloader.dataset.indices': 7})
     before = mine.pretty_text
     for _ in range(2):  # a second time in the same process
-        metrics = evaluate_checkpoint(mine, weights_root / 'rtmdet_nano_person.pth', batch_size=4)
+        metrics, log = evaluate_checkpoint(mine, weights_root / 'rtmdet_nano_person.pth', tmp_path, batch_size=4)
+        assert log.parents[1] == tmp_path and 'coco/bbox_mAP' in log.read_text()
     assert batches == [4, 3] * 2 and mine.pretty_text == before and 0 <= metrics['coco/bbox_mAP'] <= 1
+
+
+@pytest.fixture
+def generated(tmp_path, monkeypatch) -> Path:
+    """A checkpoint of the person config that finds nothing; its test set is generated, the work directory empty."""
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'val2017').mkdir()
+    content = dict(images=[], annotations=[], categories=[dict(id=1, name='person')])
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / 'val2017' / f'{i}.png'), np.zeros((64, 64, 3), np.uint8))
+        content['images'].append(dict(id=i, file_name=f'{i}.png', width=64, height=64))
+        content['annotations'].append(
+            dict(id=i + 1, image_id=i, category_id=1, bbox=[8, 8, 40, 40], area=1600, iscrowd=0)
+        )
+    (tmp_path / 'annotations' / 'instances_val2017.json').write_text(json.dumps(content))
+    monkeypatch.setenv('RTMDET_COCO', str(tmp_path))
+    (tmp_path / 'work').mkdir()
+    monkeypatch.chdir(tmp_path / 'work')
+    config = load_config('rtmdet_plugin::rtmdet_nano_person.py')
+    config.model.backbone.init_cfg = None
+    model = MODELS.build(config.model)
+    for layer in model.bbox_head.rtm_cls:
+        torch.nn.init.constant_(layer.bias, -50)
+    torch.save(model.state_dict(), tmp_path / 'nothing.pth')
+    return tmp_path / 'nothing.pth'
+
+
+def rtmdet_test(model: Path, *changes: str) -> Result:
+    changes = ('test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False', *changes)
+    options = [part for change in changes for part in ('--cfg-options', change)]
+    return CliRunner().invoke(main, ['test', 'rtmdet_plugin::rtmdet_nano_person.py', str(model), *options])
+
+
+def test_metrics_are_shown_and_the_rest_is_in_the_log(generated):
+    """And a model that finds nothing has an AP of 0."""
+    done = rtmdet_test(generated)
+    assert done.exit_code == 0 and 'coco/bbox_mAP ' in done.stdout and '0.000' in done.stdout, done.output
+    lines = done.output.splitlines()
+    assert len(lines) == 12 and lines[0].startswith(f'log: {Path.cwd()}/work_dirs/rtmdet_nano_person/test/')
+    assert lines[1] == str(generated)
+    log = Path(lines[0].removeprefix('log: ')).read_text()
+    assert 'Config:' in log and 'coco/bbox_mAP: 0.0000' in log
+
+
+def test_bad_images_are_reported_beside_the_metrics(generated):
+    (generated.parent / 'val2017' / '1.png').write_bytes(b'no image')
+    done = rtmdet_test(generated, 'test_dataloader.dataset.max_bad_share=1')
+    assert done.exit_code == 0 and 'coco/bbox_mAP ' in done.stdout, done.output
+    assert 'WARNING: Bad sample: ' in done.stderr and '1.png: 8 bytes that are no picture' in done.stderr
+    assert 'Test: 1 bad samples of 3' in done.stderr
+
+
+def test_no_metric_is_an_error(generated):
+    done = rtmdet_test(generated, 'test_evaluator.type=CocoMetric')
+    assert done.exit_code == 1 and done.stdout == ''
+    assert 'rtmdet_nano_person.py must give at least one metric, got none; if the model finds nothing' in done.stderr
+
+
+def test_a_test_set_without_images(generated):
+    path = generated.parent / 'annotations' / 'instances_val2017.json'
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), images=[], annotations=[])))
+    done = rtmdet_test(generated)
+    assert done.exit_code == 1 and done.stdout == ''
+    assert 'Error: ' in done.stderr and 'image' in done.stderr.splitlines()[-1], done.stderr

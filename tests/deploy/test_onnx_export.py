@@ -1,5 +1,6 @@
 """The exported graph against the model that it came from."""
 
+import copy
 import itertools
 import json
 import subprocess
@@ -246,6 +247,14 @@ def test_the_file_describes_itself(person_model, tmp_path):
     onnx.checker.check_model(model, full_check=True)
 
 
+def test_statistics_that_make_no_number(random_model, tmp_path):
+    model = copy.deepcopy(random_model('nano'))
+    next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)).running_var.fill_(-1)
+    with pytest.raises(ValueError, match='m.onnx: weights must be finite, got NaN or infinity in [12] of'):
+        export_onnx(model, tmp_path / 'm.onnx', size=SIZE, opset=TORCHSCRIPT)
+    assert not list(tmp_path.iterdir())
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ('settings', 'said'),
@@ -253,10 +262,10 @@ class TestRefusals:
             (dict(form='boxes'), f"form='boxes'; accepted: {', '.join(FORMS)}"),
             (dict(dynamic='size'), "dynamic='size'; accepted: none, batch, all"),
             (dict(opset=11), 'opset=11; accepted: 13 to 20'),
-            (dict(size=(320, 300)), r'size=\(320, 300\); accepted: \(height, width\), multiples of 32'),
-            (dict(size=(0, 320)), r'size=\(0, 320\)'),
-            (dict(iou_thr=1.5), 'iou_thr=1.5; accepted: 0 to 1'),
-            (dict(max_per_img=0), 'max_per_img=0; accepted: 1 or more'),
+            (dict(size=(320, 300)), r'input_size must be \(height, width\), multiples of 32 .*, got \(320, 300\)'),
+            (dict(size=(0, 320)), r'got \(0, 320\)'),
+            (dict(iou_thr=1.5), 'iou_thr must be from 0 to 1, got 1.5'),
+            (dict(max_per_img=0), 'max_per_img must be 1 or more, got 0'),
         ],
     )
     def test_values(self, random_model, settings, said, tmp_path):

@@ -25,6 +25,9 @@ def constant_model(tmp_path):
 
     def write(boxes, scores, properties=None, batch='batch', size=INFO.input_size):
         boxes, scores = np.asarray(boxes, np.float32), np.asarray(scores, np.float32)
+        # As many priors as the metadata's size and strides make, those behind the given ones without a score.
+        missing = INFO.output_shapes[0][0] - len(boxes)
+        boxes, scores = (np.pad(values, ((0, missing), (0, 0))) for values in (boxes, scores))
         nodes, initializers = [], []
         for name, value in (('boxes', boxes), ('scores', scores)):
             # The sum of the input times zero, so that the output has the input's batch.

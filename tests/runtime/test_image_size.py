@@ -1,0 +1,78 @@
+"""Sizes from headers of every format, and images that would fill the memory."""
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pictures
+import pytest
+
+from rtmdet_plugin.transforms.decoding import BadPictureError, decode
+from rtmdet_runtime.image import read_image
+from rtmdet_runtime.image_size import MAX_PIXELS, VARIABLE, check_pixels, image_size
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A small PNG whose header says that it is as large."""
+    chunk = b'IHDR' + struct.pack('>II', width, height) + b'\x08\x02\0\0\0'
+    checksum = struct.pack('>I', zlib.crc32(chunk))
+    return b'\x89PNG\r\n\x1a\n\0\0\0\x0d' + chunk + checksum + pictures.PNG[33:]
+
+
+def test_every_format_that_says_its_size():
+    others = {
+        'lossy webp': pictures.by_pillow('WEBP'),
+        'big tiff': pictures.by_pillow('TIFF', big_tiff=True),
+        'jpeg with bytes between its segments': pictures.JPEG[:20] + b'\0\0' + pictures.JPEG[20:],
+        'bmp, upper row first': pictures.encoded('.bmp')[:22] + struct.pack('<i', -64) + pictures.encoded('.bmp')[26:],
+    }
+    for name, data in {**pictures.GOOD, **others}.items():
+        assert image_size(data) == pictures.SIZE, name
+
+
+def test_no_size_is_no_error():
+    for data in (b'', b'text', *(data[:8] for data in pictures.GOOD.values())):
+        assert image_size(data) is None
+        check_pixels(data, 'a')
+
+
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
+    path = tmp_path / 'a.png'
+    path.write_bytes(png_header(40000, 30000))
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, 'imdecode', None)
+        with pytest.raises(ValueError, match='a.png: .* at most 180,000,000 pixels, got 40,000 x 30,000 = 1,200,000,'):
+            read_image(path)
+        with pytest.raises(BadPictureError, match='a.png: .* at most 180,000,000 pixels, got 40,000 x 30,000'):
+            decode(path.read_bytes(), 'a.png', (30000, 40000))
+    monkeypatch.setenv(VARIABLE, '2000000000')
+    with pytest.raises(ValueError, match='a.png: OpenCV does not decode it .*; OPENCV_IO_MAX_IMAGE') as said:
+        read_image(path)
+    assert '\n' not in str(said.value)
+
+
+def test_the_limit_can_be_moved(tmp_path, monkeypatch):
+    (tmp_path / 'a.jpg').write_bytes(pictures.JPEG)
+    monkeypatch.setenv(VARIABLE, str(96 * 64 - 1))
+    with pytest.raises(ValueError, match='at most 6,143 pixels, got 96 x 64 = 6,144; set RTMDET_MAX_PIXELS'):
+        read_image(tmp_path / 'a.jpg')
+    monkeypatch.setenv(VARIABLE, str(96 * 64))
+    assert read_image(tmp_path / 'a.jpg').shape == (64, 96, 3)
+    for text in ('0', '-1', '1e9', 'many', ''):
+        monkeypatch.setenv(VARIABLE, text)
+        with pytest.raises(ValueError, match=f'{VARIABLE} must be a whole number of pixels, 1 or more, got {text!r}'):
+            read_image(tmp_path / 'a.jpg')
+
+
+def test_what_a_training_decodes_smaller_counts_as_smaller():
+    """An aerial image of 200 million pixels costs a training little, as a JPEG."""
+    data = bytearray(pictures.JPEG)
+    start = data.index(b'\xff\xc0')
+    data[start + 5 : start + 9] = struct.pack('>HH', 10000, 20000)
+    assert image_size(bytes(data)) == (20000, 10000) and MAX_PIXELS < 10000 * 20000
+    check_pixels(bytes(data), 'a.jpg', part=2)
+    with pytest.raises(ValueError, match='a.jpg'):
+        check_pixels(bytes(data), 'a.jpg')
+    reduced = decode(pictures.encoded('.jpg', np.zeros((64, 64, 3), np.uint8)), 'a.jpg', (64, 64), (8, 8))
+    assert reduced.shape == (8, 8, 3)
