@@ -162,7 +162,7 @@ class OutliveSignals:
 
     def __call__(self, worker_id: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # For SIGTERM PyTorch has replaced the parent's handler by its own: from the main process it ends a worker with 0.
+        # For SIGTERM, PyTorch has put its own handler in the place of the parent's; it ends a worker with exit code 0.
         if hasattr(signal, 'sigwaitinfo'):  # not on macOS
             # torchrun and schedulers send SIGTERM to whole groups. The thread sees who sent it, a handler doesn't.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -69,6 +69,27 @@ def test_accumulated_batches_count(check):
     assert check(optim_wrapper=dict(ADAMW, accumulative_counts=2))['learning rate'][1] == '0.004 for a batch of 10'
 
 
+GROUPS = {'conv': dict(lr_mult=1)}  # a group for each parameter, as in the recipe
+MULTIPLIED = {'conv': dict(lr_mult=0.1), 'bn.weight': dict(lr_mult=10)}  # and not `bn.bias`
+
+
+@pytest.mark.parametrize(
+    ('lr', 'enable', 'keys', 'found'),
+    [
+        (0.000078, False, GROUPS, ('ok', '7.8e-05 for a batch of 5')),
+        (0.004, False, GROUPS, ('warning', '0.004 for a batch of 5')),
+        (0.004, True, GROUPS, ('ok', '7.81e-05 for a batch of 5, scaled by auto_scale_lr from 0.004')),
+        (0.000078, False, MULTIPLIED, ('ok', '7.8e-05 for a batch of 5; other groups: 7.8e-06, 0.00078')),
+    ],
+)
+def test_the_learning_rate_is_that_of_the_optimiser(check, lr, enable, keys, found):
+    wrapper = dict(optimizer=dict(type='AdamW', lr=lr), paramwise_cfg=dict(custom_keys=keys))
+    schedule = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=2)]
+    scaling = dict(enable=enable, base_batch_size=256)
+    lines = check(optim_wrapper=wrapper, auto_scale_lr=scaling, param_scheduler=schedule)
+    assert lines['learning rate'] == found
+
+
 def test_sgd_has_no_rate_that_fits(check):
     assert 'learning rate' not in check(optim_wrapper=None)
 

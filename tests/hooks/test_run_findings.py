@@ -59,7 +59,24 @@ def test_learning_rate(lr, batch, level):
 def test_the_learning_rate_that_fits_is_offered():
     finding = check_learning_rate(0.004, 16)
     assert finding.value == '0.004 for a batch of 16'
-    assert finding.advice.endswith('--auto-scale-lr, or optim_wrapper.optimizer.lr=0.00025')
+    assert finding.advice.endswith('so 0.00025 to 16: optim_wrapper.optimizer.lr=0.00025')
+
+
+@pytest.mark.parametrize(
+    ('lr', 'base_batch_size', 'offered'), [(0.004, 256, True), (0.004, 16, False), (0.04, 256, False)]
+)
+def test_scaling_is_offered_if_it_leads_to_a_rate_that_fits(lr, base_batch_size, offered):
+    finding = check_learning_rate(lr, 8, factor=8 / base_batch_size)
+    assert finding.level == 'warning' and ('--auto-scale-lr' in finding.advice) == offered
+    assert finding.advice.endswith('optim_wrapper.optimizer.lr=0.000125')
+
+
+def test_a_rate_that_was_scaled_is_not_scaled_again():
+    assert check_learning_rate(0.000125, 8, 8 / 256, scaled=True) == Finding(
+        'ok', 'learning rate', '0.000125 for a batch of 8, scaled by auto_scale_lr from 0.004'
+    )
+    twice = check_learning_rate(0.000125 / 32, 8, 8 / 256, scaled=True)
+    assert twice.level == 'note' and 'optim_wrapper.optimizer.lr=0.004, which auto_scale_lr' in twice.advice
 
 
 @pytest.mark.parametrize(
