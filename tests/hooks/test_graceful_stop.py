@@ -147,13 +147,14 @@ def test_the_resumed_run_is_the_uninterrupted_one(make, uninterrupted, tmp_path,
     assert not (work_dir / 'interrupted.pth').exists(), 'the next regular one removes it'
 
 
-def test_the_two_signals_have_their_exit_codes(make):
+def test_the_two_signals_have_their_exit_codes(make, tmp_path):
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         runner = make(('before_train_iter', 0, 1), number)
         with pytest.raises(SystemExit) as raised:
             runner.train()
         assert raised.value.code == code
         assert f'{number.name}: stopped after iteration 2; --resume goes on from' in runner.log()
+        shutil.rmtree(tmp_path / 'work')
 
 
 def test_handlers_are_put_back(make):
