@@ -72,6 +72,7 @@ def find_about_data(runner: Runner) -> Iterator[Finding]:
     strides = getattr(getattr(head, 'prior_generator', None), 'strides', [(8, 8)])
     yield run_findings.check_small_objects(boxes.short_sides, min(min(stride) for stride in strides))
     yield run_findings.check_aspect_ratios(boxes.ratios)
+    yield run_findings.check_box_format(boxes.boxes, boxes.sizes)
 
 
 def find_about_learning_rate(runner: Runner) -> Iterator[Finding]:

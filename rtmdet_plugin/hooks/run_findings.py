@@ -9,6 +9,8 @@ from typing import Literal
 
 from numpy import ndarray
 
+from ..datasets.box_format import box_format
+
 RECIPE_LR, RECIPE_BATCH = 0.004, 256  # the learning rate of AdamW belongs to this batch
 LONG_SIDES = 10  # times the shorter side: an extreme aspect ratio
 
@@ -74,8 +76,24 @@ def check_aspect_ratios(ratios: ndarray) -> Finding:
     value = f'{share:.0%} of {len(ratios)} are over {LONG_SIDES} times as long as wide'
     if share <= 0.05:
         return ok('aspect ratios', value)
-    advice = 'upright boxes fit such objects poorly; boxes written as (x, y, x, y) instead of (x, y, w, h) look so, too'
+    advice = 'upright boxes fit such objects poorly'
     return Finding('warning' if share > 0.2 else 'note', 'aspect ratios', value, advice)
+
+
+def check_box_format(boxes: ndarray, sizes: ndarray) -> Finding:
+    """Boxes that reach past their image, as those do that were written in another format than COCO's.
+
+    Args:
+        boxes: x, y, width, height in pixels. (N, 4)
+        sizes: width and height of the image of each. (N, 2)
+    """
+    found = box_format(boxes, sizes)
+    if found.doubt:
+        return Finding('warning', 'box format', found.doubt, 'convert `bbox` in the annotation file')
+    value = f'{found.past} of {found.total} boxes reach past their image'
+    if found.many_past:
+        return Finding('note', 'box format', value, 'they are cut at its border: do the files belong to each other?')
+    return ok('box format', value)
 
 
 def check_learning_rate(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ..errors import RefusedError
+
 EXIF_MODES = ('as_annotated', 'turned', 'stored')
 
 REDUCED = {
@@ -25,7 +27,7 @@ PNG = b'\x89PNG\r\n\x1a\n'
 PNG_END = b'IEND\xaeB`\x82'
 
 
-class BadPictureError(ValueError):
+class BadPictureError(RefusedError):
     """A picture that can't be used; the message names the file, what is wrong, and what is accepted."""
 
 

@@ -49,6 +49,7 @@ def test_the_numbers_are_those_of_the_run(check):
     assert lines['classes'] == ('ok', '2: disc, square')
     assert lines['small objects'][1].startswith('0% of 10 are narrower than the finest stride (8 px)')
     assert lines['aspect ratios'][0] == 'ok'
+    assert lines['box format'] == ('ok', '0 of 10 boxes reach past their image')
     assert lines['learning rate'] == ('warning', '0.004 for a batch of 5'), 'the base value, not that of the warm-up'
     assert lines['batch norm'] == ('ok', 'statistics of 5 pictures')
     assert lines['stages'] == ('warning', '20 of 1 epochs are stage 2')
@@ -123,6 +124,7 @@ def test_box_statistics_by_hand():
     found = box_statistics([Listed()], scale=(200, 400), num_classes=3)
     assert found.short_sides.tolist() == [10, 20] and found.ratios.tolist() == [8, 2]
     assert found.counts.tolist() == [1, 1, 0]
+    assert found.boxes.tolist() == [[5, 5, 40, 5], [0, 0, 10, 20]] and found.sizes.tolist() == [[100, 50]] * 2
     some = box_statistics([Listed(), Listed()], scale=(100, 100), num_classes=3, max_images=2)
     assert some.short_sides.tolist() == [5, 5] and len(some.counts) == 0
 

@@ -7,6 +7,7 @@ from rtmdet_plugin.hooks.run_findings import (
     Finding,
     check_aspect_ratios,
     check_batch_norm,
+    check_box_format,
     check_classes,
     check_disk,
     check_learning_rate,
@@ -46,6 +47,16 @@ def test_no_objects():
 @pytest.mark.parametrize(('long', 'level'), [(5, 'ok'), (6, 'note'), (20, 'note'), (21, 'warning')])
 def test_aspect_ratios(long, level):
     assert check_aspect_ratios(np.array([10.1] * long + [10.0] * (100 - long))).level == level
+
+
+def test_box_format():
+    sizes = np.full((20, 2), 100)
+    boxes = np.tile([30, 30, 20, 20], (20, 1))
+    assert check_box_format(boxes, sizes) == Finding('ok', 'box format', '0 of 20 boxes reach past their image')
+    outside = np.where(np.arange(20)[:, None] < 2, [-20, 90, 40, 20], boxes)
+    assert check_box_format(outside, sizes).level == 'note'
+    corners = check_box_format(np.tile([30, 30, 90, 90], (20, 1)), sizes)
+    assert corners.level == 'warning' and 'x1, y1, x2, y2' in corners.value
 
 
 @pytest.mark.parametrize(
