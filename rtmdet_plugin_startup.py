@@ -3,10 +3,12 @@
 The wheel ships a one-line `rtmdet_plugin.pth` that imports this module when the interpreter starts. It imports
 nothing but `sys` there (microseconds) and puts lazy import hooks in place:
 
-- after `mmengine.config.config` was imported, a config may begin with `_base_ = 'rtmdet_plugin::rtmdet_tiny.py'`.
-  mmengine resolves `_base_` before it runs `custom_imports`, and only knows the packages of a fixed table;
-- after `mim.cli` was imported, `mim train` lets the training end by itself on Ctrl-C and SIGTERM, and ends
-  with its exit code;
+- after `mmengine.config.config` was imported, `Config.fromfile` and `_base_` take the name of a shipped config, such as
+  `rtmdet_plugin::rtmdet_tiny.py`. mmengine resolves `_base_` before it runs `custom_imports`, and only knows the
+  packages of a fixed table;
+- after `mmengine.infer.infer` was imported, `DetInferencer` takes such a name as well;
+- after `mim.cli` was imported, `mim train` and `mim test` take such a name, let the program end by itself on Ctrl-C and
+  SIGTERM, and end with its exit code; why a run was refused is the last line of the output;
 - where `mmcv._ext` is asked for and no compiled mmcv is installed (mmcv-lite), the stand-in of
   `rtmdet_plugin.compat.mmcv_ext` answers, so `from mmdet.apis import DetInferencer` works without importing us first.
 
@@ -17,55 +19,102 @@ Set `RTMDET_PLUGIN_NO_STARTUP=1` to keep the interpreter's start free of it.
 import sys
 
 CONFIG_MODULE = 'mmengine.config.config'
+INFER_MODULE = 'mmengine.infer.infer'
 MIM_MODULE = 'mim.cli'
 EXT_MODULE = 'mmcv._ext'
 SCOPE = 'rtmdet_plugin'
+REFUSAL_FILE = 'RTMDET_PLUGIN_REFUSAL_FILE'
+"""Environment variable: the file in which a run that `mim` started leaves the reason for which it was refused."""
 
 
-def config_path(name: str) -> str:
-    """Path of the packaged config `name`, relative to `configs/`, such as `rtmdet_tiny.py`.
+def config_path(source: str) -> str:
+    """Path of a config: a file, or one that an installed package ships.
+
+    Args:
+        source: a path, or `package::name` as in mmengine's `_base_`: `rtmdet_plugin::rtmdet_s.py`,
+            `rtmdet_plugin::deploy/sdk.py`, `mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py`.
 
     Raises:
-        FileNotFoundError: where there is no such config; it lists those that there are.
+        FileNotFoundError: if there is no such file, package or name; with the names that are nearest.
     """
     import importlib.util
+    from difflib import SequenceMatcher
     from pathlib import Path
 
-    spec = importlib.util.find_spec(SCOPE)
-    if spec is None or not spec.origin:
-        raise FileNotFoundError(f"'{SCOPE}::{name}' needs the package {SCOPE}, which is not installed")
-    root = Path(spec.origin).parent / '.mim' / 'configs'
-    if not (root / name).is_file():
-        known = ', '.join(sorted(path.relative_to(root).as_posix() for path in root.rglob('*.py')))
-        raise FileNotFoundError(f"'{SCOPE}::{name}' is not one of the packaged configs: {known}")
+    if Path(source).is_file():
+        return source
+    package, separator, name = source.partition('::')
+    if not separator:
+        raise FileNotFoundError(
+            f'{source}: no such config; accepted: a file, or the name of a shipped one, such as {SCOPE}::rtmdet_s.py'
+        )
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    root = Path(spec.origin).parent / '.mim' / 'configs' if spec and spec.origin else None
+    if root is None or not root.is_dir():
+        raise FileNotFoundError(
+            f'{source}: no package {package!r} with configs is installed; accepted: {SCOPE}::NAME, mmdet::NAME'
+        )
+    known = [path.relative_to(root).as_posix() for path in root.rglob('*.py')]
+    if name not in known:
+        nearest = sorted(known, key=lambda other: SequenceMatcher(None, name, other).ratio(), reverse=True)[:5]
+        raise FileNotFoundError(
+            f'{source}: not one of the {len(known)} configs of {package}; the nearest: {", ".join(nearest)}'
+        )
     return str(root / name)
 
 
-def allow_packaged_base(module) -> None:
-    """Let the `Config` class of `mmengine.config.config` resolve `rtmdet_plugin::name.py`; twice is once.
+def resolved(source):
+    """`config_path` of a name such as `rtmdet_plugin::rtmdet_s.py`; anything else is passed on."""
+    return config_path(source) if isinstance(source, str) and '::' in source else source
 
-    The scope that goes with the path is None: with a scope mmengine would write `_scope_='rtmdet_plugin'` into
-    every dictionary of the base, and no registry has that scope.
+
+def allow_config_names(module) -> None:
+    """Let the `Config` class of `mmengine.config.config` resolve `rtmdet_plugin::name.py`; calling it again is safe.
+
+    The scope that goes with the path of a base is None: with a scope mmengine would write `_scope_='rtmdet_plugin'`
+    into every dictionary of the base, and no registry has that scope. Bases of other packages are left to mmengine.
     """
-    original = module.Config._get_cfg_path
-    if getattr(original, 'knows_rtmdet_plugin', False):
+    from functools import wraps
+
+    base_path, fromfile = module.Config._get_cfg_path, module.Config.fromfile
+    if getattr(base_path, 'knows_rtmdet_plugin', False):
         return
 
     def _get_cfg_path(cfg_path, filename):
-        scope, separator, name = cfg_path.partition('::')
-        if separator and scope == SCOPE:
-            return config_path(name), None
-        return original(cfg_path, filename)
+        if cfg_path.startswith(f'{SCOPE}::'):
+            return config_path(cfg_path), None
+        return base_path(cfg_path, filename)
+
+    @wraps(fromfile)
+    def named_fromfile(filename, *args, **kwargs):
+        return fromfile(resolved(filename), *args, **kwargs)
 
     _get_cfg_path.knows_rtmdet_plugin = True
     module.Config._get_cfg_path = staticmethod(_get_cfg_path)
+    module.Config.fromfile = staticmethod(named_fromfile)
 
 
-def allow_graceful_stop(module) -> None:
-    """Let `mim train`, of `mim.cli`, wait for a training that is asked to stop; twice is once.
+def allow_inferencer_names(module) -> None:
+    """Let the inferencers of `mmengine.infer.infer` take a config's name; calling it again is safe."""
+    from functools import wraps
+
+    init = module.BaseInferencer.__init__
+    if getattr(init, 'knows_rtmdet_plugin', False):
+        return
+
+    @wraps(init)
+    def __init__(self, model=None, *args, **kwargs):
+        init(self, resolved(model), *args, **kwargs)
+
+    __init__.knows_rtmdet_plugin = True
+    module.BaseInferencer.__init__ = __init__
+
+
+def adapt_mim(module) -> None:
+    """Let `mim train` and `mim test`, of `mim.cli`, wait for what they start, and take names; calling it again is safe.
 
     mim starts it with `subprocess.check_call`, which kills it a quarter of a second after Ctrl-C, leaves it alone with
-    SIGTERM, and turns every exit code into 1.
+    SIGTERM, turns every exit code into 1, and adds a traceback of its own.
     """
     import subprocess
     from types import SimpleNamespace
@@ -76,18 +125,56 @@ def allow_graceful_stop(module) -> None:
 
     def get_command(self, ctx, name):
         command = original(self, ctx, name)
-        if name == 'train':
-            # mim executes the verb's file anew each time, in a namespace that no import reaches.
+        if name in ('train', 'test'):
+            # mim executes the command's file again each time, in a namespace that no import reaches.
             waiting = SimpleNamespace(**{**vars(subprocess), 'check_call': _call_and_wait})
             command.callback.__globals__['subprocess'] = waiting
+            for parameter in command.params:
+                if parameter.name == 'config':
+                    parameter.callback = _resolve_argument
         return command
 
     get_command.waits = True
     module.MIM.get_command = get_command
 
 
-def _call_and_wait(command, **kwargs) -> int:
-    """`subprocess.check_call` for a program that handles signals itself; ends the process with its exit code."""
+def _resolve_argument(ctx, parameter, value):
+    """Resolve a config's name on the command line."""
+    import click
+
+    try:
+        return resolved(value)
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _call_and_wait(command, env=None, **kwargs) -> int:
+    """`subprocess.check_call` for a program that handles signals itself.
+
+    Ends the process if the program failed: with its exit code after a signal, else with 1. The last line on stderr then
+    is the reason for which the program was refused, or how it ended.
+    """
+    import os
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        refusal = Path(folder, 'refusal')
+        code = _wait_for(command, env={**(os.environ if env is None else env), REFUSAL_FILE: str(refusal)}, **kwargs)
+        reason = refusal.read_text(errors='replace') if refusal.is_file() else ''
+    if not code:
+        return code
+    for number in (2, 15):  # SIGINT, SIGTERM
+        if code in (128 + number, -number):  # ended by itself, or at once
+            sys.exit(128 + number)
+    ending = f'signal {-code}' if code < 0 else f'exit code {code}'
+    sys.stdout.flush()
+    print(reason or f'mim: the program ended with {ending}', file=sys.stderr)
+    sys.exit(1)
+
+
+def _wait_for(command, **kwargs) -> int:
+    """Run a program, pass SIGTERM on to it, and return its exit code."""
     import signal
     import subprocess
 
@@ -100,16 +187,10 @@ def _call_and_wait(command, **kwargs) -> int:
 
         before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            code = program.wait()
+            return program.wait()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if code in (128 + number, -number):  # ended by itself, or at once
-            sys.exit(128 + number)
-    if code:
-        raise subprocess.CalledProcessError(code, command)
-    return code
 
 
 class _AfterLoad:
@@ -131,7 +212,11 @@ class _AfterLoad:
         self.action(module)
 
 
-AFTER_LOAD = {CONFIG_MODULE: allow_packaged_base, MIM_MODULE: allow_graceful_stop}
+AFTER_LOAD = {
+    CONFIG_MODULE: allow_config_names,
+    INFER_MODULE: allow_inferencer_names,
+    MIM_MODULE: adapt_mim,
+}
 """What to do with a module once it is loaded."""
 
 

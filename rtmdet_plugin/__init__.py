@@ -10,9 +10,11 @@ from .version import __version__, check_stack
 check_stack()
 
 from .compat import apply_compat  # noqa: E402  the check comes first: its message is the one to read
+from .errors import report_refusals  # noqa: E402
 from .rooms import register_rooms  # noqa: E402
 
 apply_compat()
 register_rooms()
+report_refusals()
 
 __all__ = ['__version__']

@@ -63,8 +63,11 @@ def test_mim_train_trains_both_stages(trained):
 def test_a_refused_run_names_both_numbers_and_leaves_no_checkpoint(pictures, tmp_path):
     arguments = ('--work-dir', tmp_path, '--cfg-options', 'model.bbox_head.num_classes=7')
     done = run_mim('train', 'mmdet', pictures / 'config.py', *arguments)
-    assert done.returncode != 0
-    (error,) = [line for line in done.stderr.splitlines() if line.startswith('ValueError')]
+    assert done.returncode == 1 and 'Traceback' not in done.stdout + done.stderr
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith('rtmdet_plugin: model.bbox_head.num_classes=7, but ')
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'Traceback' in log.read_text()
     for needed in ('7', '2', 'blue', 'red', 'model.bbox_head.num_classes=2'):
         assert needed in error
     assert {path.suffix for path in tmp_path.rglob('*') if path.is_file()} <= {'.log', '.py'}

@@ -122,7 +122,7 @@ print(config.mine, config.model.type, config.log_level)
     assert environment.run(code, empty)[-1] == '1 RTMDet INFO'
 
 
-def test_an_unknown_packaged_config_lists_the_known_ones(environment, empty):
+def test_an_unknown_packaged_config_lists_the_nearest_ones(environment, empty):
     (empty / 'my_config.py').write_text("_base_ = 'rtmdet_plugin::rtmdet_huge.py'\n")
     code = """
 from mmengine.config import Config
@@ -132,7 +132,7 @@ except FileNotFoundError as error:
     print(error)
 """
     message = environment.run(code, empty)[-1]
-    assert 'rtmdet_huge.py' in message and 'rtmdet_tiny.py' in message
+    assert 'rtmdet_huge.py' in message and 'the nearest: ' in message and 'rtmdet_nano.py' in message
 
 
 def test_the_command_takes_packaged_configs_by_name(environment, empty, weights_root):

@@ -60,9 +60,48 @@ def test_a_training_that_was_ended_at_once():
     assert mim.returncode == 143 and time.monotonic() - began < 10
 
 
-def test_other_exit_codes_are_mims_as_before():
-    mim = start('raise SystemExit(3)')
-    out, err = mim.communicate(timeout=60)
-    assert mim.returncode == 1 and 'CalledProcessError' in err and 'exit status 3' in err and 'over' not in out
+def test_other_endings_are_one_line_and_exit_code_1():
+    for training, ending in (
+        ('raise SystemExit(3)', 'exit code 3'),
+        ('import os, signal; os.kill(os.getpid(), signal.SIGKILL)', 'signal 9'),
+    ):
+        mim = start(training)
+        out, err = mim.communicate(timeout=60)
+        assert (mim.returncode, out) == (1, '') and 'Traceback' not in err
+        assert err.splitlines()[-1] == f'mim: the program ended with {ending}'
     mim = start('')
     assert mim.communicate(timeout=60)[0] == 'over\n' and mim.returncode == 0
+
+
+# A training that fails after its log was set up; `{}` is what it raises.
+FAILING = """
+import sys
+from mmengine.logging import MMLogger
+import rtmdet_plugin
+from rtmdet_plugin.errors import RefusedError
+MMLogger.get_instance('run', log_file='run.log')
+raise {}
+"""
+
+
+@pytest.mark.parametrize(
+    ('raised', 'shown', 'said'),
+    [
+        ("RefusedError('max_epochs must be above 0')", False, 'rtmdet_plugin: max_epochs must be above 0'),
+        ("FileNotFoundError(2, 'No such file', 'a.json')", False, "rtmdet_plugin: [Errno 2] No such file: 'a.json'"),
+        ("RefusedError('max_epochs must be above 0')", True, 'rtmdet_plugin: max_epochs must be above 0'),
+        ("KeyError('a bug')", True, 'mim: the program ended with exit code 1'),
+    ],
+    ids=['refused', 'missing file', 'refused, traceback asked for', 'bug'],
+)
+def test_the_reason_is_the_last_line(tmp_path, monkeypatch, raised, shown, said):
+    monkeypatch.chdir(tmp_path)
+    if 'Refused' in raised and shown:
+        monkeypatch.setenv('RTMDET_PLUGIN_TRACEBACK', '1')
+    mim = start(FAILING.format(raised))
+    _, err = mim.communicate(timeout=60)
+    assert mim.returncode == 1 and err.splitlines()[-1] == said
+    assert err.count('Traceback') == shown and 'CalledProcessError' not in err
+    bug = 'KeyError' in raised
+    assert ('Traceback' in (tmp_path / 'run.log').read_text()) != bug, 'the log has it'
+    assert ('The traceback is in ' in err) == (not shown)

@@ -33,6 +33,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    # Refuses to replace the checkpoints of an earlier run, unless `allow_overwrite=True`.
     checkpoint=dict(type='RTMCheckpointHook', interval=10, max_keep_ckpts=3, save_best='coco/bbox_mAP'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
+from ..errors import RefusedError
 from .atomic_file import write_atomically
 
 POINTER = 'last_checkpoint'
@@ -16,6 +17,7 @@ INTERRUPTED = 'interrupted.pth'
 """Where a run that was asked to stop leaves its state."""
 RESUMABLE = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
 """Files that hold a whole state of training; `best_*.pth` holds weights only."""
+BEST = 'best_*.pth'
 
 
 def latest_usable(work_dir: str | Path) -> str | None:
@@ -24,7 +26,7 @@ def latest_usable(work_dir: str | Path) -> str | None:
     Each damaged file on the way is named in a warning.
 
     Raises:
-        RuntimeError: where there are checkpoints and all of them are damaged.
+        RefusedError: if there are checkpoints and all of them are damaged.
     """
     named = pointed_to(work_dir)
     if named is not None and '://' in named:  # a storage that isn't a local disk; its reader will tell
@@ -41,9 +43,9 @@ def latest_usable(work_dir: str | Path) -> str | None:
         damaged.append(f'{path} ({problem})')
         print_log(f'Checkpoint not usable: {damaged[-1]}', 'current', level=logging.WARNING)
     if damaged:
-        raise RuntimeError(
+        raise RefusedError(
             f'nothing to resume from in {work_dir}, not usable: {"; ".join(damaged)}. '
-            'To start from scratch, leave out --resume'
+            'To start from scratch, choose another --work-dir'
         )
     return None
 
@@ -60,6 +62,11 @@ def candidates(work_dir: str | Path) -> list[Path]:
     for path in named:
         others.pop(path.resolve(), None)
     return named + sorted(others.values(), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def left_by_earlier_run(folder: str | Path) -> list[str]:
+    """Names of the checkpoints in a folder that a new run there would replace, sorted."""
+    return sorted(path.name for pattern in (*RESUMABLE, BEST) for path in Path(folder).glob(pattern))
 
 
 def damage(path: Path) -> str | None:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 
+from ..errors import RefusedError
+
 SHOWN = 50
 """How many samples the list of a stopped run names."""
 
@@ -28,7 +30,7 @@ def naming(path: str, error: Exception | str) -> str:
     return message if path in message else f'{path}: {message}'
 
 
-class BadSamplesError(ValueError):
+class BadSamplesError(RefusedError):
     """More samples are bad than the run may do without; the message lists them."""
 
 

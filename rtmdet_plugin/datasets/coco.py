@@ -38,11 +38,12 @@ from mmdet.registry import DATASETS
 from mmengine.dataset import Compose
 from mmengine.logging import print_log
 
+from ..errors import RefusedError
 from ..transforms.checks import check_probability
 from ..transforms.decoding import EXIF_MODES, BadPictureError
 from ..transforms.loading import RTMLoadImageFromFile
 from .bad_samples import BadSamples, naming
-from .coco_file import category_ids, read_coco_file, read_sound_pictures, unusable_boxes
+from .coco_file import category_ids, format_doubt, read_coco_file, read_sound_pictures, unusable_boxes
 
 POLICIES = ('skip', 'raise')
 
@@ -68,7 +69,7 @@ class RTMCocoDataset(CocoDataset):
     for and the file is there.
 
     Raises:
-        ValueError: where an argument is out of its range, where the annotation file is broken or empty, where a class
+        RefusedError: where an argument is out of its range, where the annotation file is broken or empty, where a class
             isn't in it, where it has no object to train on, where the filter leaves no image to train on, or where
             too many samples are bad.
         FileNotFoundError: where there is no such file.
@@ -85,9 +86,9 @@ class RTMCocoDataset(CocoDataset):
         **kwargs: Any,
     ) -> None:
         if on_bad_sample not in POLICIES:
-            raise ValueError(f'on_bad_sample={on_bad_sample!r}; accepted: one of {POLICIES}.')
+            raise RefusedError(f'on_bad_sample={on_bad_sample!r}; accepted: one of {POLICIES}.')
         if exif not in EXIF_MODES:
-            raise ValueError(f'exif={exif!r}; accepted: one of {EXIF_MODES}.')
+            raise RefusedError(f'exif={exif!r}; accepted: one of {EXIF_MODES}.')
         self.on_bad_sample = on_bad_sample
         self.max_bad_share = check_probability('max_bad_share', max_bad_share)
         self.exif = exif
@@ -171,24 +172,26 @@ class RTMCocoDataset(CocoDataset):
             )
             for image in content['images']
         ]
+        doubt = format_doubt(content['images'], content['annotations'])
         if self.test_mode:
             self._warn_of_order(content['categories'])
         else:
             self._warn_of_unusable(content)
-            self._check_used(data_list)
+            self._check_used(data_list, doubt)
+        self._warn_of_format(doubt)
         return data_list
 
     def filter_data(self) -> list[dict]:
         """Apply `filter_cfg`, as mmdet does.
 
         Raises:
-            ValueError: where no image is left.
+            RefusedError: where no image is left.
         """
         kept = super().filter_data()
         if not self.test_mode and (self.filter_cfg or {}).get('filter_empty_gt', False):
             kept = [data_info for data_info in kept if data_info['instances']]
         if not kept:
-            raise ValueError(
+            raise RefusedError(
                 f'{self.ann_file}: filter_cfg={self.filter_cfg} leaves none of {len(self.data_list)} '
                 f'images; accepted: at least one that is large enough and shows one of '
                 f'{self._metainfo["classes"]}.'
@@ -207,7 +210,9 @@ class RTMCocoDataset(CocoDataset):
     def _check_palette(self) -> None:
         palette, count = self._metainfo.get('palette'), len(self._metainfo['classes'])
         if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) != count:
-            raise ValueError(f"metainfo['palette'] has {len(palette)} colours; accepted: {count}, one for each class.")
+            raise RefusedError(
+                f"metainfo['palette'] has {len(palette)} colours; accepted: {count}, one for each class."
+            )
 
     def _warn_of_unusable(self, content: dict[str, list[dict]]) -> None:
         lost = unusable_boxes(content['images'], content['annotations'])
@@ -218,17 +223,23 @@ class RTMCocoDataset(CocoDataset):
             f'than a pixel wide or high, or have area 0; {{}}. Ids of annotations: {lost[:20]}.'
         )
         if self.on_bad_sample == 'raise':
-            raise ValueError(message.format("accepted with on_bad_sample='raise': none"))
+            raise RefusedError(message.format("accepted with on_bad_sample='raise': none"))
         print_log(message.format('they are left out'), logger='current', level=logging.WARNING)
 
-    def _check_used(self, data_list: list[dict]) -> None:
+    def _warn_of_format(self, doubt: str) -> None:
+        if doubt and self.on_bad_sample == 'raise':
+            raise RefusedError(f'{self.ann_file}: {doubt}')
+        if doubt:
+            print_log(f'{self.ann_file}: {doubt}', logger='current', level=logging.WARNING)
+
+    def _check_used(self, data_list: list[dict], doubt: str) -> None:
         used = {instance['bbox_label'] for data_info in data_list for instance in data_info['instances']}
         if not used:
             # The training pipelines would drop one image after the other, until mmengine gives up.
-            raise ValueError(
+            raise RefusedError(
                 f'{self.ann_file}: no object to train on in {len(data_list)} images; accepted: at least one, of '
                 f'{self._metainfo["classes"]}, at least one pixel wide and high and not outside its image. Pictures '
-                'of background belong into the file of the objects that they are trained with.'
+                f'of background belong into the file of the objects that they are trained with. {doubt}'.strip()
             )
         names = [name for label, name in enumerate(self._metainfo['classes']) if label not in used]
         if names:

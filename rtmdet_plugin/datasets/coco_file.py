@@ -16,8 +16,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
+
+from ..errors import RefusedError
+from .box_format import box_format
 
 REQUIRED_KEYS = {
     'categories': ('id', 'name'),
@@ -41,14 +45,14 @@ def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: b
         object 0 for no match.
 
     Raises:
-        ValueError: where the file isn't COCO JSON, has no image or no category, an entry lacks a key, ids or
+        RefusedError: where the file isn't COCO JSON, has no image or no category, an entry lacks a key, ids or
             names repeat, or an object has a category that isn't listed, or a box or an area that isn't made of
             finite numbers. The message names the file.
         FileNotFoundError: where there is no such file.
     """
     lists = _load(ann_file, backend_args, annotated)
     for fault in find_faults(lists):
-        raise ValueError(f'{ann_file}: {fault.message}')
+        raise RefusedError(f'{ann_file}: {fault.message}')
     _warn_of_strays(ann_file, lists)
     _fill_annotations(lists['annotations'])
     return lists
@@ -68,7 +72,7 @@ def read_sound_pictures(
         fault of each of them, by the picture's `file_name`, or by the entry's place where that isn't known.
 
     Raises:
-        ValueError: where the file as a whole is broken.
+        RefusedError: where the file as a whole is broken.
         FileNotFoundError: where there is no such file.
     """
     lists = _load(ann_file, backend_args, annotated=True)
@@ -133,14 +137,14 @@ def find_faults(lists: dict[str, list]) -> Iterator[Fault]:
 def _load(ann_file: str, backend_args: dict | None, annotated: bool) -> dict[str, list]:
     """The three lists, with sound categories and unchecked images and annotations."""
     if not ann_file:
-        raise ValueError(f'ann_file={ann_file!r}; accepted: the path of a COCO annotation file.')
+        raise RefusedError(f'ann_file={ann_file!r}; accepted: the path of a COCO annotation file.')
     with get_local_path(ann_file, backend_args=backend_args) as local_path, open(local_path, 'rb') as file:
         try:
             content = json.load(file)
         except ValueError as error:  # broken JSON, or bytes that aren't text
-            raise ValueError(f'{ann_file}: not JSON ({error}); accepted: a COCO annotation file.') from error
+            raise RefusedError(f'{ann_file}: not JSON ({error}); accepted: a COCO annotation file.') from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise RefusedError(
             f'{ann_file}: holds a {type(content).__name__}; accepted: an object with the lists {list(REQUIRED_KEYS)}.'
         )
 
@@ -149,12 +153,12 @@ def _load(ann_file: str, backend_args: dict | None, annotated: bool) -> dict[str
         optional = name == 'annotations' and not annotated
         entries = content.get(name, [] if optional else None)
         if not isinstance(entries, list):
-            raise ValueError(
+            raise RefusedError(
                 f'{ann_file}: no list {name!r}, only {sorted(content)}; accepted: an object with the lists '
                 f'{list(REQUIRED_KEYS)}.'
             )
         if not entries and name != 'annotations':
-            raise ValueError(f'{ann_file}: the list {name!r} is empty; accepted: at least one entry.')
+            raise RefusedError(f'{ann_file}: the list {name!r} is empty; accepted: at least one entry.')
         lists[name] = entries
     _check_categories(ann_file, lists['categories'])
     return lists
@@ -169,7 +173,7 @@ def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, sour
         source: what the categories were read from, for the message.
 
     Raises:
-        ValueError: where `classes` isn't a list of different names, or one of them isn't among the
+        RefusedError: where `classes` isn't a list of different names, or one of them isn't among the
             categories.
     """
     found = {category['name']: category['id'] for category in sorted(categories, key=lambda c: c['id'])}
@@ -177,12 +181,12 @@ def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, sour
         return found
     named = isinstance(classes, Sequence) and not isinstance(classes, str) and all(isinstance(c, str) for c in classes)
     if not named or not classes or len(set(classes)) < len(classes):
-        raise ValueError(
+        raise RefusedError(
             f"metainfo['classes']={classes!r}; accepted: a list of different names, such as ('person',) with "
             f'its comma, out of the classes of {source}: {list(found)}; or no such entry, for all of them.'
         )
     if unknown := [name for name in classes if name not in found]:
-        raise ValueError(
+        raise RefusedError(
             f"metainfo['classes'] names {unknown}, which {source} does not have; accepted: classes out of "
             f'{list(found)}.'
         )
@@ -207,12 +211,20 @@ def unusable_boxes(images: Iterable[dict], annotations: Iterable[dict]) -> list[
     return lost
 
 
+def format_doubt(images: Iterable[dict], annotations: Iterable[dict]) -> str:
+    """A sentence on the box format that the annotations look like; empty if that is COCO's."""
+    sizes = {image['id']: (image['width'], image['height']) for image in images}
+    rows = [(*box['bbox'], *sizes[box['image_id']]) for box in annotations if box['image_id'] in sizes]
+    table = np.array(rows, dtype=float).reshape(-1, 6)
+    return box_format(table[:, :4], table[:, 4:]).doubt
+
+
 def _check_categories(ann_file: str, categories: list) -> None:
     for place, category in enumerate(categories):
         if message := _missing('categories', place, category):
-            raise ValueError(f'{ann_file}: {message}')
+            raise RefusedError(f'{ann_file}: {message}')
         if not isinstance(category['name'], str) or type(category['id']) is not int:
-            raise ValueError(f'{ann_file}: category {category!r}; accepted: an integer id, and text for a name.')
+            raise RefusedError(f'{ann_file}: category {category!r}; accepted: an integer id, and text for a name.')
     _refuse_repeats(ann_file, 'categories ids', [category['id'] for category in categories])
     _refuse_repeats(ann_file, 'category names', [category['name'] for category in categories])
 
@@ -293,4 +305,4 @@ def _fill_annotations(annotations: list[dict]) -> None:
 def _refuse_repeats(ann_file: str, what: str, values: list) -> None:
     if len(set(values)) < len(values):
         repeated = [value for value, count in Counter(values).items() if count > 1]
-        raise ValueError(f'{ann_file}: repeated {what}: {repeated[:5]}; accepted: each one once.')
+        raise RefusedError(f'{ann_file}: repeated {what}: {repeated[:5]}; accepted: each one once.')

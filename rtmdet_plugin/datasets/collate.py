@@ -18,6 +18,8 @@ from mmengine.registry import FUNCTIONS
 from mmengine.structures import InstanceData
 from torch.utils.data import default_collate
 
+from ..errors import RefusedError
+
 PARTS = ('gt_instances', 'ignored_instances')
 FIELDS = ('bboxes', 'labels')
 Joined = dict[str, dict[str, torch.Tensor]]
@@ -69,12 +71,12 @@ def rtm_collate(batch: Sequence[dict]) -> dict:
         `inputs`, (B, C, H, W), in shared memory within a worker, and `data_samples`, a list of B.
 
     Raises:
-        ValueError: where the images differ in size.
+        RefusedError: where the images differ in size.
     """
     inputs = [item['inputs'] for item in batch]
     if len({image.shape for image in inputs}) > 1:
         sizes = {item['data_samples'].get('img_path', '?'): tuple(item['inputs'].shape) for item in batch}
-        raise ValueError(
+        raise RefusedError(
             f'Images of different (C, H, W) in one batch: {sizes}; accepted: one size, as Pad(size=...) gives, or '
             "collate_fn=dict(type='pseudo_collate')."
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from difflib import SequenceMatcher
 from pathlib import Path
 
 from mmdet.registry import MODELS
@@ -13,41 +11,15 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from rtmdet_plugin_startup import config_path
+
 from ..checkpoints.finite import check_finite
 from ..hooks.load_report import LoadReport, compare
 
 
 def config_file(source: str | Path) -> Path:
-    """The file of a config: a path, or the name of one that an installed package ships.
-
-    Args:
-        source: a path, or `package::name` as in mmengine's `_base_`: `rtmdet_plugin::rtmdet_s.py`,
-            `rtmdet_plugin::deploy/sdk.py`, `mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py`.
-
-    Raises:
-        FileNotFoundError: where there is no such file, package or name; with the names that are nearest.
-    """
-    if Path(source).is_file():
-        return Path(source)
-    package, separator, name = str(source).partition('::')
-    if not separator:
-        raise FileNotFoundError(
-            f'{source}: no such config; accepted: a file, or the name of a shipped one, such as '
-            'rtmdet_plugin::rtmdet_s.py'
-        )
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    root = Path(spec.origin).parent / '.mim' / 'configs' if spec and spec.origin else None
-    if root is None or not root.is_dir():
-        raise FileNotFoundError(
-            f'{source}: no package {package!r} with configs is installed; accepted: rtmdet_plugin::NAME, mmdet::NAME'
-        )
-    known = [path.relative_to(root).as_posix() for path in root.rglob('*.py')]
-    if name not in known:
-        nearest = sorted(known, key=lambda other: SequenceMatcher(None, name, other).ratio(), reverse=True)[:5]
-        raise FileNotFoundError(
-            f'{source}: not one of the {len(known)} configs of {package}; the nearest: {", ".join(nearest)}'
-        )
-    return root / name
+    """The file of a config, from its path or its name: see `rtmdet_plugin_startup.config_path`, which may raise."""
+    return Path(config_path(str(source)))
 
 
 def load_config(source: str | Path | Config) -> Config:

@@ -16,6 +16,8 @@ class BoxStatistics:
 
     short_sides: np.ndarray  # px after scaling (N,)
     ratios: np.ndarray  # longer side over shorter side (N,)
+    boxes: np.ndarray  # x, y, width, height in pixels of the image (N, 4)
+    sizes: np.ndarray  # width and height of the image of each (N, 2)
     counts: np.ndarray  # objects of each label (C,); empty where not all images were looked at
 
 
@@ -38,13 +40,16 @@ def box_statistics(
             entry = dataset.get_data_info(index)
             factor = min(scale[0] / entry['width'], scale[1] / entry['height'])
             rows += [
-                (*instance['bbox'], factor, instance['bbox_label'])
+                (*instance['bbox'], factor, instance['bbox_label'], entry['width'], entry['height'])
                 for instance in entry['instances']
                 if not instance.get('ignore_flag')
             ]
-    table = np.array(rows, dtype=float).reshape(-1, 6)
+    table = np.array(rows, dtype=float).reshape(-1, 8)
     sides = table[:, 2:4] - table[:, 0:2]
     table, sides = table[(sides > 0).all(1)], sides[(sides > 0).all(1)]
     short, long = sides.min(1), sides.max(1)
     counts = np.bincount(table[:, 5].astype(int), minlength=num_classes)
-    return BoxStatistics(short * table[:, 4], long / short, counts if step == 1 else counts[:0])
+    boxes = np.concatenate([table[:, :2], sides], axis=1)
+    return BoxStatistics(
+        short * table[:, 4], long / short, boxes, table[:, 6:], counts=counts if step == 1 else counts[:0]
+    )

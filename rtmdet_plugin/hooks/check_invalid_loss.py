@@ -31,10 +31,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..checkpoints.latest import pointed_to
+from ..errors import RefusedError
 from .buffer_snapshot import BufferSnapshot
 from .unwrapped import unwrapped
 
 MAX_TOLD = 20  # steps that are described in an epoch; all are counted
+
+
+class InvalidLossError(RefusedError, FloatingPointError):
+    """Too many steps in a row had no finite loss and gradient."""
 
 
 @dataclass
@@ -64,8 +69,8 @@ class RTMCheckInvalidLossHook(Hook):
         max_consecutive: the run stops after this number of such steps in a row.
 
     Raises:
-        ValueError: where `max_consecutive` is below 1, or the run has more than one optimiser.
-        FloatingPointError: after `max_consecutive` steps in a row; names the last checkpoint from before them.
+        RefusedError: where `max_consecutive` is below 1, or the run has more than one optimiser.
+        InvalidLossError: after `max_consecutive` steps in a row; names the last checkpoint from before them.
     """
 
     # After the losses are noted for the log (10), before the averaged weights (49) look at the buffers.
@@ -73,14 +78,14 @@ class RTMCheckInvalidLossHook(Hook):
 
     def __init__(self, max_consecutive: int = 10) -> None:
         if max_consecutive < 1:
-            raise ValueError(f'max_consecutive={max_consecutive}: expected 1 step or more')
+            raise RefusedError(f'max_consecutive={max_consecutive}: expected 1 step or more')
         self.max_consecutive = max_consecutive
 
     def before_train(self, runner: Runner) -> None:
         """Attach to model and optimiser."""
         if not isinstance(runner.optim_wrapper, OptimWrapper):
             kind = type(runner.optim_wrapper).__name__
-            raise ValueError(f'optim_wrapper is a {kind}; accepted: an OptimWrapper, of one optimiser')
+            raise RefusedError(f'optim_wrapper is a {kind}; accepted: an OptimWrapper, of one optimiser')
         model = unwrapped(runner)
         optimizer = runner.optim_wrapper.optimizer
         self._names = {parameter: name for name, parameter in model.named_parameters()}
@@ -199,7 +204,7 @@ class RTMCheckInvalidLossHook(Hook):
             if self._skipped <= MAX_TOLD:
                 runner.logger.warning(text)
             if self._in_a_row >= self.max_consecutive:
-                raise FloatingPointError(
+                raise InvalidLossError(
                     f'{self._in_a_row} steps in a row without a finite loss and gradient; none of them changed the '
                     f'weights. {text}\nLast checkpoint from before: {self._last_good or "none was written"}. A '
                     'learning rate that is too high for the batch, or weights that were broken before, do this in '

@@ -4,6 +4,7 @@ Deliberate differences from mmengine's CheckpointHook:
 - Files appear whole or not at all, `last_checkpoint` included, and `last_checkpoint` follows the file that it names.
 - An older checkpoint goes when the newer one is on the disk (mmengine: before), the older best one too.
 - `--resume` looks at the file first, and steps back past a damaged one with a warning.
+- A run that doesn't resume never replaces the checkpoints of an earlier one, unless it is told to.
 """
 
 from collections import deque
@@ -11,25 +12,35 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import HOOKS
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from ..checkpoints.atomic_file import remove_partial_files
-from ..checkpoints.latest import INTERRUPTED, latest_usable, point_to, pointed_to
+from ..checkpoints.latest import INTERRUPTED, candidates, latest_usable, left_by_earlier_run, point_to, pointed_to
+from ..errors import RefusedError
 
 ATOMIC = dict(backend='rtm_atomic')
 
 
 @HOOKS.register_module()
 class RTMCheckpointHook(CheckpointHook):
-    """mmengine's `CheckpointHook`, with its arguments; see the module.
+    """mmengine's `CheckpointHook`, with its arguments and one more; see the module.
+
+    Args:
+        allow_overwrite: whether a run that doesn't resume may replace the checkpoints of an earlier run.
 
     Raises:
-        RuntimeError: on `--resume`, where there are checkpoints and all of them are damaged.
+        RefusedError: before the first step, if the folder holds checkpoints of an earlier run, and the run neither
+            resumes nor has `allow_overwrite` (folders that aren't on a local disk are not looked at); on `--resume`, if
+            there are checkpoints and all of them are damaged.
         OSError: where a checkpoint can't be written; it names the last good one.
     """
+
+    def __init__(self, *args: Any, allow_overwrite: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_overwrite = allow_overwrite
 
     def before_run(self, runner: Runner) -> None:
         """Choose the file that `--resume` takes; mmengine loads after this."""
@@ -45,9 +56,31 @@ class RTMCheckpointHook(CheckpointHook):
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         if self.backend_args is None and self.file_client_args is None and isinstance(self.file_backend, LocalBackend):
             self.backend_args = ATOMIC
+            if not (runner._resume and runner._load_from):
+                self._protect_earlier_run(runner)
             if is_main_process():
                 for folder in (self.out_dir, runner.work_dir):
                     remove_partial_files(folder)
+
+    def _protect_earlier_run(self, runner: Runner) -> None:
+        """Refuse to replace what an earlier run has left; the main process looks for all."""
+        # `interrupted.pth` is in the work directory, wherever the others go.
+        folders = {Path(folder).resolve() for folder in (self.out_dir, runner.work_dir)}
+        found = [[name for folder in folders for name in left_by_earlier_run(folder)]]
+        broadcast_object_list(found)
+        names = found[0]
+        if not names:
+            return
+        listed = ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
+        if self.allow_overwrite:
+            runner.logger.warning(f'This run may replace the checkpoints of an earlier run in {self.out_dir}: {listed}')
+            return
+        resumable = 'to continue that run, add --resume; ' if candidates(runner.work_dir) else ''
+        raise RefusedError(
+            f'{self.out_dir} holds checkpoints of an earlier run, which this one would replace: {listed}. Choose: '
+            f'{resumable}to keep them, another --work-dir; to replace them, --cfg-options '
+            'default_hooks.checkpoint.allow_overwrite=True'
+        )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save, let `last_checkpoint` name the file, remove what is one too many; in this order."""

@@ -12,6 +12,8 @@ from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from torch.optim import Optimizer
 
+from ..errors import RefusedError
+
 
 def flat_cosine(step: int, end: int, eta_min_ratio: float) -> float:
     """Factor on the base lr at `step` of `end`: 1 up to the middle, `eta_min_ratio` at the end."""
@@ -37,7 +39,7 @@ class RTMFlatCosineLR(LRSchedulerMixin, _ParamScheduler):
         verbose: whether every change is printed.
 
     Raises:
-        ValueError: where `eta_min_ratio` is outside [0, 1], or `end` isn't positive.
+        RefusedError: where `eta_min_ratio` is outside [0, 1], or `end` isn't positive.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class RTMFlatCosineLR(LRSchedulerMixin, _ParamScheduler):
         verbose: bool = False,
     ) -> None:
         if not 0 <= eta_min_ratio <= 1:
-            raise ValueError(f'eta_min_ratio={eta_min_ratio}: expected a fraction of the base lr, 0 to 1')
+            raise RefusedError(f'eta_min_ratio={eta_min_ratio}: expected a fraction of the base lr, 0 to 1')
         self.eta_min_ratio = eta_min_ratio
         self.factor = 1.0
         super().__init__(optimizer, end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose)

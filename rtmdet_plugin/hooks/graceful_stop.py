@@ -162,7 +162,7 @@ class OutliveSignals:
 
     def __call__(self, worker_id: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has its parent's handler
+        # For SIGTERM, PyTorch has put its own handler in the place of the parent's; it ends a worker with exit code 0.
         if hasattr(signal, 'sigwaitinfo'):  # not on macOS
             # torchrun and schedulers send SIGTERM to whole groups. The thread sees who sent it, a handler doesn't.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -172,11 +172,14 @@ class OutliveSignals:
 
 
 def _obey_the_parent_alone() -> None:
-    """Wait for a SIGTERM from the main process, and end by it."""
+    """Wait for a SIGTERM from the main process, and end with exit code 0, as PyTorch's own handler does.
+
+    multiprocessing terminates the workers that are left when the main process ends. PyTorch takes a worker that was
+    killed by a signal for a failed one, and raises an error in the main process.
+    """
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(0)
 
 
 def _loaders(runner: Runner) -> list:

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from torch import Tensor
 
+from ..errors import RefusedError
 from .unwrapped import unwrapped
 
 Shape = tuple[int, ...]
@@ -88,7 +89,7 @@ class RTMLoadReportHook(Hook):
     training must be in the checkpoint as a whole; other tensors may be there beside it.
 
     Raises:
-        ValueError: where no more than half of the tensors that model and checkpoint both name fit; outside
+        RefusedError: where no more than half of the tensors that model and checkpoint both name fit; outside
             training, where a tensor has another shape or is missing (BN's `num_batches_tracked` may be).
     """
 
@@ -102,11 +103,11 @@ class RTMLoadReportHook(Hook):
         model = unwrapped(runner)
         report = compare(model.state_dict(), checkpoint['state_dict'])
         if len(report.fitting) <= len(report.other_shape):
-            raise ValueError(misfit_message(report, checkpoint_source(runner)))
+            raise RefusedError(misfit_message(report, checkpoint_source(runner)))
         if only_evaluates(runner) and (report.other_shape or report.missing):
             head = f'{checkpoint_source(runner)} does not hold all of the model that is to be evaluated:'
             accepted = 'Accepted: a checkpoint of the same model, with the same number of classes.'
-            raise ValueError('\n'.join([head, *report.lines(), accepted]))
+            raise RefusedError('\n'.join([head, *report.lines(), accepted]))
         level = logging.INFO if report.complete else logging.WARNING
         for line in report.lines():
             runner.logger.log(level, line)

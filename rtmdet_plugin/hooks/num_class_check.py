@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
 from ..datasets.tree import leaf_datasets
+from ..errors import RefusedError
 from .unwrapped import unwrapped
 
 
@@ -19,7 +20,7 @@ class RTMNumClassCheckHook(Hook):
     """Check `model.bbox_head.num_classes` against the classes of the training, validation and test data.
 
     Raises:
-        ValueError: where the numbers differ, or the datasets differ in names or order of their classes.
+        RefusedError: where the numbers differ, or the datasets differ in names or order of their classes.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -33,7 +34,7 @@ class RTMNumClassCheckHook(Hook):
                 runner.logger.warning(f'The {split} dataset names no classes, so they are not checked.')
                 continue
             if num_classes is not None and num_classes != len(classes):
-                raise ValueError(
+                raise RefusedError(
                     f'model.bbox_head.num_classes={num_classes}, but the {split} dataset has {len(classes)} '
                     f'classes: {_shortened(classes)}. Set the number with `--cfg-options '
                     f'model.bbox_head.num_classes={len(classes)}`, or choose the classes with `metainfo=dict('
@@ -42,7 +43,7 @@ class RTMNumClassCheckHook(Hook):
             if first is None:
                 first = (split, classes)
             elif classes != first[1]:
-                raise ValueError(
+                raise RefusedError(
                     f'The {split} dataset has other classes, or another order, than the {first[0]} dataset: '
                     f"{_shortened(classes)} against {_shortened(first[1])}. Give both the same annotations' "
                     'categories, or the same `metainfo=dict(classes=(...))`.'
@@ -65,7 +66,7 @@ def _classes_of(dataset: object, split: str) -> tuple[str, ...] | None:
     """Class names of a dataset in label order, None where it doesn't say."""
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     if isinstance(classes, str):
-        raise ValueError(f'metainfo.classes={classes!r} of the {split} dataset is one string; write ({classes!r},)')
+        raise RefusedError(f'metainfo.classes={classes!r} of the {split} dataset is one string; write ({classes!r},)')
     return None if classes is None else tuple(classes)
 
 

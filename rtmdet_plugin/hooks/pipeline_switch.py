@@ -22,6 +22,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ..datasets.tree import leaf_datasets, walk_datasets
+from ..errors import RefusedError
 
 
 @HOOKS.register_module()
@@ -35,17 +36,17 @@ class RTMPipelineSwitchHook(Hook):
             that there is a figure to compare with.
 
     Raises:
-        ValueError: on a negative `num_last_epochs`, a `val_interval` below 1, an empty pipeline, a train loop
+        RefusedError: on a negative `num_last_epochs`, a `val_interval` below 1, an empty pipeline, a train loop
             that counts iterations, or a dataset that has no pipeline to switch.
     """
 
     def __init__(self, switch_pipeline: list[dict], num_last_epochs: int = 20, val_interval: int = 1) -> None:
         if num_last_epochs < 0:
-            raise ValueError(f'num_last_epochs={num_last_epochs}: expected 0 (no stage 2) or more')
+            raise RefusedError(f'num_last_epochs={num_last_epochs}: expected 0 (no stage 2) or more')
         if val_interval < 1:
-            raise ValueError(f'val_interval={val_interval}: expected 1 epoch or more')
+            raise RefusedError(f'val_interval={val_interval}: expected 1 epoch or more')
         if num_last_epochs and not switch_pipeline:
-            raise ValueError(f'switch_pipeline={switch_pipeline!r}: expected the transforms of stage 2')
+            raise RefusedError(f'switch_pipeline={switch_pipeline!r}: expected the transforms of stage 2')
         self.switch_pipeline = switch_pipeline
         self.num_last_epochs = num_last_epochs
         self.val_interval = val_interval
@@ -59,7 +60,7 @@ class RTMPipelineSwitchHook(Hook):
             return
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop):
-            raise ValueError(
+            raise RefusedError(
                 f'train_cfg.type={type(loop).__name__}: RTMPipelineSwitchHook counts epochs and needs '
                 'EpochBasedTrainLoop; num_last_epochs=0 switches it off'
             )
@@ -72,7 +73,7 @@ class RTMPipelineSwitchHook(Hook):
         self._waiting = [(leaf, Compose(self.switch_pipeline)) for leaf in leaf_datasets(loop.dataloader.dataset)]
         for leaf, _ in self._waiting:
             if not hasattr(leaf, 'pipeline'):
-                raise ValueError(f'{type(leaf).__name__} has no `pipeline` that RTMPipelineSwitchHook could replace')
+                raise RefusedError(f'{type(leaf).__name__} has no `pipeline` that RTMPipelineSwitchHook could replace')
         self._set_val_interval(loop)
 
     def before_train_epoch(self, runner: Runner) -> None:

@@ -14,6 +14,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, ge
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ..errors import RefusedError
 from .lifeline import Address, Lifeline
 
 GRACE_SECONDS = 30  # for the main thread to end by itself, or to finish writing a file
@@ -26,7 +27,7 @@ class RTMProcessWatchHook(Hook):
     Does nothing in a single process.
 
     Raises:
-        ValueError: where the processes have different numbers of images or of batches.
+        RefusedError: where the processes have different numbers of images or of batches.
     """
 
     # After the checks that refuse a run in all processes alike.
@@ -59,7 +60,7 @@ class RTMProcessWatchHook(Hook):
         for what, count in (('images', len(loader.dataset)), ('batches', len(loader))):
             counts = all_gather_object(count)
             if len(set(counts)) > 1:
-                raise ValueError(
+                raise RefusedError(
                     f'The processes have different numbers of training {what}, {counts} in the order of their ranks, '
                     'and would wait for each other for ever. Accepted: the same annotation file on all machines, and '
                     'a sampler that gives each process as many (DefaultSampler with round_up=True).'

@@ -6,9 +6,10 @@ the runner is asked for their numbers.
 """
 
 import logging
+import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from mmdet.registry import HOOKS
@@ -71,15 +72,23 @@ def find_about_data(runner: Runner) -> Iterator[Finding]:
     strides = getattr(getattr(head, 'prior_generator', None), 'strides', [(8, 8)])
     yield run_findings.check_small_objects(boxes.short_sides, min(min(stride) for stride in strides))
     yield run_findings.check_aspect_ratios(boxes.ratios)
+    yield run_findings.check_box_format(boxes.boxes, boxes.sizes)
 
 
 def find_about_learning_rate(runner: Runner) -> Iterator[Finding]:
     """AdamW's; the recipe has no figure for another optimiser."""
-    wrapper = runner.optim_wrapper
-    if isinstance(wrapper.optimizer, AdamW):
-        lr = max(group.get('initial_lr', group['lr']) for group in wrapper.param_groups)
-        batch = batch_size(runner) * get_world_size() * wrapper._accumulative_counts
-        yield run_findings.check_learning_rate(lr, batch)
+    optimizer = runner.optim_wrapper.optimizer
+    if isinstance(optimizer, AdamW):
+        # The optimiser's own groups: those of the wrapper hold the configured settings as well, which nothing scales.
+        rates = {group.get('initial_lr', group['lr']) for group in optimizer.param_groups}
+        scaling = runner.auto_scale_lr or {}
+        images = batch_size(runner) * get_world_size()
+        factor = images / scaling['base_batch_size'] if 'base_batch_size' in scaling else None
+        scaled = factor is not None and scaling.get('enable', False)
+        base = base_rate(rates, optimizer.defaults['lr'] * (factor if scaled else 1))
+        others = rates - {base}
+        batch = images * runner.optim_wrapper._accumulative_counts
+        yield run_findings.check_learning_rate(base, batch, factor, scaled, others)
 
 
 def find_about_batch_norm(runner: Runner) -> Iterator[Finding]:
@@ -141,6 +150,11 @@ def batch_size(runner: Runner) -> int:
     """Images of a batch, in one process."""
     loader = runner.train_dataloader
     return loader.batch_size or loader.batch_sampler.batch_size
+
+
+def base_rate(rates: Set[float], configured: float) -> float:
+    """The rate of the groups without `lr_mult`; the highest if there is none, as after a resume with other settings."""
+    return next((rate for rate in rates if math.isclose(rate, configured)), max(rates))
 
 
 def first_scale(transforms: Sequence[Any]) -> tuple[int, int] | None:

@@ -9,6 +9,8 @@ from typing import Literal
 
 from numpy import ndarray
 
+from ..datasets.box_format import box_format
+
 RECIPE_LR, RECIPE_BATCH = 0.004, 256  # the learning rate of AdamW belongs to this batch
 LONG_SIDES = 10  # times the shorter side: an extreme aspect ratio
 
@@ -74,26 +76,55 @@ def check_aspect_ratios(ratios: ndarray) -> Finding:
     value = f'{share:.0%} of {len(ratios)} are over {LONG_SIDES} times as long as wide'
     if share <= 0.05:
         return ok('aspect ratios', value)
-    advice = 'upright boxes fit such objects poorly; boxes written as (x, y, x, y) instead of (x, y, w, h) look so, too'
+    advice = 'upright boxes fit such objects poorly'
     return Finding('warning' if share > 0.2 else 'note', 'aspect ratios', value, advice)
 
 
-def check_learning_rate(lr: float, batch_size: int) -> Finding:
+def check_box_format(boxes: ndarray, sizes: ndarray) -> Finding:
+    """Boxes that reach past their image, as those do that were written in another format than COCO's.
+
+    Args:
+        boxes: x, y, width, height in pixels. (N, 4)
+        sizes: width and height of the image of each. (N, 2)
+    """
+    found = box_format(boxes, sizes)
+    if found.doubt:
+        return Finding('warning', 'box format', found.doubt, 'convert `bbox` in the annotation file')
+    value = f'{found.past} of {found.total} boxes reach past their image'
+    if found.many_past:
+        return Finding('note', 'box format', value, 'they are cut at its border: do the files belong to each other?')
+    return ok('box format', value)
+
+
+def check_learning_rate(
+    lr: float, batch_size: int, factor: float | None = None, scaled: bool = False, others: Sequence[float] = ()
+) -> Finding:
     """The learning rate of AdamW against the batch.
 
     Args:
-        lr: the base value, after any scaling.
+        lr: the base value that the optimiser runs with, after any scaling.
         batch_size: images of one step, over all processes and accumulated batches.
+        factor: what `--auto-scale-lr` multiplies the configured value by; None if it can't.
+        scaled: whether it has done so.
+        others: rates of parameter groups that run with another one (`lr_mult`).
     """
     fitting = RECIPE_LR * batch_size / RECIPE_BATCH
     value = f'{lr:.3g} for a batch of {batch_size}'
+    if scaled:
+        value += f', scaled by auto_scale_lr from {lr / factor:.3g}'
+    if others:
+        value += f'; other groups: {", ".join(f"{other:.3g}" for other in sorted(others)[:4])}'
     belongs = f'{RECIPE_LR} belongs to {RECIPE_BATCH} images, so {fitting:.3g} to {batch_size}'
+    if fitting / 10 <= lr <= 2 * fitting:
+        return ok('learning rate', value)
+    advice = f'optim_wrapper.optimizer.lr={fitting / (factor if scaled else 1):.3g}'
+    if scaled:
+        advice += ', which auto_scale_lr then scales'
+    elif factor is not None and fitting / 10 <= lr * factor <= 2 * fitting:
+        advice = f'--auto-scale-lr, or {advice}'
     if lr > 2 * fitting:
-        advice = f'{belongs}: --auto-scale-lr, or optim_wrapper.optimizer.lr={fitting:.3g}'
-        return Finding('warning', 'learning rate', value, advice)
-    if lr < fitting / 10:
-        return Finding('note', 'learning rate', value, f'{belongs}; less is usual for fine-tuning only')
-    return ok('learning rate', value)
+        return Finding('warning', 'learning rate', value, f'{belongs}: {advice}')
+    return Finding('note', 'learning rate', value, f'{belongs}: {advice}; less is usual for fine-tuning only')
 
 
 def check_batch_norm(batch_size: int, processes: int, synchronised: bool) -> Finding:

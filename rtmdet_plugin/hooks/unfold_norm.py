@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..errors import RefusedError
 from .unwrapped import unwrapped
 
 
@@ -54,12 +55,12 @@ class RTMUnfoldNormHook(Hook):
         num_batches: training batches to measure on, in each process.
 
     Raises:
-        ValueError: where `num_batches` is below 1.
+        RefusedError: where `num_batches` is below 1.
     """
 
     def __init__(self, num_batches: int = 8) -> None:
         if num_batches < 1:
-            raise ValueError(f'num_batches={num_batches}: expected 1 or more')
+            raise RefusedError(f'num_batches={num_batches}: expected 1 or more')
         self.num_batches = num_batches
 
     def before_train(self, runner: Runner) -> None:

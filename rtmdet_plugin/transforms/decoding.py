@@ -12,6 +12,8 @@ import numpy as np
 from rtmdet_runtime.image import opencv_reason
 from rtmdet_runtime.image_size import START_OF_SCAN, check_pixels, jpeg_segments
 
+from ..errors import RefusedError
+
 EXIF_MODES = ('as_annotated', 'turned', 'stored')
 
 REDUCED = {
@@ -28,7 +30,7 @@ PNG = b'\x89PNG\r\n\x1a\n'
 PNG_END = b'IEND\xaeB`\x82'
 
 
-class BadPictureError(ValueError):
+class BadPictureError(RefusedError):
     """A picture that can't be used; the message names the file, what is wrong, and what is accepted."""
 
 

@@ -8,6 +8,7 @@ import torch
 from mmengine.logging import MMLogger
 
 from rtmdet_plugin.checkpoints.latest import damage, latest_usable, point_to
+from rtmdet_plugin.errors import RefusedError
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_best_and_published_files_are_no_states_of_training(run):
 def test_none_usable_is_an_error_that_names_all(run):
     for path in run.glob('epoch_*.pth'):
         cut(path)
-    with pytest.raises(RuntimeError, match=r'epoch_3.pth.*epoch_2.pth.*epoch_1.pth.*leave out --resume'):
+    with pytest.raises(RefusedError, match=r'epoch_3.pth.*epoch_2.pth.*epoch_1.pth.*another --work-dir'):
         latest_usable(run)
 
 

@@ -210,6 +210,23 @@ def test_training_file_without_a_single_object_is_refused(content, write, filter
         RTMCocoDataset(**settings, metainfo={'classes': ('bar',)}, filter_cfg=filter_cfg)
 
 
+def test_boxes_in_another_format_are_reported(content, write, warnings_of):
+    corners, shares = json.loads(json.dumps([content, content]))
+    for annotation in corners['annotations']:
+        x, y, width, height = annotation['bbox']
+        annotation['bbox'] = [x, y, x + width, y + height]
+    for annotation in shares['annotations']:
+        annotation.update(bbox=[0.5, 0.5, 0.2, 0.1])
+    settings = write(corners)
+    for test_mode in (False, True):
+        message = warnings_of(**settings, test_mode=test_mode)[-1]
+        assert 'ann.json: ' in message and 'x1, y1, x2, y2: they look like that' in message
+    with pytest.raises(ValueError, match='x1, y1, x2, y2: they look like that'):
+        RTMCocoDataset(**settings, on_bad_sample='raise')
+    with pytest.raises(ValueError, match='no object to train on.* numbers from 0 to 1: they look like'):
+        RTMCocoDataset(**write(shares))
+
+
 @pytest.mark.parametrize('missing', [{}, {'area': None, 'iscrowd': None, 'id': None}], ids=['absent', 'null'])
 def test_what_a_file_made_by_hand_lacks_is_filled_in(content, write, missing):
     expected = RTMCocoDataset(**write(content))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rtmdet_plugin.checkpoints.latest import candidates, damage, latest_usable, pointed_to
+from rtmdet_plugin.errors import RefusedError
 
 
 def hooks(**kwargs) -> dict:
@@ -144,7 +145,7 @@ def test_resume_with_nothing_usable_does_not_start_from_scratch(make_runner, wor
     make_runner(max_epochs=1, hooks=hooks()).train()
     (work_dir / 'epoch_1.pth').write_bytes(b'')
     runner = make_runner(max_epochs=2, hooks=hooks(), resume=True)
-    with pytest.raises(RuntimeError, match='nothing to resume from in .*epoch_1.pth'):
+    with pytest.raises(RefusedError, match='nothing to resume from in .*epoch_1.pth'):
         runner.train()
 
 
@@ -154,3 +155,28 @@ def test_resume_before_the_first_checkpoint_starts_from_scratch(make_runner, wor
     runner.train()
     assert f'Nothing to resume from in {work_dir} yet' in runner.log()
     assert names(work_dir) == {'epoch_1.pth'}
+
+
+def test_a_second_run_does_not_replace_the_first(make_runner, work_dir):
+    make_runner(max_epochs=1, hooks=hooks()).train()
+    before = (work_dir / 'epoch_1.pth').read_bytes()
+    runner = make_runner(max_epochs=1, hooks=hooks())
+    with pytest.raises(RefusedError, match=f'{work_dir} holds .*: epoch_1.pth. .*--resume; .*--work-dir; .*overwrite'):
+        runner.train()
+    assert runner.record.seen == [], 'no step was made'
+    assert names(work_dir) == {'epoch_1.pth'} and (work_dir / 'epoch_1.pth').read_bytes() == before
+
+
+def test_a_best_checkpoint_is_not_replaced_by_a_resume_that_finds_nothing(make_runner, work_dir):
+    work_dir.mkdir()
+    (work_dir / 'best_AP_epoch_1.pth').touch()
+    with pytest.raises(RefusedError, match='best_AP_epoch_1.pth. Choose: to keep them, another --work-dir'):
+        make_runner(max_epochs=1, hooks=hooks(), resume=True).train()
+
+
+def test_an_earlier_run_is_replaced_if_asked_for(make_runner, work_dir):
+    make_runner(max_epochs=1, hooks=hooks()).train()
+    runner = make_runner(max_epochs=2, hooks=hooks(allow_overwrite=True))
+    runner.train()
+    assert f'may replace the checkpoints of an earlier run in {work_dir}: epoch_1.pth' in runner.log()
+    assert names(work_dir) == {'epoch_1.pth', 'epoch_2.pth'}

@@ -49,6 +49,7 @@ def test_the_numbers_are_those_of_the_run(check):
     assert lines['classes'] == ('ok', '2: disc, square')
     assert lines['small objects'][1].startswith('0% of 10 are narrower than the finest stride (8 px)')
     assert lines['aspect ratios'][0] == 'ok'
+    assert lines['box format'] == ('ok', '0 of 10 boxes reach past their image')
     assert lines['learning rate'] == ('warning', '0.004 for a batch of 5'), 'the base value, not that of the warm-up'
     assert lines['batch norm'] == ('ok', 'statistics of 5 pictures')
     assert lines['stages'] == ('warning', '20 of 1 epochs are stage 2')
@@ -67,6 +68,27 @@ def test_sees_through_wrappers(check, coco, wrapper):
 
 def test_accumulated_batches_count(check):
     assert check(optim_wrapper=dict(ADAMW, accumulative_counts=2))['learning rate'][1] == '0.004 for a batch of 10'
+
+
+GROUPS = {'conv': dict(lr_mult=1)}  # a group for each parameter, as in the recipe
+MULTIPLIED = {'conv': dict(lr_mult=0.1), 'bn.weight': dict(lr_mult=10)}  # and not `bn.bias`
+
+
+@pytest.mark.parametrize(
+    ('lr', 'enable', 'keys', 'found'),
+    [
+        (0.000078, False, GROUPS, ('ok', '7.8e-05 for a batch of 5')),
+        (0.004, False, GROUPS, ('warning', '0.004 for a batch of 5')),
+        (0.004, True, GROUPS, ('ok', '7.81e-05 for a batch of 5, scaled by auto_scale_lr from 0.004')),
+        (0.000078, False, MULTIPLIED, ('ok', '7.8e-05 for a batch of 5; other groups: 7.8e-06, 0.00078')),
+    ],
+)
+def test_the_learning_rate_is_that_of_the_optimiser(check, lr, enable, keys, found):
+    wrapper = dict(optimizer=dict(type='AdamW', lr=lr), paramwise_cfg=dict(custom_keys=keys))
+    schedule = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=2)]
+    scaling = dict(enable=enable, base_batch_size=256)
+    lines = check(optim_wrapper=wrapper, auto_scale_lr=scaling, param_scheduler=schedule)
+    assert lines['learning rate'] == found
 
 
 def test_sgd_has_no_rate_that_fits(check):
@@ -102,6 +124,7 @@ def test_box_statistics_by_hand():
     found = box_statistics([Listed()], scale=(200, 400), num_classes=3)
     assert found.short_sides.tolist() == [10, 20] and found.ratios.tolist() == [8, 2]
     assert found.counts.tolist() == [1, 1, 0]
+    assert found.boxes.tolist() == [[5, 5, 40, 5], [0, 0, 10, 20]] and found.sizes.tolist() == [[100, 50]] * 2
     some = box_statistics([Listed(), Listed()], scale=(100, 100), num_classes=3, max_images=2)
     assert some.short_sides.tolist() == [5, 5] and len(some.counts) == 0
 

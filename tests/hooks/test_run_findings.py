@@ -7,6 +7,7 @@ from rtmdet_plugin.hooks.run_findings import (
     Finding,
     check_aspect_ratios,
     check_batch_norm,
+    check_box_format,
     check_classes,
     check_disk,
     check_learning_rate,
@@ -48,6 +49,16 @@ def test_aspect_ratios(long, level):
     assert check_aspect_ratios(np.array([10.1] * long + [10.0] * (100 - long))).level == level
 
 
+def test_box_format():
+    sizes = np.full((20, 2), 100)
+    boxes = np.tile([30, 30, 20, 20], (20, 1))
+    assert check_box_format(boxes, sizes) == Finding('ok', 'box format', '0 of 20 boxes reach past their image')
+    outside = np.where(np.arange(20)[:, None] < 2, [-20, 90, 40, 20], boxes)
+    assert check_box_format(outside, sizes).level == 'note'
+    corners = check_box_format(np.tile([30, 30, 90, 90], (20, 1)), sizes)
+    assert corners.level == 'warning' and 'x1, y1, x2, y2' in corners.value
+
+
 @pytest.mark.parametrize(
     ('lr', 'batch', 'level'),
     [(0.004, 256, 'ok'), (0.004, 128, 'ok'), (0.004, 127, 'warning'), (0.00025, 16, 'ok'), (0.0001, 256, 'note')],
@@ -59,7 +70,24 @@ def test_learning_rate(lr, batch, level):
 def test_the_learning_rate_that_fits_is_offered():
     finding = check_learning_rate(0.004, 16)
     assert finding.value == '0.004 for a batch of 16'
-    assert finding.advice.endswith('--auto-scale-lr, or optim_wrapper.optimizer.lr=0.00025')
+    assert finding.advice.endswith('so 0.00025 to 16: optim_wrapper.optimizer.lr=0.00025')
+
+
+@pytest.mark.parametrize(
+    ('lr', 'base_batch_size', 'offered'), [(0.004, 256, True), (0.004, 16, False), (0.04, 256, False)]
+)
+def test_scaling_is_offered_if_it_leads_to_a_rate_that_fits(lr, base_batch_size, offered):
+    finding = check_learning_rate(lr, 8, factor=8 / base_batch_size)
+    assert finding.level == 'warning' and ('--auto-scale-lr' in finding.advice) == offered
+    assert finding.advice.endswith('optim_wrapper.optimizer.lr=0.000125')
+
+
+def test_a_rate_that_was_scaled_is_not_scaled_again():
+    assert check_learning_rate(0.000125, 8, 8 / 256, scaled=True) == Finding(
+        'ok', 'learning rate', '0.000125 for a batch of 8, scaled by auto_scale_lr from 0.004'
+    )
+    twice = check_learning_rate(0.000125 / 32, 8, 8 / 256, scaled=True)
+    assert twice.level == 'note' and 'optim_wrapper.optimizer.lr=0.004, which auto_scale_lr' in twice.advice
 
 
 @pytest.mark.parametrize(

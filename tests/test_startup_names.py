@@ -1,0 +1,33 @@
+"""`rtmdet_plugin::name.py` works wherever a path of a config does: Config, DetInferencer, mim train, mim test."""
+
+from pathlib import Path
+
+import click
+import pytest
+from mim.cli import MIM
+from mmdet.apis import DetInferencer
+from mmengine.config import Config
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+NAMED = 'rtmdet_plugin::rtmdet_nano_person.py'
+
+
+def test_config():
+    named = Config.fromfile(NAMED)
+    assert named.pretty_text == Config.fromfile(CONFIGS / 'rtmdet_nano_person.py').pretty_text
+    assert Path(named.filename).is_file(), 'mmdet names the work directory after it'
+    with pytest.raises(FileNotFoundError, match='rtmdet_nan.py: not one of the .* the nearest: rtmdet_nano.py'):
+        Config.fromfile('rtmdet_plugin::rtmdet_nan.py')
+
+
+def test_inferencer():
+    assert DetInferencer(NAMED, device='cpu').model.bbox_head.num_classes == 1
+
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_mim(command):
+    (config,) = [parameter for parameter in MIM().get_command(None, command).params if parameter.name == 'config']
+    assert Path(config.callback(None, config, NAMED)).samefile(CONFIGS / 'rtmdet_nano_person.py')
+    assert config.callback(None, config, 'cats.py') == 'cats.py'
+    with pytest.raises(click.ClickException, match='the nearest: rtmdet_nano.py'):
+        config.callback(None, config, 'rtmdet_plugin::rtmdet_nan.py')
