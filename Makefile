@@ -41,3 +41,15 @@ lint: $(READY)
 
 bench: $(READY)
 	@status=0; for script in $(filter-out %/harness.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(PY) $$script || status=1; done; exit $$status
+
+.PHONY: wheel smoke
+
+# The wheel, in dist/.
+wheel:
+	@.ci/check-python "$(PYTHON)"
+	"$(PYTHON)" tests/wheels.py dist
+
+# The wheel with one extra in a fresh environment, and what its user does first: make smoke EXTRA=lite (runtime, deploy).
+smoke:
+	@.ci/check-python "$(PYTHON)"
+	@"$(PYTHON)" tests/smoke/run.py "$(EXTRA)"

@@ -1,4 +1,4 @@
-"""The wheel, installed where the repository isn't in reach; and the gates of `make setup`."""
+"""The wheel, installed where the repository isn't in reach; and the gates of `make setup` and `make smoke`."""
 
 import os
 import shutil
@@ -11,47 +11,40 @@ from pathlib import Path
 
 import pytest
 import yaml
+from wheels import REPO, build_wheel, clean_environment, copy_source
 
-REPO = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.relative_to(REPO).as_posix() for path in (REPO / 'configs').rglob('*.py'))
 
 
 def call(*command, cwd, code=0, **environment):
-    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
         capture_output=True,
         text=True,
-        env={**env, **environment},
+        env=clean_environment(**environment),
         timeout=300,
     )
     assert done.returncode == code, f'{command}\n{done.stdout}\n{done.stderr}'
     return done
 
 
-def build_wheel(source: Path, out: Path) -> Path:
-    flags = ['--no-deps', '--no-build-isolation', '-q', '-w', out]
-    call(sys.executable, '-m', 'pip', 'wheel', '.', *flags, cwd=source)
-    return next(out.glob('*.whl'))
+def build_from(source: Path, out: Path) -> Path:
+    return build_wheel(sys.executable, source, out, '--no-build-isolation')
 
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory) -> Path:
     """A copy of what a build needs: builds leave `build/` and `*.egg-info` behind, and pick them up again."""
     source = tmp_path_factory.mktemp('source')
-    for name in ('rtmdet_plugin', 'rtmdet_runtime', 'configs'):
-        shutil.copytree(REPO / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
-    for path in REPO.iterdir():
-        if path.is_file() and path.name != '.git':
-            shutil.copy(path, source)
+    copy_source(source)
     return source
 
 
 @pytest.fixture(scope='module')
 def wheel(source, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp('wheel')
-    return build_wheel(source, out)
+    return build_from(source, out)
 
 
 class Environment:
@@ -250,7 +243,7 @@ def test_the_sdist_builds_the_same_wheel(source, wheel, tmp_path):
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter='data') if hasattr(tarfile, 'data_filter') else tar.extractall(tmp_path)
     unpacked = next(tmp_path.iterdir())
-    with zipfile.ZipFile(build_wheel(unpacked, tmp_path)) as again, zipfile.ZipFile(wheel) as first:
+    with zipfile.ZipFile(build_from(unpacked, tmp_path)) as again, zipfile.ZipFile(wheel) as first:
         assert sorted(again.namelist()) == sorted(first.namelist())
 
 
@@ -297,3 +290,10 @@ def test_ci_fails_when_lint_or_test_fails(tmp_path):
     for fails, code in (('lint', 1), ('test', 1), ('none', 0)):
         done = call(REPO / '.ci' / 'run', cwd=tmp_path, code=code, PATH=path, FAILS=fails, RTMDET_DATA='/given')
         assert done.stdout.splitlines() == ['lint /given', 'test /given']
+
+
+@pytest.mark.parametrize('extra', ['', 'full'])
+def test_make_smoke_refuses_in_one_line(extra):
+    done = call('make', 'smoke', f'EXTRA={extra}', cwd=REPO, code=2)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith('make')]
+    assert lines == [f'smoke: EXTRA must be lite or runtime or deploy, got {extra!r}: make smoke EXTRA=runtime']
