@@ -40,7 +40,7 @@ def build_wheel(source: Path, out: Path) -> Path:
 def source(tmp_path_factory) -> Path:
     """A copy of what a build needs: builds leave `build/` and `*.egg-info` behind, and pick them up again."""
     source = tmp_path_factory.mktemp('source')
-    for name in ('rtmdet_plugin', 'rtmdet_runtime', 'configs'):
+    for name in ('rtmdet_cli', 'rtmdet_plugin', 'rtmdet_runtime', 'configs'):
         shutil.copytree(REPO / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
     for path in REPO.iterdir():
         if path.is_file() and path.name != '.git':
@@ -236,10 +236,13 @@ def test_what_the_wheel_holds(wheel):
     assert {f'rtmdet_plugin/.mim/{path}' for path in CONFIGS} <= names
     assert {'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py', 'rtmdet_plugin/py.typed'} <= names
     assert {name.split('/')[0].split('-')[0] for name in names} == {
-        'rtmdet_command.py', 'rtmdet_plugin', 'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py', 'rtmdet_runtime',
+        'rtmdet_cli', 'rtmdet_command.py', 'rtmdet_plugin', 'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py',
+        'rtmdet_runtime',
     }  # fmt: skip
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra ==' not in line]
-    assert required == ['Requires-Dist: numpy'], 'OpenMMLab and torch are in extras, or pip overwrites a fork'
+    assert required == ['Requires-Dist: click', 'Requires-Dist: numpy'], (
+        'OpenMMLab and torch are in extras, or pip overwrites a fork'
+    )
 
 
 def test_the_sdist_builds_the_same_wheel(source, wheel, tmp_path):

@@ -9,8 +9,6 @@ from collections import defaultdict
 
 import onnx
 
-PARTS = ('stem', 'attention', 'predictions', 'decode')
-
 
 class GraphLinks:
     """What makes a tensor, and what reads it."""

@@ -95,7 +95,7 @@ class TestRefusals:
         monkeypatch.setitem(sys.modules, 'onnxruntime', None)
         monkeypatch.delitem(sys.modules, 'rtmdet_runtime.backends.onnxruntime', raising=False)
         message = self.said(ImportError, path)
-        assert 'needs onnxruntime, which is not installed: pip install onnxruntime' in message
+        assert 'needs onnxruntime, which is not installed: pip install ".[runtime]" in a checkout' in message
 
     def test_sizes(self, constant_model, info):
         path = constant_model(BOXES, SCORES)
@@ -146,3 +146,9 @@ def test_another_number_of_classes(constant_model, info):
     path = constant_model(BOXES, SCORES, properties={**info.to_properties(), 'rtmdet.classes': '["cat"]'})
     with pytest.raises(ValueError, match='the network has 2 classes, its metadata 1; accepted: as many'):
         RTMDetector(path).predict(image())
+
+
+@pytest.mark.parametrize('threads', [-3, 0, 1025])
+def test_threads_out_of_range(constant_model, threads):
+    with pytest.raises(ValueError, match=f'threads must be 1 to 1024, got {threads}'):
+        RTMDetector(constant_model(BOXES, SCORES), threads=threads)
