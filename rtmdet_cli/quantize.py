@@ -9,6 +9,7 @@ import click
 
 from rtmdet_runtime.choices import FLOAT_PARTS, METHODS, PARTS, TARGETS
 from rtmdet_runtime.command import list_bad, list_images, read_images, threads_option
+from rtmdet_runtime.messages import needed_by
 from rtmdet_runtime.output import check_output, input_files
 
 from .progress import show_progress
@@ -108,6 +109,7 @@ def check_settings_agree(model: Path, out: Path, method: str, target: str | None
     Raises:
         ValueError: it names both.
         FileExistsError: see `check_bin`.
+        ImportError: if OpenVINO is needed and not installed.
     """
     if method == 'nncf' and out.suffix != '.xml':
         raise ValueError(f'-o {out}; accepted of --method nncf: a name that ends in .xml')
@@ -120,3 +122,5 @@ def check_settings_agree(model: Path, out: Path, method: str, target: str | None
     if read_info(model).form == 'trt':
         raise ValueError(f'{model}: the form trt is for TensorRT alone; accepted for .xml: the forms raw, decoded, nms')
     check_bin(out)
+    with needed_by(str(out)):
+        import openvino  # noqa: F401  missing, it ends the command before the calibration

@@ -117,7 +117,7 @@ def test_predict_refuses(model, tmp_path):
     assert 'none.jpg: no such image' in call('predict', model, tmp_path / 'none.jpg', code=1)
     (tmp_path / 'empty').mkdir()
     assert 'a folder without images' in refusal('predict', model, tmp_path / 'empty')
-    assert 'no backend' in refusal('predict', CONFIG, tmp_path)
+    assert 'no backend' in refusal('predict', CONFIG, 'a.jpg')
 
 
 def test_test_refuses(model, checkpoint, tmp_path, monkeypatch):

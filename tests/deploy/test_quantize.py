@@ -307,10 +307,8 @@ def test_bad_images_are_left_out_and_listed(random_model, tmp_path):
     said = call()
     assert 'b.jpg: not an image' in said[-2] and 'bad images: 1 of 1' in said[-1] and not out.exists()
     cv2.imwrite(str(images / 'a.png'), np.full((64, 64, 3), 90, np.uint8))
-    said = call('--tolerance', '0.99')
+    said = call('--tolerance', '1')
     assert 'b.jpg: not an image' in said[-2] and said[-1].endswith(f'{out} is written, calibrated without them')
     assert RTMDetector(out).info.form == 'decoded'
     # Not in a terminal, each step is one line.
-    assert [line.split(':')[0] for line in said[:-2]] == [
-        'Reading images', 'Finding the ends of ranges', 'Counting values', 'Measuring layers',
-    ]  # fmt: skip
+    assert said[:-2] == ['Reading images: 2', 'Finding the ends of ranges: 1', 'Counting values: 1']
