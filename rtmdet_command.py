@@ -1,28 +1,35 @@
 """The command `rtmdet`. A verb is one module with a click command `command`; it is imported when it is called.
 
-This module lies outside `rtmdet_plugin`, whose import brings PyTorch: `rtmdet --help` and `rtmdet predict` start
-without it.
+This module and the verbs' lie outside `rtmdet_plugin`, whose import brings PyTorch: no `--help` waits for it.
 """
 
 import importlib
-import re
+import os
+import runpy
+import sys
+from pathlib import Path
 from pickle import UnpicklingError
 
-import click
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit('Error: rtmdet needs click, which is not installed: pip install click')
 
 VERBS = {
-    'benchmark': ('rtmdet_plugin.cli.benchmark', 'Measure how long exported models take.'),
-    'export': ('rtmdet_plugin.cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
-    'engine': ('rtmdet_plugin.cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
-    'publish': ('rtmdet_plugin.cli.publish', 'Write the weights of a checkpoint for others, as .safetensors or .pth.'),
-    'predict': ('rtmdet_runtime.command', 'Find objects in pictures with an exported model.'),
-    'quantize': ('rtmdet_plugin.cli.quantize', 'Write an INT8 form of an exported ONNX model.'),
-    'test': ('rtmdet_plugin.cli.test', "Evaluate an exported model, or a checkpoint, on a config's test set."),
+    'benchmark': ('rtmdet_cli.benchmark', 'Measure how long exported models take.'),
+    'export': ('rtmdet_cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
+    'engine': ('rtmdet_cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
+    'publish': ('rtmdet_cli.publish', 'Write the weights of a checkpoint for others, as .safetensors or .pth.'),
+    'predict': ('rtmdet_runtime.command', 'Find objects in images with an exported model.'),
+    'quantize': ('rtmdet_cli.quantize', 'Write an INT8 form of an exported ONNX model.'),
+    'test': ('rtmdet_cli.test', "Evaluate an exported model, or a checkpoint, on a config's test set."),
 }
 """Name: module, and the line for `rtmdet --help`."""
 
 EXPECTED = (ValueError, OSError, ImportError, RuntimeError, UnpicklingError)
 """Errors whose message is for the user."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of SIGINT, as of programs that the signal ends."""
 
 
 class Verbs(click.Group):
@@ -45,25 +52,56 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except click.exceptions.Exit:  # a RuntimeError of click's own, as after --help
             raise
+        except BrokenPipeError:  # `rtmdet ... | head`, which click handles
+            raise
+        except KeyboardInterrupt:
+            click.echo('Interrupted', err=True)
+            ctx.exit(INTERRUPTED)
         except EXPECTED as error:
             if ctx.params['traceback']:
                 raise
-            raise click.ClickException(one_line(error)) from None
+            raise click.ClickException(line_for_user(error, f'rtmdet {ctx.invoked_subcommand}')) from None
 
 
-def one_line(error: Exception) -> str:
-    """The message of an error; of one in a DataLoader's worker without the traceback that PyTorch puts into it."""
-    text = str(error)
-    if text.startswith('Caught '):
-        text = re.split(r'^\S+(?:Error|Exception): ', text, flags=re.MULTILINE)[-1]
-    line = ' '.join(text.split()) or type(error).__name__
-    return line.encode(errors='replace').decode()  # a file's name may hold bytes that aren't text
+def line_for_user(error: Exception, command: str) -> str:
+    """Return an error as one line: with the package to install, or with the place that is full."""
+    from rtmdet_runtime.messages import missing_package, one_line
+    from rtmdet_runtime.output import FULL
+
+    if isinstance(error, ModuleNotFoundError):
+        error = missing_package(error, command)
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        discard_output()
+        return f'standard output or a temporary file (see TMPDIR) can not be written: {error.strerror}'
+    return one_line(error)
+
+
+def discard_output() -> None:
+    """Send what standard output could not take to nowhere, or Python would report it once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Print the version of rtmdet_plugin, without importing it, and end."""
+    if value and not ctx.resilient_parsing:
+        version = runpy.run_path(str(Path(__file__).with_name('rtmdet_plugin') / 'version.py'))
+        click.echo(f'rtmdet {version["__version__"]}')
+        ctx.exit()
 
 
 @click.group(cls=Verbs, context_settings=dict(help_option_names=['-h', '--help']))
 @click.option('--traceback', is_flag=True, help='Show where an error comes from, not only its message.')
+@click.option(
+    '--version', is_flag=True, is_eager=True, expose_value=False, callback=show_version, help='Show the version.'
+)
 def main(traceback: bool) -> None:
-    """RTMDet from a checkpoint to where it runs."""
+    """RTMDet from a checkpoint to where it runs.
+
+    Exit codes: 0; 1 after an error, or if images could not be read; 2 for wrong options; 130 after Ctrl-C.
+    """
 
 
 if __name__ == '__main__':

@@ -20,14 +20,13 @@ import torch
 from harness import write
 from mmengine.config import Config
 
-from rtmdet_plugin.deploy.calibration import METHODS
 from rtmdet_plugin.deploy.checkpoint import load_model, read_config
 from rtmdet_plugin.deploy.evaluation import evaluate
-from rtmdet_plugin.deploy.graph_parts import PARTS
 from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino
 from rtmdet_plugin.deploy.onnx_export import export_onnx, write_onnx
-from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, TARGETS, Calibration, evenly_spaced
+from rtmdet_plugin.deploy.quantize import Calibration, evenly_spaced
 from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.choices import FLOAT_PARTS, METHODS, PARTS, TARGETS
 
 PERSON = Path(__file__).parents[1] / 'configs' / 'rtmdet_nano_person.py'
 PICTURES = 100

@@ -13,8 +13,8 @@ REQUIRED = (
     ('mmdet', '3.2.0', '4.0.0'),
 )
 HOW = (
-    "Install the stack with `pip install 'rtmdet_plugin[lite]'` (mmcv-lite, nothing to compile), "
-    "`pip install 'rtmdet_plugin[full]'` (compiled mmcv), or the onedl forks; see the README's table."
+    'In a checkout of rtmdet_plugin, install the stack with `pip install ".[lite]"` (mmcv-lite, nothing to compile), '
+    '`pip install ".[full]"` (compiled mmcv), or the onedl forks; see the README\'s table.'
 )
 
 

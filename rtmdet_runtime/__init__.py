@@ -8,7 +8,22 @@ Everything that a prediction needs is in the file that `rtmdet export` wrote: cl
 thresholds. The folder has no imports from `rtmdet_plugin`, so it can be copied and shipped by itself.
 """
 
-from .detector import Detections, RTMDetector
-from .info import FORMS, ModelInfo
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .detector import Detections, RTMDetector
+    from .info import FORMS, ModelInfo
 
 __all__ = ['FORMS', 'Detections', 'ModelInfo', 'RTMDetector']
+
+_MODULES = dict(FORMS='.info', Detections='.detector', ModelInfo='.info', RTMDetector='.detector')
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: the help of `rtmdet` needs neither numpy nor OpenCV."""
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(_MODULES[name], __name__), name)

@@ -1,40 +1,48 @@
-"""The verb `rtmdet predict`: what an exported model finds in pictures, as text, JSON or drawn. PyTorch isn't needed."""
+"""The command `rtmdet predict`: what an exported model finds in images, as text, JSON or drawn. PyTorch isn't needed.
+
+What other commands have in common with it is here as well. NumPy and OpenCV are imported when a command runs.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import cv2
-import numpy as np
 
-from .backends import BACKENDS
-from .detector import Detections, RTMDetector
-from .image import Image, read_image
-from .output import check_writable, write_json, write_whole
+from .backends import BACKENDS, THREAD_COUNTS
+from .messages import one_line
+from .output import STDOUT, check_json, input_files, write_json
 
+if TYPE_CHECKING:
+    from .detector import Detections, RTMDetector
+    from .image import Image
+
+RECORDS = r'\[\s*(\]|\{\s*"image"\s*:)'
+"""Beginning of the JSON file of `predict`."""
 IMAGE_ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-THREADS = click.IntRange(1, 1024)
-"""A backend starts as many as it is told, up to the last byte of memory."""
+THREADS = click.IntRange(*THREAD_COUNTS)
 
-# Options of the verbs that run an exported model.
+# Options of the commands that run an exported model.
 backend_option = click.option('--backend', type=click.Choice(list(BACKENDS)), help="Default: by the model's ending.")
 size_option = click.option(
     '--size',
     type=int,
     nargs=2,
     metavar='H W',
-    help="Scale pictures to, for a model with a dynamic size. Default: the model's own.",
+    help="Scale images to, for a model with a dynamic size. Default: the model's own.",
 )
 threads_option = click.option('--threads', type=THREADS, metavar='N', help="Default: the backend's.")
 
 
 def list_images(paths: list[Path]) -> list[Path]:
-    """Files as they are, and the pictures of folders by name.
+    """Return files as they are, and the images of folders by name.
 
     Raises:
-        ValueError: for a folder without pictures.
+        ValueError: for a folder without images.
     """
     images = []
     for path in paths:
@@ -48,62 +56,58 @@ def list_images(paths: list[Path]) -> list[Path]:
     return images
 
 
-def label_colour(label: int) -> tuple[int, int, int]:
-    """A bright colour (BGR), as far from those of the labels before as the golden ratio brings it."""
-    hue = int(180 * (label * 0.618034 % 1))
-    return tuple(cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist())
+def read_images(paths: Iterable[Path], bad: list[str]) -> Iterator[tuple[Path, Image]]:
+    """Read those of the images that can be read.
 
-
-def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Image:
-    """A copy of a picture with boxes, names and scores."""
-    image = image.copy()
-    for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
-        x1, y1, x2, y2 = (int(value) for value in np.round(box))
-        colour = label_colour(label)
-        cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2)
-        text = f'{classes[label]} {score:.2f}'
-        cv2.putText(image, text, (x1, max(y1 - 4, 10)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
-    return image
-
-
-def check_drawn(paths: list[Path], folder: Path) -> None:
-    """Refuse drawn pictures that can't be written, or would take the place of a picture or of each other.
-
-    Raises:
-        ValueError: it names the file.
-        OSError: where the folder can't be written to.
+    Args:
+        paths: of the images.
+        bad: a line is appended for each image that can't be read.
     """
-    check_writable(folder / paths[0].name)
-    taken = {}
+    from .image import read_image
+
     for path in paths:
-        if not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}'):
-            raise ValueError(
-                f'--out {folder}: {path} would keep its name, and OpenCV writes no picture that ends in '
-                f'{path.suffix or "nothing"}; accepted: {", ".join(IMAGE_ENDINGS)} and what else it writes'
-            )
-        target = folder / path.name
-        if target.resolve() == path.resolve():
-            raise ValueError(f'--out {folder}: {path} would be drawn over; accepted: another folder')
-        if taken.setdefault(target, path) != path:
-            raise ValueError(
-                f'--out {folder}: {taken[target]} and {path} have one name; accepted: one folder at a time'
-            )
+        try:
+            yield path, read_image(path)
+        except (OSError, ValueError) as error:
+            bad.append(one_line(error))
 
 
-def write_image(path: Path, image: Image) -> None:
-    """Write a picture in the format of its ending, whole or not at all.
+def list_bad(bad: list[str], total: int, done: str) -> None:
+    """List bad images on standard error, and end the command with exit code 1 if there are any.
+
+    Args:
+        bad: a line for each.
+        total: number of images, bad ones included.
+        done: what was done in spite of them.
 
     Raises:
-        ValueError: where the format doesn't take it, such as for its size.
-        OSError: where the file can't be written.
+        click.ClickException: if there are any.
     """
-    try:
-        encoded, content = cv2.imencode(path.suffix, image)
-    except cv2.error:
-        encoded = False
-    if not encoded:
-        raise ValueError(f'{path}: OpenCV does not write a picture of {image.shape[:2]} (height, width) in this format')
-    write_whole(path, content.tobytes())
+    for line in bad:
+        click.echo(line, err=True)
+    if bad:
+        raise click.ClickException(f'bad images: {len(bad)} of {total}, listed above; {done}')
+
+
+def record(path: Path, found: Detections, classes: tuple[str, ...]) -> dict:
+    """Return detections for JSON: pixels with 2 decimals, scores with 4."""
+    # float64, because the decimals of a float32 are no short numbers; + 0.0 turns -0.0 into 0.0.
+    boxes, scores = (
+        values.astype(float).round(places) + 0.0 for values, places in ((found.boxes, 2), (found.scores, 4))
+    )
+    names = [classes[label] for label in found.labels]
+    return dict(image=str(path), boxes=boxes.tolist(), scores=scores.tolist(), classes=names)
+
+
+def predict(
+    detector: RTMDetector, paths: list[Path], batch_size: int, bad: list[str]
+) -> Iterator[tuple[Path, Image, Detections]]:
+    """Find objects in the images that can be read; see `read_images`."""
+    for start in range(0, len(paths), batch_size):
+        batch = list(read_images(paths[start : start + batch_size], bad))
+        found = detector.predict([image for _, image in batch], batch_size)
+        for (path, image), detections in zip(batch, found, strict=True):
+            yield path, image, detections
 
 
 @click.command('predict')
@@ -120,10 +124,14 @@ def write_image(path: Path, image: Image) -> None:
     '--out',
     type=click.Path(path_type=Path),
     metavar='FOLDER',
-    help='Folder for copies of the pictures with boxes drawn, under their names.',
+    help='Folder for copies of the images with boxes drawn, under their names.',
 )
 @click.option(
-    '--json', 'json_file', type=click.Path(path_type=Path), metavar='FILE', help='File for boxes, scores and classes.'
+    '--json',
+    'json_file',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help='File (.json) for boxes, scores and classes; - for standard output.',
 )
 @backend_option
 @size_option
@@ -133,13 +141,14 @@ def write_image(path: Path, image: Image) -> None:
     default=1,
     show_default=True,
     metavar='N',
-    help='Pictures that the network gets at once.',
+    help='Images that the network gets at once.',
 )
 @threads_option
 def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads) -> None:
     """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine).
 
-    Each picture is a line with what is in it. Without PyTorch.
+    Each image is a line with what is in it. PyTorch isn't needed. Images that can't be read are left out and listed at
+    the end; the exit code is 1 then.
 
     An image with more than 180 million pixels is refused; the environment variable RTMDET_MAX_PIXELS sets another
     limit. Decoding takes 6 bytes of memory per pixel and more: 1.1 GB at this limit.
@@ -147,25 +156,34 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
     if not 0 <= score_thr <= 1:
         raise ValueError(f'--score-thr {score_thr}; accepted: 0 to 1')
     paths = list_images(list(images))
-    if out is not None:
-        check_drawn(paths, out)
+    inputs = input_files([model, *paths])
     if json_file is not None:
-        check_writable(json_file)
+        check_json(json_file, inputs, RECORDS)
+    from .detector import RTMDetector
+    from .drawing import check_drawn, draw, write_image
+
+    if out is not None:
+        check_drawn(paths, out, inputs)
     detector = RTMDetector(model, backend=backend, size=size, threads=threads)
     classes = detector.info.classes
-    records = []
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        pictures = [read_image(path) for path in batch]
-        for path, picture, detections in zip(batch, pictures, detector.predict(pictures, batch_size), strict=True):
+    say = partial(click.echo, err=json_file == STDOUT)
+    records, bad, complete = [], [], False
+    try:
+        for path, image, detections in predict(detector, paths, batch_size, bad):
             shown = detections.above(score_thr)
             counts = Counter(classes[label] for label in shown.labels)
             found = ', '.join(f'{count} {name}' for name, count in counts.most_common()) or 'nothing'
-            click.echo(f'{click.format_filename(path)}: {found}')
-            boxes, scores = shown.boxes.round(2).tolist(), shown.scores.round(4).tolist()
-            names = [classes[label] for label in shown.labels]
-            records.append(dict(image=str(path), boxes=boxes, scores=scores, classes=names))
+            say(f'{click.format_filename(path)}: {found}')
+            records.append(record(path, shown, classes))
             if out is not None:
-                write_image(out / path.name, draw(picture, shown, classes))
-    if json_file is not None:
-        write_json(json_file, records)
+                try:
+                    write_image(out / path.name, draw(image, shown, classes))
+                except ValueError as error:
+                    bad.append(one_line(error))
+        complete = True
+    finally:  # after Ctrl-C or on a full disk, what was found so far
+        if json_file is not None and (complete or records):
+            write_json(json_file, records)
+            if not complete:
+                click.echo(f'{json_file}: {len(records)} of {len(paths)} images', err=True)
+    list_bad(bad, len(paths), f'{len(records)} were predicted')

@@ -1,22 +1,114 @@
-"""Result files that appear whole or not at all, and a look beforehand at whether they can be written."""
+"""Result files: checked before the work that they are for, and written completely or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import re
+import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+STDOUT = Path('-')
+"""Standard output, as the name of a JSON file."""
+METADATA = r'\{\s*"rtmdet\.'
+"""Beginning of the JSON file beside a model of ncnn or TensorRT."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+InputFiles = Mapping[tuple[int, int], Path]
+"""Files that a command reads, by device and inode, which all links to a file and all spellings of its name share."""
+
+
+def files_beside(model: Path) -> list[Path]:
+    """Return the other files of a model, by the ending of its name."""
+    if model.suffix == '.engine':
+        return [model.with_name(f'{model.name}.json')]
+    endings = {'.xml': ['.bin'], '.param': ['.bin', '.json']}.get(model.suffix, [])
+    return [model.with_suffix(ending) for ending in endings]
+
+
+def input_files(paths: Iterable[str | Path]) -> InputFiles:
+    """Return the files that a command reads, with those beside a model; names without a file are left out."""
+    found = {}
+    for path in map(Path, paths):
+        for file in (path, *files_beside(path)):
+            with contextlib.suppress(OSError):
+                found[_identity(file)] = file
+    return found
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def check_output(path: Path, inputs: InputFiles, endings: Iterable[str], beginning: str | None = None) -> None:
+    """Refuse a result that would replace an input or a file of another kind, before the work that it is for.
+
+    The files that are written beside a model are checked as well.
+
+    Args:
+        path: the file to write.
+        inputs: see `input_files`.
+        endings: those that its name may have.
+        beginning: what a file that is there already must begin with, as a regular expression; None for anything.
+
+    Raises:
+        ValueError: if the ending is another one, or if an input or a file of another kind would be replaced.
+        OSError: see `check_writable`.
+    """
+    if path.suffix not in endings:
+        raise ValueError(f'the name of {path} must end in {", ".join(endings)}, got {path.suffix or "no ending"}')
+    beside = [(file, METADATA if file.suffix == '.json' else None) for file in files_beside(path)]
+    for file, start in ((path, beginning), *beside):
+        check_writable(file)
+        if not file.exists():
+            continue
+        if (source := inputs.get(_identity(file))) is not None:
+            raise ValueError(f'{file} would replace the input {source}; choose another name')
+        if start is not None and not _begins_with(file, start):
+            raise ValueError(f'{file} would replace a file of another kind; choose another name, or remove it')
+
+
+def check_json(path: Path, inputs: InputFiles, beginning: str) -> None:
+    """Do as `check_output` for a JSON file; `-` is standard output, which replaces nothing.
+
+    Args:
+        path, inputs: see `check_output`.
+        beginning: of the earlier results that may be replaced.
+
+    Raises:
+        ValueError, OSError: see `check_output`.
+    """
+    if path != STDOUT:
+        check_output(path, inputs, ('.json',), beginning)
+
+
+def _begins_with(path: Path, beginning: str) -> bool:
+    with open(path, 'rb') as file:
+        head = file.read(4096).decode(errors='replace').strip()
+    return not head or re.match(beginning, head) is not None
 
 
 def check_writable(path: Path) -> None:
     """See that a file can be written, before the work that it is for; nothing is left behind.
 
     Raises:
-        OSError: where it is something else than a file, or its folder can't be made or written to.
+        OSError: if it is something else than a file, or its folder can't be made or written to.
     """
-    if path.exists() and not path.is_file():
+    try:
+        exists = path.stat() is not None
+    except (FileNotFoundError, NotADirectoryError):
+        exists = False
+    except OSError as error:  # a link to itself, a folder that can't be entered
+        raise OSError(f'{path} can not be written: {error.strerror}') from None
+    if exists and not path.is_file():
         raise OSError(f'{path} can not be written: it is no file; accepted: the name of a file')
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if exists and not os.access(path, os.W_OK):
+        raise OSError(f'{path} can not be written: it is write-protected')
+    folder = next(parent for parent in path.resolve().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -24,25 +116,47 @@ def check_writable(path: Path) -> None:
         raise OSError(f'{path} can not be written: {folder}: {error.strerror}') from None
 
 
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Give an error of a full disk, which knows no name, that of the file that was being written.
+
+    Raises:
+        OSError: it names the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(f'{path} can not be written: {error.strerror}') from None
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under its name when all of it is there; its folder is made if need be, a link to it stays one.
 
     Raises:
-        OSError: where it can't be written; a file that was there before is as it was.
+        OSError: if it can't be written; a file that was there before is as it was.
     """
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside it, because a file moves in one step only within a file system.
-    with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=path.parent) as work:
-        partial = Path(work) / path.name
-        partial.write_bytes(content)
-        os.replace(partial, path)
+    target = path.resolve()
+    with naming(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it, because a file moves in one step only within a file system.
+        with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=target.parent) as work:
+            partial = Path(work) / target.name
+            partial.write_bytes(content)
+            os.replace(partial, target)
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON, whole or not at all.
+    """Write JSON, completely or not at all; `-` is standard output.
 
     Raises:
         OSError: see `write_whole`.
     """
-    write_whole(path, (json.dumps(content, indent=1) + '\n').encode())
+    text = json.dumps(content, indent=1) + '\n'
+    if path == STDOUT:
+        with naming('standard output'):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    else:
+        write_whole(path, text.encode())

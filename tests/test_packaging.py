@@ -229,10 +229,13 @@ def test_what_the_wheel_holds(wheel):
     assert {f'rtmdet_plugin/.mim/{path}' for path in CONFIGS} <= names
     assert {'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py', 'rtmdet_plugin/py.typed'} <= names
     assert {name.split('/')[0].split('-')[0] for name in names} == {
-        'rtmdet_command.py', 'rtmdet_plugin', 'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py', 'rtmdet_runtime',
+        'rtmdet_cli', 'rtmdet_command.py', 'rtmdet_plugin', 'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py',
+        'rtmdet_runtime',
     }  # fmt: skip
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra ==' not in line]
-    assert required == ['Requires-Dist: numpy'], 'OpenMMLab and torch are in extras, or pip overwrites a fork'
+    assert required == ['Requires-Dist: click', 'Requires-Dist: numpy'], (
+        'OpenMMLab and torch are in extras, or pip overwrites a fork'
+    )
 
 
 def test_the_sdist_builds_the_same_wheel(source, wheel, tmp_path):

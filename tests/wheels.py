@@ -30,7 +30,7 @@ def create_venv(folder: Path) -> Path:
 
 def copy_source(folder: Path) -> None:
     """Copy what a build needs into an existing folder; symbolic links stay links."""
-    for name in ('rtmdet_plugin', 'rtmdet_runtime', 'configs'):
+    for name in ('rtmdet_cli', 'rtmdet_plugin', 'rtmdet_runtime', 'configs'):
         shutil.copytree(REPO / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
     for path in REPO.iterdir():
         if path.is_file() and path.name != '.git':

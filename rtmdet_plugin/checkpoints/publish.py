@@ -3,9 +3,12 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from mmengine.runner import CheckpointLoader
+
+from rtmdet_runtime.output import check_output, input_files, naming
 
 from ..compat.safetensors_file import SUFFIX, dump_safetensors
 from .atomic_file import write_atomically
@@ -28,16 +31,19 @@ class Published:
 def publish(source: str | Path, target: str | Path) -> Published:
     """Write the weights in the checkpoint `source` to `target`, `.safetensors` or `.pth` by its ending.
 
-    Where the training kept an EMA, its averaged weights are written. Optimiser, schedulers and logs are left out.
+    If the training kept an EMA, its averaged weights are written. Optimiser, schedulers and logs are left out.
 
     Raises:
-        ValueError: where `target` has another ending, or `source` holds no weights or weights that aren't finite.
+        ValueError: if `target` has another ending or would replace `source` or another training's checkpoint, or if
+            `source` holds no weights or weights that aren't finite.
+        OSError: if `target` can't be written.
         FileNotFoundError, UnsafeCheckpointError, DamagedCheckpointError: where `source` can't be loaded.
         ImportError: where `.safetensors` is asked for, and the package isn't installed.
     """
     target = Path(target)
-    if target.suffix not in (SUFFIX, '.pth'):
-        raise ValueError(f'{target}: expected a name that ends in {SUFFIX} or .pth')
+    check_output(target, input_files([source]), (SUFFIX, '.pth'))
+    if target.suffix == '.pth' and target.is_file():
+        _check_replaceable(target)
     checkpoint = CheckpointLoader.load_checkpoint(str(source), map_location='cpu', logger=None)
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
@@ -53,5 +59,20 @@ def publish(source: str | Path, target: str | Path) -> Published:
         buffer = io.BytesIO()
         torch.save(dict(meta=meta, state_dict=weights), buffer)
         content = buffer.getvalue()
-    write_atomically(target, content)
+    with naming(target):
+        write_atomically(target, content)
     return Published(target, len(weights), averaged)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to replace what `publish` can't have written, such as a checkpoint with the state of an optimiser.
+
+    Raises:
+        ValueError: it names the file.
+    """
+    try:
+        there = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger=None)
+    except (ValueError, RuntimeError, OSError, UnpicklingError):
+        there = None
+    if not isinstance(there, dict) or not there.keys() <= {'meta', 'state_dict'}:
+        raise ValueError(f'{path} would replace a file that holds more than published weights; choose another name')

@@ -23,13 +23,16 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
-from rtmdet_runtime.command import label_colour
+from rtmdet_runtime.drawing import label_colour, write_image
+from rtmdet_runtime.messages import one_line
+from rtmdet_runtime.output import check_output, input_files
 
 from ..datasets.tree import leaf_datasets
 from ..deploy.checkpoint import load_config
 
 GAP = 8
 """Pixels between two samples."""
+ENDINGS = ('.jpeg', '.jpg', '.png')
 
 
 def training_set(config: Config, stage: int):
@@ -88,21 +91,19 @@ def grid(images: list[np.ndarray]) -> np.ndarray:
     return canvas
 
 
-def draw_samples(config: Config, count: int = 9, stage: int = 1, seed: int = 0) -> np.ndarray:
-    """A grid of `count` samples of a config's training set.
+def draw_samples(dataset, count: int = 9, seed: int = 0) -> np.ndarray:
+    """Draw a grid of `count` samples.
 
     Args:
-        config: any that mmdet trains with.
-        count: number of samples, at least 1; drawn without repeats where there are as many.
-        stage: 1, or 2 for the pipeline of the last epochs.
+        dataset: see `training_set`.
+        count: number of samples, at least 1; drawn without repeats if there are as many.
         seed: of all draws.
 
     Raises:
-        ValueError: where `count` is below 1, or the config has no such stage.
+        ValueError: if `count` is below 1.
     """
     if count < 1:
         raise ValueError(f'count={count!r}; accepted: an integer of at least 1.')
-    dataset = training_set(config, stage)
     set_random_seed(seed)
     # Some samples are drawn for nothing first, so that the caches behind mosaic and MixUp have something to offer.
     places = np.resize(np.random.permutation(len(dataset)), count + min(20, len(dataset)))
@@ -117,10 +118,15 @@ def _boxes(instances) -> list[tuple[list[int], int]]:
     return [(box.tolist(), int(label)) for box, label in zip(boxes, instances.labels, strict=True)]
 
 
+def image_files(dataset) -> list[str]:
+    """Return the image files of a dataset, through its wrappers."""
+    return [leaf.get_data_info(i)['img_path'] for leaf in leaf_datasets(dataset) for i in range(len(leaf))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='a training config: a file, or the name of a shipped one')
-    parser.add_argument('--out', type=Path, default=Path('samples.png'), help='picture to write')
+    parser.add_argument('--out', type=Path, default=Path('samples.png'), help='image to write')
     parser.add_argument('--count', type=int, default=9, help='number of samples')
     parser.add_argument('--stage', type=int, choices=(1, 2), default=1, help='pipeline of the first or last epochs')
     parser.add_argument('--seed', type=int, default=0)
@@ -132,11 +138,16 @@ def main() -> None:
         raise SystemExit(str(error)) from None
     if args.cfg_options:
         config.merge_from_dict(args.cfg_options)
-    picture = draw_samples(config, args.count, args.stage, args.seed)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(args.out), picture):
-        raise SystemExit(f'{args.out}: not written; accepted: a name that ends in .png or .jpg.')
-    print(f'{args.out}: {args.count} samples of stage {args.stage}, {picture.shape[1]}x{picture.shape[0]} pixels')
+    try:
+        check_output(args.out, input_files([]), ENDINGS)
+        dataset = training_set(config, args.stage)
+        if args.out.exists():
+            check_output(args.out, input_files(image_files(dataset)), ENDINGS)
+        samples = draw_samples(dataset, args.count, args.seed)
+        write_image(args.out, samples)
+    except (OSError, ValueError) as error:
+        raise SystemExit(one_line(error)) from None
+    print(f'{args.out}: {args.count} samples of stage {args.stage}, {samples.shape[1]}x{samples.shape[0]} pixels')
 
 
 if __name__ == '__main__':

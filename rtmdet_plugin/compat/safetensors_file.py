@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rtmdet_runtime.messages import needed_by
+
 SUFFIX = '.safetensors'
 
 
@@ -57,8 +59,6 @@ def _decoded(text: str) -> Any:
 
 
 def _package():
-    try:
+    with needed_by(f'a {SUFFIX} file'):
         import safetensors.torch
-    except ImportError:
-        raise ImportError(f'{SUFFIX} files need the package safetensors: pip install safetensors') from None
     return safetensors

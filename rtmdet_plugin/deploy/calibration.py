@@ -14,10 +14,16 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-METHODS = ('minmax', 'mse', 'percentile', 'entropy')
 BINS = 2048
 LEVELS = 128
 """Of one sign in 8 bits."""
+Track = Callable[..., Iterable]
+"""Passes items on, and may show how many are done: `track(items, description=..., total=...)`."""
+
+
+def no_progress(items: Iterable, description: str, total: int | None = None) -> Iterable:
+    """Pass items on, and show nothing."""
+    return items
 
 
 @dataclass(frozen=True)
@@ -40,25 +46,25 @@ class Observation:
 
 
 def observe(
-    model: onnx.ModelProto, tensors: Iterable[str], inputs: Callable[[], Iterator[np.ndarray]], threads: int | None
+    model: onnx.ModelProto, tensors: Iterable[str], inputs: Callable[[str], Iterator[np.ndarray]], threads: int | None
 ) -> dict[str, Observation]:
     """Run a model on inputs and look at tensors inside it. It runs twice: for the ends, then for what lies between.
 
     Args:
         model: a checked one, whose shapes are inferred.
         tensors: names.
-        inputs: gives the network's inputs anew each time it is called.
+        inputs: gives the network's inputs each time it is called, with what they are for.
         threads: of ONNX Runtime; None leaves it to it.
     """
     tensors = list(tensors)
     run = open_runner(model, tensors, threads)
     ends = np.tile(np.array([np.inf, -np.inf]), (len(tensors), 1))  # (T, 2)
-    for images in inputs():
+    for images in inputs('Finding the ends of ranges'):
         for end, values in zip(ends, run(images), strict=True):
             end[:] = min(end[0], values.min()), max(end[1], values.max())
     histograms = np.zeros((len(tensors), BINS), np.int64)
     tops = np.maximum(-ends[:, 0], ends[:, 1])
-    for images in inputs():
+    for images in inputs('Counting values'):
         for histogram, top, values in zip(histograms, tops, run(images), strict=True):
             histogram += absolute_histogram(values, top)
     observations = (Observation(*end, histogram) for end, histogram in zip(ends.tolist(), histograms, strict=True))

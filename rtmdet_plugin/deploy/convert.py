@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
 from rtmdet_runtime import ModelInfo
+from rtmdet_runtime.messages import needed_by
 
 from .files import unfinished
 from .graph_parts import check_initializers
 from .pnnx import run_pnnx
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 
 def read_model(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
@@ -50,12 +55,24 @@ def to_openvino(source: str | Path, path: str | Path) -> None:
     """
     info, path = read_info(source), Path(path)
     _check(info, path, '.xml')
-    try:
+    with needed_by(str(path)):
         import openvino as ov
-    except ModuleNotFoundError:
-        raise ImportError(f'{path} needs openvino, which is not installed: pip install openvino') from None
+    save_ir(ov.Core().read_model(source), path)
+
+
+def save_ir(model: ov.Model, path: Path) -> None:
+    """Write OpenVINO's IR, `path` (.xml) and its weights beside it (.bin), completely or not at all.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    import openvino as ov
+
     with unfinished(path.with_suffix('.bin'), path) as (_, xml):
-        ov.save_model(ov.Core().read_model(source), xml, compress_to_fp16=False)
+        try:
+            ov.save_model(model, xml, compress_to_fp16=False)
+        except RuntimeError as error:  # a full disk is `iostream error`, without a name
+            raise OSError(f'{path} can not be written: OpenVINO: {error}') from None
 
 
 def to_ncnn(source: str | Path, path: str | Path) -> None:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rtmdet_runtime.output import check_writable
+from rtmdet_runtime.output import check_writable, naming
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _moved_at_the_end(paths: Sequence[Path]) -> Iterator[list[Path]]:
     targets = [path.resolve() for path in paths]
-    with contextlib.ExitStack() as stack:
+    with naming(paths[-1]), contextlib.ExitStack() as stack:
         # Beside them, because a file moves in one step only within a file system.
         beside = {folder: Path(stack.enter_context(_work_folder(folder))) for folder in {t.parent for t in targets}}
         written = [beside[targets[0].parent] / path.name for path in paths]

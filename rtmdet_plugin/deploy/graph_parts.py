@@ -15,7 +15,6 @@ from onnx import TensorProto, numpy_helper
 from ..checkpoints.finite import check_finite
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-PARTS = ('stem', 'attention', 'predictions', 'decode')
 
 
 class GraphLinks:

@@ -6,9 +6,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from .convert import read_info
-from .files import unfinished
-from .quantize import FLOAT_PARTS, Calibration, check_settings
+from rtmdet_runtime.choices import FLOAT_PARTS
+from rtmdet_runtime.messages import needed_by
+
+from .calibration import Track, no_progress
+from .convert import read_info, save_ir
+from .quantize import Calibration, check_settings
 
 
 def quantize_openvino(
@@ -19,12 +22,13 @@ def quantize_openvino(
     keep_float: Sequence[str] = FLOAT_PARTS,
     tolerance: float = 0.001,
     threads: int | None = None,
+    track: Track = no_progress,
 ) -> dict[str, float]:
     """Write OpenVINO's IR in INT8, `path` (.xml) and its weights beside it (.bin); whole or not at all.
 
     Args:
-        source, images, keep_float, tolerance, threads: see `quantize_onnx`, by which the layers are measured as well.
-            The ranges are NNCF's own choice.
+        source, images, keep_float, tolerance, threads, track: see `quantize_onnx`, by which the layers are measured as
+            well. The ranges are NNCF's own choice.
         path: file to write.
 
     Returns:
@@ -40,12 +44,10 @@ def quantize_openvino(
         raise ValueError(f'{path}: accepted of NNCF: a name that ends in .xml')
     if read_info(source).form == 'trt':
         raise ValueError(f'{source}: the form trt is for TensorRT alone; accepted: the forms raw, decoded, nms')
-    try:
+    with needed_by(f'{path} (method nncf)'):
         import nncf
         import openvino as ov
-    except ModuleNotFoundError as error:
-        raise ImportError(f'{path} needs {error.name}, which is not installed: pip install nncf openvino') from None
-    calibration = Calibration(source, images, threads)
+    calibration = Calibration(source, images, threads, track)
     layers = calibration.fragile_layers(calibration.ranges('mse'), keep_float, tolerance, 'onnxruntime')
     # NNCF rounds more than the inputs of convolutions, as the files for ONNX Runtime do.
     names = calibration.float_nodes(keep_float, layers, 'onnxruntime')
@@ -59,6 +61,5 @@ def quantize_openvino(
         # OpenVINO has made one operation of some nodes, so not every name is found.
         ignored_scope=nncf.IgnoredScope(names=names, validate=False),
     )
-    with unfinished(path.with_suffix('.bin'), path) as (_, xml):
-        ov.save_model(quantized, xml, compress_to_fp16=False)
+    save_ir(quantized, path)
     return layers

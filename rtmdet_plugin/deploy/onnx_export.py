@@ -22,6 +22,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from rtmdet_runtime import FORMS, ModelInfo
+from rtmdet_runtime.choices import DYNAMIC, OPSETS
 
 from .files import unfinished
 from .forms import DecodedForm, RawForm
@@ -30,9 +31,6 @@ from .graph_parts import check_initializers
 from .metadata import model_info
 from .tails import append_efficient_nms, append_nms
 
-DYNAMIC = ('none', 'batch', 'all')
-"""Nothing, the batch, or the batch with height and width."""
-OPSETS = range(13, 21)
 FIRST_OF_DYNAMO = 18
 
 

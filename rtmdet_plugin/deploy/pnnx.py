@@ -8,6 +8,8 @@ from pathlib import Path
 
 import onnx
 
+from rtmdet_runtime.messages import needed_by
+
 
 def run_pnnx(source: str | Path, folder: Path) -> tuple[Path, Path]:
     """Convert an ONNX file with one input of a fixed size.
@@ -23,12 +25,8 @@ def run_pnnx(source: str | Path, folder: Path) -> tuple[Path, Path]:
         ImportError: where the converter isn't installed.
         RuntimeError: where it fails; with the end of what it printed.
     """
-    try:
+    with needed_by('a file for ncnn (.param)'):
         import pnnx
-    except ModuleNotFoundError:
-        raise ImportError(
-            f'{source}: to convert it to ncnn needs pnnx, which is not installed: pip install pnnx'
-        ) from None
     (image,) = onnx.load(source, load_external_data=False).graph.input
     shape = ','.join(str(side.dim_value) for side in image.type.tensor_type.shape.dim)
     shutil.copy(source, folder / 'model.onnx')

@@ -10,6 +10,8 @@ from mmengine.config import Config
 from torch import Tensor
 
 from rtmdet_runtime import ModelInfo, RTMDetector
+from rtmdet_runtime.backends import check_threads
+from rtmdet_runtime.choices import TORCH_PRECISIONS
 
 from .checkpoint import load_model
 from .device import check_device
@@ -18,7 +20,7 @@ from .fuse import fold_batch_norms
 from .metadata import model_info
 from .onnx_export import check_model
 
-PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+PRECISIONS = {name: getattr(torch, name) for name in TORCH_PRECISIONS}
 
 
 class TorchBackend:
@@ -113,6 +115,7 @@ class RTMDetPredictor(RTMDetector):
         threads: int | None = None,
     ) -> None:
         check_settings(device, precision, cuda_graphs)
+        check_threads(threads)
         if threads is not None:
             torch.set_num_threads(threads)
         model = load_model(config, checkpoint)

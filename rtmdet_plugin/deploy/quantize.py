@@ -23,19 +23,15 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.choices import FLOAT_PARTS, METHODS, PARTS, TARGETS
 
-from .calibration import METHODS, observe, value_range
+from .calibration import Track, no_progress, observe, value_range
 from .convert import read_info, read_model
-from .graph_parts import PARTS, GraphLinks, find_parts
+from .graph_parts import GraphLinks, find_parts
 from .onnx_export import write_onnx
 from .sensitivity import find_layers, measure_layers
 from .tails import cut_efficient_nms, paste_efficient_nms
 
-FLOAT_PARTS = ('attention', 'predictions', 'decode')
-TARGETS = ('onnxruntime', 'openvino', 'tensorrt')
-"""The runtime that a file is for. ONNX Runtime computes in 8 bits between Q/DQ nodes: they are around every operation.
-OpenVINO and TensorRT join a convolution with its activation by themselves, and round once, at convolutions' inputs:
-faster there, and closer to float. TensorRT wants zero points of 0, and weights and biases stored in float."""
 Range = tuple[float, float]
 
 
@@ -46,6 +42,7 @@ class Calibration:
         source: file of `export_onnx`. Of the form `trt`, what lies before the plugin is calibrated and quantised.
         images: pictures for calibration, like those that the model is to work on. Results don't depend on their order.
         threads: of ONNX Runtime; None leaves it to it.
+        track: see `Track`.
 
     Raises:
         FileNotFoundError: where the file or a picture isn't there.
@@ -53,19 +50,25 @@ class Calibration:
             be read.
     """
 
-    def __init__(self, source: str | Path, images: Sequence[str | Path], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        source: str | Path,
+        images: Sequence[str | Path],
+        threads: int | None = None,
+        track: Track = no_progress,
+    ) -> None:
         self.source, info = read_model(source)
         if not images:
             raise ValueError('no images to calibrate with; accepted: at least one')
         self.model = cut_efficient_nms(self.source) if info.form == 'trt' else self.source
         if any(node.op_type == 'QuantizeLinear' for node in self.model.graph.node):
             raise ValueError(f'{source}: it is quantised already; accepted: a float model')
-        self.images, self.threads = list(images), threads
+        self.images, self.threads, self.track = list(images), threads, track
         with tempfile.TemporaryDirectory() as folder:
             onnx.save(self.model, path := Path(folder) / 'model.onnx')
             self.detector = RTMDetector(path, threads=threads)
         self.parts = find_parts(self.model.graph)
-        self.observations = observe(self.model, self._tensors(), self.inputs, threads)
+        self.observations = observe(self.model, self._tensors(), self._tracked_inputs, threads)
 
     def input_of(self, image: str | Path) -> np.ndarray:
         """The network's input (B, 3, H, W) from a picture; a fixed batch is the picture again and again, not black."""
@@ -75,6 +78,9 @@ class Calibration:
     def inputs(self, count: int | None = None) -> Iterator[np.ndarray]:
         """The network's inputs, one picture each; `count` of them, evenly spaced."""
         return map(self.input_of, evenly_spaced(self.images, count or len(self.images)))
+
+    def _tracked_inputs(self, description: str) -> Iterator[np.ndarray]:
+        return self.track(self.inputs(), description=description, total=len(self.images))
 
     def _tensors(self) -> list[str]:
         graph = self.model.graph
@@ -94,7 +100,7 @@ class Calibration:
     ) -> dict[str, float]:
         """See `measure_layers`; with `count` of the pictures."""
         layers = find_layers(self.model.graph, self._nodes_of(keep_float), target)
-        return measure_layers(self.model, layers, ranges, list(self.inputs(count)), self.threads)
+        return measure_layers(self.model, layers, ranges, list(self.inputs(count)), self.threads, self.track)
 
     def fragile_layers(
         self, ranges: Mapping[str, Range], keep_float: Iterable[str], tolerance: float, target: str
@@ -170,11 +176,12 @@ def quantize_onnx(
     tolerance: float = 0.001,
     target: str = 'onnxruntime',
     threads: int | None = None,
+    track: Track = no_progress,
 ) -> dict[str, float]:
     """Write an INT8 form of a model; whole or not at all.
 
     Args:
-        source, images, threads: see `Calibration`.
+        source, images, threads, track: see `Calibration`.
         path: file to write (.onnx).
         method: how a range is found, one of `METHODS`, see `value_range`.
         percentile: of the method of that name.
@@ -200,7 +207,7 @@ def quantize_onnx(
         raise ValueError(f'{source}: target={target!r}; accepted for the form trt: tensorrt')
     if Path(path).suffix != '.onnx':
         raise ValueError(f'{path}: accepted: a name that ends in .onnx; `rtmdet quantize` takes .xml as well')
-    calibration = Calibration(source, images, threads)
+    calibration = Calibration(source, images, threads, track)
     ranges = calibration.ranges(method, percentile)
     layers = calibration.fragile_layers(ranges, keep_float, tolerance, target)
     write_onnx(calibration.quantize(ranges, keep_float, layers, target), path)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .calibration import open_runner
+from .calibration import Track, no_progress, open_runner
 from .graph_parts import GraphLinks, find_parts
 
 SCORE, FEWEST = 0.1, 100
@@ -42,6 +42,7 @@ def measure_layers(
     ranges: Mapping[str, tuple[float, float]],
     inputs: Sequence[np.ndarray],
     threads: int | None = None,
+    track: Track = no_progress,
 ) -> dict[str, float]:
     """Mean absolute change of the scores that count, when one layer alone has 8 bits: its weights and its tensors.
 
@@ -51,6 +52,7 @@ def measure_layers(
         ranges: of the tensors.
         inputs: of the network.
         threads: of ONNX Runtime; None leaves it to it.
+        track: see `Track`.
 
     Returns:
         The error of each layer. See `SCORE` for which scores count.
@@ -59,7 +61,7 @@ def measure_layers(
     fewest = min(FEWEST, len(expected))
     counts = expected >= min(SCORE, np.partition(expected, -fewest)[-fewest])
     errors = {}
-    for name, tensors in layers.items():
+    for name, tensors in track(layers.items(), description='Measuring layers', total=len(layers)):
         rounded = round_tensors(model, {tensor: ranges[tensor] for tensor in tensors})
         round_weights(rounded, name)
         errors[name] = float(np.abs(_scores(rounded, inputs, threads) - expected)[counts].mean())

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import onnx
 
+from rtmdet_runtime.choices import ENGINE_BATCHES, ENGINE_PRECISIONS
+from rtmdet_runtime.messages import needed_by
 from rtmdet_runtime.output import check_writable
 
 from .convert import read_info, read_model
@@ -19,10 +21,6 @@ from .graph_parts import find_parts
 from .half_precision import to_half
 from .tensorrt_support import find_unsupported
 
-PRECISIONS = ('fp32', 'fp16', 'int8')
-"""int8 takes a graph that was quantised for TensorRT; its other layers compute in FP16. Boxes are decoded in FP32."""
-BATCHES = (1, 1, 8)
-"""Smallest, usual, largest, where nothing else is said."""
 Shape = tuple[int, int, int, int]
 
 
@@ -35,7 +33,7 @@ def input_shapes(
 
     Args:
         source: an ONNX file of `export_onnx`.
-        batches: smallest, usual, largest; of a model with a dynamic batch. None for `BATCHES`.
+        batches: smallest, usual, largest; of a model with a dynamic batch. None for `ENGINE_BATCHES`.
         sizes: (height, width), smallest, usual, largest; of a model with a dynamic size. None for its own size.
 
     Returns:
@@ -54,7 +52,7 @@ def input_shapes(
                 'model that was exported with dynamic=batch or dynamic=all'
             )
         return None
-    batches, sizes = batches or BATCHES, sizes or (info.input_size,) * 3
+    batches, sizes = batches or ENGINE_BATCHES, sizes or (info.input_size,) * 3
     if len(batches) != 3 or batches[0] < 1 or list(batches) != sorted(batches):
         raise ValueError(f'batches={batches}; accepted: smallest, usual, largest, 1 or more')
     divisor = max(info.strides)
@@ -72,7 +70,7 @@ def prepare_graph(source: str | Path, precision: str) -> onnx.ModelProto:
 
     Args:
         source: an ONNX file of `export_onnx` or `quantize_onnx`.
-        precision: one of `PRECISIONS`.
+        precision: one of `ENGINE_PRECISIONS`.
 
     Raises:
         FileNotFoundError, ValueError: see `check_graph`.
@@ -89,8 +87,8 @@ def check_graph(source: str | Path, precision: str) -> onnx.ModelProto:
         FileNotFoundError, ValueError: see `read_model`; ValueError as well for an unknown precision, a graph that
             TensorRT doesn't take, int8 without Q/DQ nodes, or another precision with them.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f'precision={precision!r}; accepted: {", ".join(PRECISIONS)}')
+    if precision not in ENGINE_PRECISIONS:
+        raise ValueError(f'precision={precision!r}; accepted: {", ".join(ENGINE_PRECISIONS)}')
     model, _ = read_model(source)
     quantized = 'QuantizeLinear' in {node.op_type for node in model.graph.node}
     if problems := find_unsupported(model):
@@ -117,7 +115,7 @@ def prepare_trtexec(
     Args:
         source: an ONNX file of `export_onnx` or `quantize_onnx`.
         path: the engine's file (.engine), which isn't written; beside it are the graph, `path`.onnx, and `path`.json.
-        precision: one of `PRECISIONS`.
+        precision: one of `ENGINE_PRECISIONS`.
         shapes: from `input_shapes`.
         timing_cache: file that the builder's measurements are kept in, so that the next build is quick.
 
@@ -165,12 +163,8 @@ def build_engine(
     path = Path(path)
     _check_outputs(path, _beside(path), *([] if timing_cache is None else [Path(timing_cache)]))
     model = prepare_graph(source, precision)
-    try:
+    with needed_by(f'{path} (without --for-trtexec)'):
         import tensorrt as trt
-    except ModuleNotFoundError:
-        raise ImportError(
-            f'{path} needs tensorrt, which is not installed: pip install tensorrt, or --for-trtexec to build elsewhere'
-        ) from None
     if not hasattr(trt.NetworkDefinitionCreationFlag, 'STRONGLY_TYPED'):
         raise RuntimeError(f'{path}: tensorrt is {trt.__version__}; accepted: 10 or later')
 

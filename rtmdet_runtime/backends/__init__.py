@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from ..info import ModelInfo
+from ..messages import needed_by
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BACKENDS = {
     'onnxruntime': ('.onnxruntime', 'ONNXRuntimeBackend', ('.onnx',)),
@@ -17,8 +19,8 @@ BACKENDS = {
     'tensorrt': ('.tensorrt', 'TensorRTBackend', ('.engine',)),
 }
 """Name: module, class, the endings that it reads. The first backend that reads an ending is its default."""
-PACKAGES = {'tensorrt': {'tensorrt': 'tensorrt', 'cuda': 'cuda-bindings'}}
-"""Backend: modules that it imports, with what pip calls them, where that isn't the backend's name alone."""
+THREAD_COUNTS = (1, 1024)
+"""Fewest and most: a backend starts as many threads as it is told to, up to the last byte of memory."""
 
 
 class Backend(Protocol):
@@ -49,9 +51,11 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, red
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: for an unknown backend or ending, one that don't go together, or a file that isn't ours.
+        ValueError: for an unknown backend or ending, one that don't go together, a file that isn't ours, or another
+            number of threads than `THREAD_COUNTS`.
         ImportError: where the backend isn't installed.
     """
+    check_threads(threads)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such model')
@@ -66,12 +70,13 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, red
         raise ValueError(f'{path}: no backend {backend or ""} for it; accepted: {accepted}'.replace('  ', ' '))
     name = backend or readers[0]
     module, class_name, _ = BACKENDS[name]
-    try:
+    with needed_by(str(path)):
         factory = getattr(importlib.import_module(module, __package__), class_name)
-    except ModuleNotFoundError as error:
-        missing, packages = (error.name or '').partition('.')[0], PACKAGES.get(name, {name: name})
-        if missing not in packages:
-            raise
-        command = f'pip install {" ".join(packages.values())}'
-        raise ImportError(f'{path} needs {packages[missing]}, which is not installed: {command}') from None
     return factory(path, threads, reduced_precision)
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise a `ValueError` for a number of threads that isn't within `THREAD_COUNTS`; None leaves it to the backend."""
+    fewest, most = THREAD_COUNTS
+    if threads is not None and not fewest <= threads <= most:
+        raise ValueError(f'threads must be {fewest} to {most}, got {threads}')

@@ -1,5 +1,7 @@
 """What is written for others: averaged weights and classes, nothing of the training."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -67,7 +69,7 @@ def test_a_palette_of_numpy(tmp_path):
 
 def test_what_is_refused(source, tmp_path):
     path, _ = source
-    with pytest.raises(ValueError, match=r'y.onnx: expected a name that ends in .safetensors or .pth'):
+    with pytest.raises(ValueError, match=r'y.onnx must end in .safetensors, .pth, got .onnx'):
         publish(path, tmp_path / 'y.onnx')
     torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
     torch.save([1, 2], tmp_path / 'list.pth')
@@ -78,3 +80,22 @@ def test_what_is_refused(source, tmp_path):
     with pytest.raises(ValueError, match=r'nan.pth: weights must be finite, .* in 1 of 1 tensors: a \(1 of 2 values\)'):
         publish(tmp_path / 'nan.pth', tmp_path / 'y.pth')
     assert not (tmp_path / 'y.pth').exists()
+
+
+def test_no_checkpoint_of_a_training_is_replaced(source, tmp_path):
+    path, _ = source
+    (tmp_path / 'link.pth').symlink_to('epoch_3.pth')
+    shutil.copy(path, tmp_path / 'epoch_2.pth')
+    (tmp_path / 'text.pth').write_text('no checkpoint')
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for name, said in (
+        ('epoch_3.pth', 'would replace the input'),
+        ('link.pth', 'would replace the input'),
+        ('epoch_2.pth', 'holds more than published weights'),
+        ('text.pth', 'holds more than published weights'),
+    ):
+        with pytest.raises(ValueError, match=said):
+            publish(path, tmp_path / name)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    for _ in range(2):  # what was published before may be replaced
+        publish(path, tmp_path / 'cats.pth')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from rtmdet_plugin.cli.draw_samples import GAP, draw_sample, draw_samples, grid, main
+from rtmdet_plugin.cli.draw_samples import GAP, draw_sample, draw_samples, grid, main, training_set
 from rtmdet_plugin.transforms.packing import RTMPackDetInputs
 
 
@@ -72,22 +72,23 @@ def test_grid_is_square_and_white_between():
 
 @pytest.mark.parametrize(('stage', 'size'), [(1, (96, 96)), (2, (48, 64))])
 def test_draws_either_stage_through_wrappers_and_repeats(config, stage, size):
-    picture = draw_samples(config, count=4, stage=stage, seed=3)
+    dataset = training_set(config, stage)
+    picture = draw_samples(dataset, count=4, seed=3)
     assert picture.shape == (2 * (size[0] + GAP) + GAP, 2 * (size[1] + GAP) + GAP, 3)
-    np.testing.assert_array_equal(picture, draw_samples(config, count=4, stage=stage, seed=3))
-    assert not np.array_equal(picture, draw_samples(config, count=4, stage=stage, seed=4))
+    np.testing.assert_array_equal(picture, draw_samples(training_set(config, stage), count=4, seed=3))
+    assert not np.array_equal(picture, draw_samples(training_set(config, stage), count=4, seed=4))
 
 
 def test_more_samples_than_pictures(config):
-    assert draw_samples(config, count=30, stage=2).shape[0] == 5 * (48 + GAP) + GAP
+    assert draw_samples(training_set(config, 2), count=30).shape[0] == 5 * (48 + GAP) + GAP
 
 
 def test_bad_requests_are_refused(config):
     with pytest.raises(ValueError, match='count=0'):
-        draw_samples(config, count=0)
+        draw_samples([], count=0)
     config.default_hooks.pipeline_switch.num_last_epochs = 0
     with pytest.raises(ValueError, match='stage=2: the config has none'):
-        draw_samples(config, stage=2)
+        training_set(config, 2)
 
 
 def test_command_line(config, tmp_path):
@@ -105,3 +106,20 @@ def test_a_config_that_is_none(monkeypatch):
         monkeypatch.setattr(sys, 'argv', ['draw_samples', name])
         with pytest.raises(SystemExit, match=said):
             main()
+
+
+def test_no_image_of_the_dataset_is_replaced(config, tmp_path, monkeypatch, capsys):
+    config.dump(tmp_path / 'config.py')
+    (tmp_path / 'link.png').symlink_to('3.png')
+    before = (tmp_path / '3.png').read_bytes()
+    for name, said in (
+        ('3.png', 'would replace the input'),
+        ('link.png', 'would replace'),
+        ('ann.json', 'must end in'),
+    ):
+        monkeypatch.setattr(
+            sys, 'argv', ['draw_samples', str(tmp_path / 'config.py'), '--count', '1', '--out', str(tmp_path / name)]
+        )
+        with pytest.raises(SystemExit, match=said):
+            main()
+    assert (tmp_path / '3.png').read_bytes() == before

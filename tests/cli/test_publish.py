@@ -5,7 +5,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from rtmdet_plugin.cli.publish import command
+from rtmdet_cli.publish import command
 
 
 def test_says_what_it_wrote(tmp_path):

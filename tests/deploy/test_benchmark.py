@@ -116,3 +116,21 @@ def test_mmdet_needs_mmdeploy(model, monkeypatch):
     mmdet = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 'none.pth'
     done = CliRunner().invoke(main, ['benchmark', str(model), '--mmdet', *mmdet])
     assert done.exit_code == 1 and 'mmdeploy is not installed: pip install' in done.output
+
+
+def test_a_fixed_batch_is_named(random_model, tmp_path):
+    fixed = tmp_path / 'fixed.onnx'
+    export_onnx(random_model('nano'), fixed, form='raw', size=(64, 64), opset=17)
+    arguments = ['benchmark', str(fixed), '--rounds', '1', '--batch', '8', '--json', '-']
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0 and f'{fixed}, onnxruntime: --batch 8 is not measured' in done.stderr.splitlines()[0]
+    result = json.loads(done.stdout)
+    assert [row['batch'] for row in result['throughput']] == [1]
+    figures = [value for row in result['latency'] + result['throughput'] for value in row.values()]
+    assert all(value == round(value, 3) for value in figures if isinstance(value, float))
+
+
+def test_no_model_is_replaced(model, tmp_path):
+    before = model.read_bytes()
+    done = CliRunner().invoke(main, ['benchmark', '--json', str(model), str(tmp_path / 'b.onnx')])
+    assert done.exit_code == 1 and 'must end in .json' in done.stderr and model.read_bytes() == before

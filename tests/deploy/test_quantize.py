@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -277,16 +278,37 @@ def test_command(model, data_root, tmp_path):
     code, said = call(model, tmp_path / 'none', '-o', tmp_path / 'no.onnx')
     assert code == 1 and 'no such folder' in said
     code, said = call(model, images, '-o', tmp_path / 'no.param')
-    assert code == 1 and 'accepted: a name that ends in' in said
+    assert code == 1 and 'no.param must end in .onnx, .xml' in said
     code, said = call(model, images, '-o', tmp_path / 'no.onnx', '--method', 'nncf')
     assert code == 1 and 'accepted of --method nncf: a name that ends in .xml' in said
     code, said = call(model, images, '-o', tmp_path / 'no.xml', '--target', 'tensorrt')
     assert code == 1 and '--target tensorrt; accepted for .xml: openvino' in said
     code, said = call(model, images, '-o', model)
-    assert code == 1 and 'is MODEL; accepted: another file' in said
+    assert code == 1 and 'would replace the input' in said
     xml = tmp_path / 'for_openvino.xml'
     code, said = call(model, images, '-o', xml, '--samples', 2, '--tolerance', 1, '--threads', 1)
     assert code == 0 and '(mse) for openvino; 0 layers' in said, said
     assert RTMDetector(xml).info.form == 'decoded'
     assert xml.with_suffix('.bin').stat().st_size < 0.5 * model.stat().st_size
     assert not list(tmp_path.glob('no.*'))
+
+
+def test_bad_images_are_left_out_and_listed(random_model, tmp_path):
+    model, out, images = tmp_path / 'm.onnx', tmp_path / 'q.onnx', tmp_path / 'images'
+    export_onnx(random_model('nano'), model, size=(64, 64), opset=17)
+    images.mkdir()
+    (images / 'b.jpg').touch()
+
+    def call(*options) -> list[str]:
+        done = CliRunner().invoke(main, ['quantize', str(model), str(images), '-o', str(out), *options])
+        assert done.exit_code == 1, done.output
+        return done.stderr.splitlines()
+
+    said = call()
+    assert 'b.jpg: not an image' in said[-2] and 'bad images: 1 of 1' in said[-1] and not out.exists()
+    cv2.imwrite(str(images / 'a.png'), np.full((64, 64, 3), 90, np.uint8))
+    said = call('--tolerance', '1')
+    assert 'b.jpg: not an image' in said[-2] and said[-1].endswith(f'{out} is written, calibrated without them')
+    assert RTMDetector(out).info.form == 'decoded'
+    # Not in a terminal, each step is one line.
+    assert said[:-2] == ['Reading images: 2', 'Finding the ends of ranges: 1', 'Counting values: 1']

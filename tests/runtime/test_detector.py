@@ -95,7 +95,7 @@ class TestRefusals:
         monkeypatch.setitem(sys.modules, 'onnxruntime', None)
         monkeypatch.delitem(sys.modules, 'rtmdet_runtime.backends.onnxruntime', raising=False)
         message = self.said(ImportError, path)
-        assert 'needs onnxruntime, which is not installed: pip install onnxruntime' in message
+        assert 'needs onnxruntime, which is not installed: pip install ".[runtime]" in a checkout' in message
 
     def test_sizes(self, constant_model, info):
         path = constant_model(BOXES, SCORES)
@@ -194,3 +194,9 @@ def test_what_onnx_runtime_does_not_run_is_one_line(constant_model):
     ) as caught:
         backend(np.zeros((1, 3, 9, 9), np.float32))
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('threads', [-3, 0, 1025])
+def test_threads_out_of_range(constant_model, threads):
+    with pytest.raises(ValueError, match=f'threads must be 1 to 1024, got {threads}'):
+        RTMDetector(constant_model(BOXES, SCORES), threads=threads)

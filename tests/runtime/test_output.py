@@ -61,3 +61,15 @@ def test_what_can_not_be_written_is_refused(tmp_path, place):
     with pytest.raises(OSError, match=f'{place} can not be written: ') as caught:
         check_writable(tmp_path / place)
     assert '\n' not in str(caught.value)
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    (tmp_path / 'm.json').write_text('old')
+
+    def full(path, content) -> None:
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(type(tmp_path), 'write_bytes', full)
+    with pytest.raises(OSError, match='m.json can not be written: No space left on device'):
+        write_json(tmp_path / 'm.json', [])
+    assert [path.name for path in tmp_path.iterdir()] == ['m.json'] and (tmp_path / 'm.json').read_text() == 'old'

@@ -136,4 +136,4 @@ def test_packages(engine, fake, monkeypatch, missing, package):
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, 'cuda.bindings')
     said = refusal(engine(), ImportError)
-    assert f'm.engine needs {package}, which is not installed: pip install tensorrt cuda-bindings' in said
+    assert f'm.engine needs {package}, which is not installed: pip install ".[tensorrt]" in a checkout' in said

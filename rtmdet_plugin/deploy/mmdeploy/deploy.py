@@ -106,8 +106,8 @@ def require_mmdeploy() -> None:
     """Raise a `ModuleNotFoundError` that says how to install mmdeploy where it isn't."""
     if importlib.util.find_spec('mmdeploy') is None:
         raise ModuleNotFoundError(
-            'mmdeploy is not installed: pip install --no-deps mmdeploy==1.3.1, and aenum multiprocess prettytable '
-            'onnx beside it'
+            'mmdeploy is not installed: pip install ".[mmdeploy]" and then pip install --no-deps -r '
+            'mmdeploy-requirements.txt in a checkout of rtmdet_plugin'
         )
 
 

@@ -296,7 +296,7 @@ def test_a_tensorrt_that_mmdeploy_does_not_know(refused, deploy_config, monkeypa
 
 def test_mmdeploy_missing(refused, monkeypatch):
     monkeypatch.setattr(deploy_module.importlib.util, 'find_spec', lambda name: None)
-    refused(ModuleNotFoundError, 'mmdeploy is not installed: pip install --no-deps mmdeploy==1.3.1')
+    refused(ModuleNotFoundError, 'mmdeploy is not installed: pip install')
 
 
 def test_a_picture_on_which_nothing_is_found(refused, deploy_config):

@@ -1,24 +1,21 @@
-"""The verb `rtmdet test`."""
+"""The command `rtmdet test`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.backends import BACKENDS
 from rtmdet_runtime.command import backend_option, size_option, threads_option
-from rtmdet_runtime.output import check_writable, write_json
+from rtmdet_runtime.output import STDOUT, check_json, check_writable, input_files, write_json
 
-from ..deploy.evaluation import evaluate, evaluate_checkpoint, use_thresholds
-from ..deploy.quiet import quiet
 from .config import cfg_options, changed_config, config_argument
 
 CHECKPOINTS = ('.pth', '.safetensors')
 EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
+METRICS = r'\{\s*(\}|"[^"]*"\s*:\s*[-\d.NI])'
+"""Beginning of the JSON file: a name and a number."""
 
 
 @click.command('test')
@@ -33,7 +30,13 @@ EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in e
     help="Pictures that the network gets at once. Default: 1; for a checkpoint, the config's.",
 )
 @threads_option
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), metavar='FILE', help='File for the metrics.')
+@click.option(
+    '--json',
+    'json_file',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help='File (.json) for the metrics; - for standard output.',
+)
 @cfg_options
 def command(config, model, backend, size, batch_size, threads, json_file, changes) -> None:
     """Evaluate MODEL on the test set of CONFIG, by its evaluator.
@@ -53,8 +56,16 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
     given = [f'--{name}' for name, value in runtime.items() if value is not None]
     if model.suffix in CHECKPOINTS and given:
         raise ValueError(f'{model} is a checkpoint; accepted for exported models alone: {", ".join(given)}')
+    inputs = input_files([config, model])
     if json_file is not None:
-        check_writable(json_file)
+        check_json(json_file, inputs, METRICS)
+    from rich.console import Console
+    from rich.table import Table
+
+    from rtmdet_plugin.deploy.evaluation import evaluate, evaluate_checkpoint, use_thresholds
+    from rtmdet_plugin.deploy.quiet import quiet
+    from rtmdet_runtime import RTMDetector
+
     with quiet():
         config = changed_config(config, changes)
     if model.suffix in CHECKPOINTS:
@@ -63,20 +74,20 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
         check_writable(work_dir / 'log')
         with quiet():
             metrics, log = evaluate_checkpoint(config, model, work_dir, batch_size)
-        click.echo(f'log: {log}')
+        click.echo(f'log: {log}', err=json_file == STDOUT)
     else:
         detector = RTMDetector(model, **runtime)
         use_thresholds(detector, config.model.get('test_cfg'))
         info = detector.info
         if info.form in ('nms', 'trt'):
             said = f'score {info.score_thr}, iou {info.iou_thr}, max_per_img {info.max_per_img}'
-            click.echo(f'thresholds of the graph: {said}')
+            click.echo(f'thresholds of the graph: {said}', err=json_file == STDOUT)
         with quiet():
             metrics = evaluate(config, detector, batch_size or 1)
-    click.echo(click.format_filename(model))
+    click.echo(click.format_filename(model), err=json_file == STDOUT)
     table = Table('metric', 'value')
     for name, value in metrics.items():
         table.add_row(name, f'{value:.3f}')
-    Console().print(table)
+    Console(stderr=json_file == STDOUT).print(table)
     if json_file is not None:
         write_json(json_file, metrics)

@@ -1,11 +1,13 @@
-"""What verbs that take a config have in common."""
+"""What commands that take a config have in common."""
 
 from __future__ import annotations
 
-import click
-from mmengine.config import Config, DictAction
+from typing import TYPE_CHECKING
 
-from ..deploy.checkpoint import read_config
+import click
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 config_argument = click.argument('config')
 """A path, or the name of a shipped one: see `config_file`."""
@@ -26,6 +28,10 @@ def changed_config(source: str, changes: tuple[str, ...]) -> Config:
         FileNotFoundError, ValueError: see `read_config`; ValueError as well for a change without `=`, or one that the
             config doesn't take.
     """
+    from mmengine.config import DictAction
+
+    from rtmdet_plugin.deploy.checkpoint import read_config
+
     config = read_config(source)
     for change in changes:
         key, equals, value = change.partition('=')

@@ -1,4 +1,4 @@
-"""The verb `rtmdet benchmark`."""
+"""The command `rtmdet benchmark`."""
 
 from __future__ import annotations
 
@@ -6,39 +6,41 @@ import itertools
 import os
 import platform
 import tempfile
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import numpy as np
-import torch
-from rich.console import Console
-from rich.table import Table
 
-from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.backends import BACKENDS
+from rtmdet_runtime.choices import TORCH_PRECISIONS
 from rtmdet_runtime.command import THREADS, size_option
-from rtmdet_runtime.image import Image, read_image
-from rtmdet_runtime.output import check_writable, write_json
+from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
-from ..deploy.benchmark import latency_rows, throughput_rows
-from ..deploy.checkpoint import read_config
-from ..deploy.predictor import PRECISIONS, RTMDetPredictor
+if TYPE_CHECKING:
+    from rtmdet_runtime import RTMDetector
+    from rtmdet_runtime.image import Image
 
+FIGURES = r'\{\s*"machine"\s*:'
+"""Beginning of the JSON file."""
 REDUCING = ('openvino', 'ncnn')
 """Backends that have a precision of their own beside the file's."""
 
 
-def print_rows(title: str, rows: list[dict]) -> None:
-    """A table of rows with the same keys."""
+def print_rows(title: str, rows: list[dict], err: bool) -> None:
+    """Print a table of rows with the same keys, on standard error if asked to."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*rows[0], title=title)
     for row in rows:
         cells = (
             '-' if value is None else f'{value:.1f}' if isinstance(value, float) else value for value in row.values()
         )
         table.add_row(*map(str, cells))
-    Console().print(table)
+    Console(stderr=err).print(table)
 
 
 def open_models(models, backends, threads, size, score_thr, reduced_precision) -> dict[str, RTMDetector]:
@@ -47,6 +49,8 @@ def open_models(models, backends, threads, size, score_thr, reduced_precision) -
     Raises:
         ValueError: where no backend that is asked for reads a model; see `RTMDetector` as well.
     """
+    from rtmdet_runtime import RTMDetector
+
     detectors = {}
     for model in models:
         readers = [name for name, (_, _, endings) in BACKENDS.items() if model.suffix in endings]
@@ -64,7 +68,11 @@ def open_models(models, backends, threads, size, score_thr, reduced_precision) -
 
 
 def open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs, **settings) -> dict[str, RTMDetector]:
-    """A checkpoint in PyTorch by name, in each precision."""
+    """Return a checkpoint in PyTorch by name, in each precision."""
+    import torch
+
+    from rtmdet_plugin.deploy.predictor import RTMDetPredictor
+
     switches = [*(['compiled'] if compile else []), *(['CUDA graphs'] if cuda_graphs else [])]
     threads = [f'{torch.get_num_threads()} threads'] if device == 'cpu' else []
     return {
@@ -81,14 +89,44 @@ def open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs
     }
 
 
+def fixed_batches(detectors: Mapping[str, RTMDetector], batches: Iterable[int]) -> list[str]:
+    """Return a line for each model whose batch is fixed at another number than one that is asked for."""
+    lines = []
+    for name, detector in detectors.items():
+        fixed = detector.backend.batch
+        others = [str(batch) for batch in batches if fixed not in (None, batch)]
+        if others:
+            lines.append(
+                f'{name}: --batch {", ".join(others)} is not measured, its batch is fixed at {fixed}; '
+                f'its throughput is that of batch {fixed}. A model exported with --dynamic batch takes any'
+            )
+    return lines
+
+
+def rounded(result: dict) -> dict:
+    """Return figures with three decimals; microseconds, for times."""
+    tables = {
+        title: [
+            {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()} for row in rows
+        ]
+        for title, rows in result.items()
+        if title != 'machine'
+    }
+    return dict(machine=result['machine'], **tables)
+
+
 def machine() -> dict[str, str]:
     """What the figures were taken on."""
     versions = {name: version(name) for name in ('onnxruntime', 'openvino', 'ncnn', 'torch') if find_spec(name)}
     return dict(cpu=platform.processor() or platform.machine(), cores=str(os.cpu_count()), **versions)
 
 
-def some_picture(image: Path | None) -> Image:
-    """A picture from its file, or noise. BGR, uint8. (H, W, 3)"""
+def some_image(image: Path | None) -> Image:
+    """Return an image from its file, or noise. BGR, uint8. (H, W, 3)"""
+    import numpy as np
+
+    from rtmdet_runtime.image import read_image
+
     return np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8) if image is None else read_image(image)
 
 
@@ -118,7 +156,7 @@ def some_picture(image: Path | None) -> Image:
 @click.option(
     '--precision',
     'precisions',
-    type=click.Choice(PRECISIONS),
+    type=click.Choice(TORCH_PRECISIONS),
     multiple=True,
     default=['float32'],
     show_default=True,
@@ -133,7 +171,13 @@ def some_picture(image: Path | None) -> Image:
     metavar='CONFIG CHECKPOINT',
     help="Beside them mmdet's own model, in PyTorch and through mmdeploy's stock export, on the CPU.",
 )
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), metavar='FILE', help='File for the figures.')
+@click.option(
+    '--json',
+    'json_file',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help='File (.json) for the figures; - for standard output.',
+)
 def command(
     models,
     backends,
@@ -160,13 +204,19 @@ def command(
     if len(threads) > 1 and (trained or mmdet):
         raise ValueError(f'--threads {" --threads ".join(map(str, threads))}; accepted with --torch and --mmdet: one')
     if json_file is not None:
-        check_writable(json_file)
-    picture, others = some_picture(image), {}
+        inputs = [*models, *([image] if image else []), *(trained or ()), *(mmdet or ())]
+        check_json(json_file, input_files(inputs), FIGURES)
+    import torch
+
+    from rtmdet_plugin.deploy.benchmark import latency_rows, throughput_rows
+    from rtmdet_plugin.deploy.checkpoint import read_config
+
+    picture, others = some_image(image), {}
     if threads:
         torch.set_num_threads(threads[0])
     with tempfile.TemporaryDirectory() as folder:
         if mmdet:
-            from ..deploy.reference import reference_steps  # needs mmdeploy and ONNX Runtime
+            from rtmdet_plugin.deploy.reference import reference_steps  # needs mmdeploy and ONNX Runtime
 
             config, checkpoint = mmdet
             count = threads[0] if threads else None
@@ -175,10 +225,13 @@ def command(
         if trained:
             settings = dict(size=size, score_thr=score_thr)
             detectors |= open_checkpoint(*trained, precisions, device, compile, cuda_graphs, **settings)
+        for line in fixed_batches(detectors, batches):
+            click.echo(line, err=True)
         result = dict(machine=machine(), latency=latency_rows(detectors, picture, rounds, others))
-    print_rows('latency of one picture', result['latency'])
+    err = json_file == STDOUT
+    print_rows('latency of one image', result['latency'], err)
     if batches:
         result['throughput'] = throughput_rows(detectors, picture, batches, rounds)
-        print_rows('throughput', result['throughput'])
+        print_rows('throughput', result['throughput'], err)
     if json_file is not None:
-        write_json(json_file, result)
+        write_json(json_file, rounded(result))

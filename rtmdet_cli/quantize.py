@@ -1,4 +1,4 @@
-"""The verb `rtmdet quantize`."""
+"""The command `rtmdet quantize`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from pathlib import Path
 
 import click
 
-from rtmdet_runtime.command import list_images, threads_option
-from rtmdet_runtime.output import check_writable
+from rtmdet_runtime.choices import FLOAT_PARTS, METHODS, PARTS, TARGETS
+from rtmdet_runtime.command import list_bad, list_images, read_images, threads_option
+from rtmdet_runtime.messages import needed_by
+from rtmdet_runtime.output import check_output, input_files
 
-from ..deploy.calibration import METHODS
-from ..deploy.convert import check_bin, read_info, to_openvino
-from ..deploy.graph_parts import PARTS
-from ..deploy.nncf_int8 import quantize_openvino
-from ..deploy.quantize import FLOAT_PARTS, TARGETS, evenly_spaced, quantize_onnx
+from .progress import show_progress
 
 
 @click.command('quantize')
@@ -34,7 +32,7 @@ from ..deploy.quantize import FLOAT_PARTS, TARGETS, evenly_spaced, quantize_onnx
     default=200,
     show_default=True,
     metavar='N',
-    help='Pictures used, evenly spaced.',
+    help='Images used, evenly spaced.',
 )
 @click.option(
     '--method',
@@ -68,23 +66,33 @@ from ..deploy.quantize import FLOAT_PARTS, TARGETS, evenly_spaced, quantize_onnx
 )
 @threads_option
 def command(model, images, out, samples, method, percentile, keep_float, tolerance, target, threads) -> None:
-    """Write an INT8 form of MODEL, an ONNX file of `rtmdet export`, calibrated on the pictures in the folder IMAGES.
+    """Write an INT8 form of MODEL, an ONNX file of `rtmdet export`, calibrated on the images in the folder IMAGES.
 
-    The pictures should be like those that the model is to work on; no labels are needed.
+    The images should be like those that the model is to work on; no labels are needed. Images that can't be read are
+    left out and listed at the end, and the exit code is 1 then; without half of the images nothing is written.
     """
-    check_settings_agree(model, out, method, target)
+    check_output(out, input_files([model]), ('.onnx', '.xml'))
     if not images.is_dir():
         raise FileNotFoundError(f'{images}: no such folder')
-    check_writable(out)
-    chosen = evenly_spaced(list_images([images]), samples)
+    from rtmdet_plugin.deploy.convert import read_info, to_openvino
+    from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino
+    from rtmdet_plugin.deploy.quantize import evenly_spaced, quantize_onnx
+
+    check_settings_agree(model, out, method, target)
     if target is None:
         target = 'openvino' if out.suffix == '.xml' else 'tensorrt' if read_info(model).form == 'trt' else 'onnxruntime'
-    settings = dict(keep_float=keep_float, tolerance=tolerance, threads=threads)
-    if method == 'nncf':
-        layers = quantize_openvino(model, out, chosen, **settings)
-    else:
-        settings |= dict(method=method, percentile=percentile, target=target)
-        with tempfile.TemporaryDirectory() as folder:
+    bad = []
+    with show_progress() as track:
+        listed = evenly_spaced(list_images([images]), samples)
+        chosen = [path for path, _ in read_images(track(listed, description='Reading images'), bad)]
+    if len(chosen) < max(1, len(listed) / 2):
+        list_bad(bad, len(listed), 'at least half of the images must be readable')
+    with show_progress() as track, tempfile.TemporaryDirectory() as folder:
+        settings = dict(keep_float=keep_float, tolerance=tolerance, threads=threads, track=track)
+        if method == 'nncf':
+            layers = quantize_openvino(model, out, chosen, **settings)
+        else:
+            settings |= dict(method=method, percentile=percentile, target=target)
             path = Path(folder) / 'int8.onnx' if out.suffix == '.xml' else out
             layers = quantize_onnx(model, path, chosen, **settings)
             if path != out:
@@ -92,6 +100,7 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     click.echo(
         f'{out}: INT8, calibrated on {len(chosen)} images ({method}) for {target}; {len(layers)} layers stay in float'
     )
+    list_bad(bad, len(listed), f'{out} is written, calibrated without them')
 
 
 def check_settings_agree(model: Path, out: Path, method: str, target: str | None) -> None:
@@ -100,15 +109,18 @@ def check_settings_agree(model: Path, out: Path, method: str, target: str | None
     Raises:
         ValueError: it names both.
         FileExistsError: see `check_bin`.
+        ImportError: if OpenVINO is needed and not installed.
     """
-    if out.resolve() == model.resolve():
-        raise ValueError(f'-o {out} is MODEL; accepted: another file')
     if method == 'nncf' and out.suffix != '.xml':
         raise ValueError(f'-o {out}; accepted of --method nncf: a name that ends in .xml')
     if out.suffix != '.xml':
         return
+    from rtmdet_plugin.deploy.convert import check_bin, read_info
+
     if target not in (None, 'openvino'):
         raise ValueError(f'-o {out} with --target {target}; accepted for .xml: openvino')
     if read_info(model).form == 'trt':
         raise ValueError(f'{model}: the form trt is for TensorRT alone; accepted for .xml: the forms raw, decoded, nms')
     check_bin(out)
+    with needed_by(str(out)):
+        import openvino  # noqa: F401  missing, it ends the command before the calibration

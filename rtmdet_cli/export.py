@@ -1,4 +1,4 @@
-"""The verb `rtmdet export`."""
+"""The command `rtmdet export`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ import click
 from click.core import ParameterSource
 
 from rtmdet_runtime import FORMS
-from rtmdet_runtime.output import check_writable
+from rtmdet_runtime.choices import DYNAMIC, OPSETS
+from rtmdet_runtime.output import check_output, check_writable, input_files
 
-from ..deploy.checkpoint import load_model
-from ..deploy.convert import to_ncnn, to_openvino
-from ..deploy.device import check_device
-from ..deploy.mmdeploy.deploy import deploy, export_graph
-from ..deploy.onnx_export import DYNAMIC, OPSETS, export_onnx
 from .config import cfg_options, changed_config, config_argument
 
-CONVERTERS = {'.onnx': None, '.xml': to_openvino, '.param': to_ncnn}
+ENDINGS = ('.onnx', '.xml', '.param')
 OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img']
 """Options that a deploy config of mmdeploy has its own settings for."""
 
@@ -72,7 +68,7 @@ OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img
     '--image',
     type=click.Path(path_type=Path),
     metavar='FILE',
-    help='With --deploy-cfg: a picture with objects, on which the result is compared with PyTorch.',
+    help='With --deploy-cfg: an image with objects, on which the result is compared with PyTorch.',
 )
 @click.option(
     '--device',
@@ -105,17 +101,21 @@ def command(
     CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py. CHECKPOINT is a .pth or a
     .safetensors file.
     """
+    inputs = input_files([config, checkpoint])
     if deploy_cfg is not None:
         given = [name for name in OURS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
         if given or image is None:
             raise ValueError(
-                f'--deploy-cfg {deploy_cfg}; accepted with it: --image PICTURE, and none of {given or OURS}, which the '
+                f'--deploy-cfg {deploy_cfg}; accepted with it: --image FILE, and none of {given or OURS}, which the '
                 'deploy config says itself'
             )
+        from rtmdet_plugin.deploy.device import check_device
+        from rtmdet_plugin.deploy.mmdeploy.deploy import deploy, export_graph
+
         check_device(device)
         arguments = changed_config(config, changes), checkpoint, deploy_cfg, image, out
         if out.suffix == '.onnx':
-            check_writable(out)
+            check_output(out, inputs, ENDINGS)
             export_graph(*arguments)
             click.echo(f'{out}: the graph alone, compared with nothing')
         else:
@@ -124,11 +124,13 @@ def command(
         return
     if image is not None:
         raise ValueError(f'--image {image}; accepted with --deploy-cfg alone')
-    if out.suffix not in CONVERTERS:
-        raise ValueError(f'{out}: accepted: a name that ends in {", ".join(CONVERTERS)}')
-    check_writable(out)
+    check_output(out, inputs, ENDINGS)
+    from rtmdet_plugin.deploy.checkpoint import load_model
+    from rtmdet_plugin.deploy.convert import to_ncnn, to_openvino
+    from rtmdet_plugin.deploy.onnx_export import export_onnx
+
     model = load_model(changed_config(config, changes), checkpoint)
-    convert = CONVERTERS[out.suffix]
+    convert = {'.onnx': None, '.xml': to_openvino, '.param': to_ncnn}[out.suffix]
     with tempfile.TemporaryDirectory() as folder:
         path = out if convert is None else Path(folder) / 'model.onnx'
         info = export_onnx(

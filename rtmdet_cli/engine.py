@@ -1,4 +1,4 @@
-"""The verb `rtmdet engine`."""
+"""The command `rtmdet engine`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import click
 
-from ..deploy.tensorrt import BATCHES, PRECISIONS, build_engine, input_shapes, prepare_trtexec
+from rtmdet_runtime.choices import ENGINE_BATCHES, ENGINE_PRECISIONS
+from rtmdet_runtime.output import InputFiles, check_output, input_files
+
+MODELS = ('.engine', '.json', '.onnx', '.pth', '.safetensors')
 
 
 @click.command('engine')
@@ -15,7 +18,7 @@ from ..deploy.tensorrt import BATCHES, PRECISIONS, build_engine, input_shapes, p
 @click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='File to write: .engine.')
 @click.option(
     '--precision',
-    type=click.Choice(PRECISIONS),
+    type=click.Choice(ENGINE_PRECISIONS),
     default='fp16',
     show_default=True,
     help='int8 takes a model that `rtmdet quantize` wrote for TensorRT.',
@@ -25,7 +28,7 @@ from ..deploy.tensorrt import BATCHES, PRECISIONS, build_engine, input_shapes, p
     type=int,
     nargs=3,
     metavar='N N N',
-    help=f'Smallest, usual, largest, of a model with a dynamic batch. Default: {" ".join(map(str, BATCHES))}.',
+    help=f'Smallest, usual, largest, of a model with a dynamic batch. Default: {" ".join(map(str, ENGINE_BATCHES))}.',
 )
 @click.option('--min-size', type=int, nargs=2, metavar='H W', help="Smallest input. Default: the model's own.")
 @click.option('--opt-size', type=int, nargs=2, metavar='H W', help='Usual input, for which the engine is made.')
@@ -41,6 +44,14 @@ def command(model, out, precision, batches, min_size, opt_size, max_size, timing
     sizes = (min_size, opt_size, max_size)
     if any(sizes) and not all(sizes):
         raise ValueError('--min-size, --opt-size and --max-size go together')
+    inputs = input_files([model])
+    check_output(out, inputs, ('.engine',))
+    if for_trtexec:
+        check_output(out.with_name(f'{out.name}.onnx'), inputs, ('.onnx',))
+    if timing_cache is not None:
+        check_timing_cache(timing_cache, inputs)
+    from rtmdet_plugin.deploy.tensorrt import build_engine, input_shapes, prepare_trtexec
+
     shapes = input_shapes(model, batches, sizes if all(sizes) else None)
     settings = dict(precision=precision, shapes=shapes, timing_cache=timing_cache)
     if for_trtexec:
@@ -48,3 +59,14 @@ def command(model, out, precision, batches, min_size, opt_size, max_size, timing
     else:
         build_engine(model, out, **settings)
         click.echo(f'{out}: {precision}')
+
+
+def check_timing_cache(path: Path, inputs: InputFiles) -> None:
+    """Refuse a timing cache that would replace a model; its name may have any ending that isn't one of a model.
+
+    Raises:
+        ValueError, OSError: see `check_output`.
+    """
+    if path.suffix in MODELS:
+        raise ValueError(f'--timing-cache {path} must not end in {", ".join(MODELS)}; choose another name')
+    check_output(path, inputs, (path.suffix,))

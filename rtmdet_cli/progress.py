@@ -1,0 +1,28 @@
+"""Progress on standard error: a bar in a terminal, elsewhere a line when each step begins."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+import click
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[Callable[..., Iterable]]:
+    """Give a function that passes items on and shows how many are done: `track(items, description=...)`."""
+    if not sys.stderr.isatty():
+        yield _say
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        yield progress.track
+
+
+def _say(items: Iterable, description: str, total: int | None = None) -> Iterable:
+    count = len(items) if total is None else total
+    click.echo(f'{description}: {count}', err=True)
+    return items

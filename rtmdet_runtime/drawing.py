@@ -1,0 +1,73 @@
+"""Detections drawn on images, and the image files that they are written to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .detector import Detections
+from .image import Image
+from .output import InputFiles, check_output, write_whole
+
+
+def label_colour(label: int) -> tuple[int, int, int]:
+    """Return a bright colour (BGR), as far from those of the labels before as the golden ratio brings it."""
+    hue = int(180 * (label * 0.618034 % 1))
+    return tuple(cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist())
+
+
+def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Image:
+    """Return a copy of an image with boxes, names and scores."""
+    image = image.copy()
+    for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
+        x1, y1, x2, y2 = (int(value) for value in np.round(box))
+        colour = label_colour(label)
+        cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2)
+        text = f'{classes[label]} {score:.2f}'
+        cv2.putText(image, text, (x1, max(y1 - 4, 10)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    return image
+
+
+def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:
+    """Refuse drawn images that can't be written, or would replace an input or each other.
+
+    Args:
+        paths: images to draw on; the drawn ones have their names.
+        folder: the folder of the drawn images.
+        inputs: see `input_files`.
+
+    Raises:
+        ValueError, OSError: it names the file; see `check_output` as well.
+    """
+    taken = {}
+    for path in paths:
+        if not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}'):
+            raise ValueError(
+                f'--out {folder}: {path} would keep its name, and OpenCV writes no image that ends in '
+                f'{path.suffix or "nothing"}; accepted: .bmp, .jpg, .png, .tif, .webp and what else it writes'
+            )
+        target = folder / path.name
+        check_output(target, inputs, (path.suffix,))
+        if taken.setdefault(target.resolve(), path) != path:
+            raise ValueError(
+                f'--out {folder}: {taken[target.resolve()]} and {path} would be drawn to the same file; '
+                'draw the images of one folder at a time'
+            )
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write an image in the format of its ending, completely or not at all.
+
+    Raises:
+        ValueError: if the format doesn't take it, such as for its size.
+        OSError: if the file can't be written.
+    """
+    try:
+        encoded, content = cv2.imencode(path.suffix, image)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise ValueError(f'{path}: OpenCV does not write an image of {image.shape[:2]} (height, width) in this format')
+    write_whole(path, content.tobytes())

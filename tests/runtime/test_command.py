@@ -1,0 +1,168 @@
+"""`rtmdet predict` on generated images and a model without a network: what it writes, and what it never replaces."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+
+from rtmdet_command import main  # noqa: E402
+
+BOXES, SCORES = [[0, 0, 10 + 1 / 3, 10 + 1 / 7]], [[0.9 + 1 / 300, 0]]
+
+
+@pytest.fixture
+def folder(constant_model, tmp_path, monkeypatch) -> Path:
+    """The working folder: model.onnx, and images with a.png and b.png."""
+    monkeypatch.chdir(tmp_path)
+    constant_model(BOXES, SCORES)
+    (tmp_path / 'images').mkdir()
+    for name in 'ab':
+        write(tmp_path / 'images' / f'{name}.png')
+    return tmp_path
+
+
+def write(path: Path) -> None:
+    path.write_bytes(cv2.imencode('.png', np.full((64, 96, 3), 90, np.uint8))[1].tobytes())
+
+
+def call(*arguments, code: int):
+    done = CliRunner().invoke(main, ['predict', *map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
+
+
+def test_no_output_replaces_an_input_or_a_file_of_another_kind(folder):
+    (folder / 'annotations.json').write_text(json.dumps(dict(images=[], annotations=[])))
+    (folder / 'results.json').write_text(json.dumps([dict(image_id=1, bbox=[])]))
+    os.link('model.onnx', 'hard.json')
+    (folder / 'link.json').symlink_to('images/a.png')
+    before = contents(folder)
+    for arguments, said in (
+        (('--json', 'images/a.png', 'images/b.png'), 'images/a.png must end in .json'),
+        (('images/a.png', '--json', 'images/a.png'), 'images/a.png must end in .json'),
+        (('images/a.png', '--json', 'model.onnx'), 'model.onnx must end in .json'),
+        (('images/a.png', '--json', './hard.json'), 'hard.json would replace the input model.onnx'),
+        (('images', '--json', 'link.json'), 'link.json would replace the input images/a.png'),
+        (('images', '--json', 'annotations.json'), 'annotations.json would replace a file of another kind'),
+        (('images', '--json', 'results.json'), 'results.json would replace a file of another kind'),
+        (('images', '--out', 'images'), 'images/a.png would replace the input images/a.png'),
+        ((folder / 'images' / 'a.png', '--out', 'images/../images'), 'a.png would replace the input'),
+    ):
+        assert said in call('model.onnx', *arguments, code=1).stderr
+        assert contents(folder) == before
+
+
+def test_the_json_beside_an_ncnn_model_is_an_input(folder):
+    (folder / 'm.param').touch()
+    (folder / 'm.json').write_text('[]')
+    assert 'would replace the input m.json' in call('m.param', 'images', '--json', 'm.json', code=1).stderr
+
+
+def test_a_drawn_image_replaces_no_other_input(folder):
+    (folder / 'others').mkdir()
+    write(folder / 'others' / 'a.png')
+    said = call('model.onnx', 'images/a.png', 'others', '--out', 'others', code=1).stderr
+    assert 'others/a.png would replace the input others/a.png' in said
+    (folder / 'drawn').mkdir()
+    (folder / 'drawn' / 'a.png').symlink_to('../images/b.png')
+    assert 'would replace the input images/b.png' in call('model.onnx', 'images', '--out', 'drawn', code=1).stderr
+    said = call('model.onnx', 'images/a.png', 'others/a.png', '--out', 'new', code=1).stderr
+    assert 'images/a.png and others/a.png would be drawn to the same file' in said and not Path('new').exists()
+
+
+def test_an_earlier_result_is_replaced(folder):
+    for _ in range(2):
+        call('model.onnx', 'images', '--json', 'new/d.json', '--out', 'drawn', code=0)
+    assert len(json.loads(Path('new/d.json').read_text())) == 2
+
+
+def test_numbers_in_json_are_short(folder):
+    call('model.onnx', 'images', '--json', 'd.json', code=0)
+    text = Path('d.json').read_text()
+    assert json.loads(text)[0] == dict(
+        image='images/a.png', boxes=[[0.0, 0.0, 10.33, 10.14]], scores=[0.9033], classes=['cat']
+    )
+    assert max(len(number) for number in re.findall(r'\d+\.(\d+)', text)) == 4
+
+
+def test_json_to_standard_output(folder):
+    done = call('model.onnx', 'images', '--json', '-', code=0)
+    assert len(json.loads(done.stdout)) == 2 and not Path('-').exists()
+    assert done.stderr.splitlines() == ['images/a.png: 1 cat', 'images/b.png: 1 cat']
+
+
+def test_bad_images_are_listed_and_the_rest_is_written(folder):
+    (folder / 'images' / 'aa.png').write_text('no image')
+    done = call('model.onnx', 'images', 'none.png', '--json', 'd.json', '--out', 'drawn', '--batch-size', 3, code=1)
+    assert [record['image'] for record in json.loads(Path('d.json').read_text())] == ['images/a.png', 'images/b.png']
+    assert sorted(path.name for path in Path('drawn').iterdir()) == ['a.png', 'b.png']
+    lines = done.stderr.splitlines()
+    assert 'aa.png' in lines[0] and lines[1] == 'none.png: no such image'
+    assert lines[2] == 'Error: bad images: 2 of 4, listed above; 2 were predicted'
+
+
+def fail_at_second_image(monkeypatch, error: BaseException) -> None:
+    original, seen = Path.write_bytes, []
+
+    def fail(path: Path, content: bytes) -> None:
+        seen.append(path)
+        if len(seen) == 2:
+            raise error
+        original(path, content)
+
+    monkeypatch.setattr(Path, 'write_bytes', fail)
+
+
+def test_ctrl_c_keeps_what_was_found(folder, monkeypatch):
+    fail_at_second_image(monkeypatch, KeyboardInterrupt())
+    done = call('model.onnx', 'images', 'images/a.png', '--out', 'drawn', '--json', 'd.json', code=130)
+    assert done.stderr.splitlines() == ['d.json: 2 of 3 images', 'Interrupted']
+    assert len(json.loads(Path('d.json').read_text())) == 2
+    assert [path.name for path in Path('drawn').iterdir()] == ['a.png']
+
+
+def test_a_full_disk_names_the_file_and_keeps_what_was_found(folder, monkeypatch):
+    fail_at_second_image(monkeypatch, OSError(28, 'No space left on device'))
+    done = call('model.onnx', 'images', '--out', 'drawn', '--json', 'd.json', code=1)
+    assert done.stderr.splitlines()[-1] == 'Error: drawn/b.png can not be written: No space left on device'
+    assert len(json.loads(Path('d.json').read_text())) == 2
+    assert [path.name for path in Path('drawn').iterdir()] == ['a.png']
+
+
+def test_an_error_before_the_first_image_leaves_the_old_json(folder, monkeypatch):
+    call('model.onnx', 'images', '--json', 'd.json', code=0)
+    monkeypatch.setattr('rtmdet_runtime.command.predict', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    call('model.onnx', 'images', '--json', 'd.json', code=130)
+    assert len(json.loads(Path('d.json').read_text())) == 2
+
+
+@pytest.mark.parametrize('options', ['', '--json -'])
+def test_a_full_standard_output_is_one_line(folder, options):
+    command = f'{sys.executable} -m rtmdet_command predict model.onnx images {options} > /dev/full'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and 'can not be written: No space left on device' in line and 'standard output' in line
+    assert 'Exception ignored' not in done.stderr
+
+
+def test_places_for_json_that_can_not_serve(folder):
+    (folder / 'loop.json').symlink_to('loop.json')
+    (folder / 'full.json').symlink_to('/dev/full')
+    (folder / 'to_new.json').symlink_to('new/d.json')
+    for name in ('loop.json', 'full.json', 'model.onnx/d.json', '/proc/none/d.json'):
+        assert f'{name} can not be written: ' in call('model.onnx', 'images', '--json', name, code=1).stderr
+    call('model.onnx', 'images', '--json', 'to_new.json', code=0)
+    assert Path('to_new.json').is_symlink() and Path('new/d.json').is_file()
