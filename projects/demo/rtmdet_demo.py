@@ -53,7 +53,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'val.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 optim_wrapper = dict(optimizer=dict(lr=0.002))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
@@ -61,9 +61,9 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    checkpoint=dict(interval=4, max_keep_ckpts=1),
     ema=dict(momentum=0.01, gamma=100),
-    pipeline_switch=dict(switch_pipeline=train_pipeline_stage2, num_last_epochs=4, val_interval=2),
+    pipeline_switch=dict(switch_pipeline=train_pipeline_stage2, num_last_epochs=6, val_interval=3),
 )
 custom_hooks = [dict(type='RTMChannelsLastHook')]
 log_processor = dict(window_size=20)
