@@ -1,7 +1,6 @@
 """Measure how precise a training step is in either memory order: a batch of the demo, float32 against float64.
 
-    python projects/demo/generate.py work_dirs/demo/data
-    OMP_NUM_THREADS=1 python benchmarks/memory_order.py [--seeds 0 1 2] [--steps 0 100]
+    OMP_NUM_THREADS=1 python benchmarks/memory_order.py [--seeds 0 1 2] [--steps 0 40]
 
 PyTorch's batch norm on CPUs adds up naively if activations are channels last (RTMChannelsLastHook). For each seed,
 number of training steps before and memory order, this prints the error relative to float64 of
@@ -9,7 +8,8 @@ number of training steps before and memory order, this prints the error relative
 - the batch norms' running statistics after the step,
 - the gradients of a loss that is linear in the network's outputs,
 - the gradients of RTMDet's loss, and the share of positive priors that are assigned to something else than in float64:
-  each of them changes the gradient by far more than rounding does.
+  each of them changes the gradient by far more than rounding does,
+- for comparison, the difference between the gradients of two batches, both in float64.
 
 ONEDNN_MAX_CPU_ISA=AVX2 measures the convolutions of another CPU. Writes benchmarks/results/memory_order_cpu.json.
 """
@@ -17,7 +17,10 @@ ONEDNN_MAX_CPU_ISA=AVX2 measures the convolutions of another CPU. Writes benchma
 import argparse
 import copy
 import os
+import sys
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from harness import write
@@ -29,6 +32,7 @@ from torch import Tensor, nn
 
 import rtmdet_plugin  # noqa: F401  registers the models
 
+DEMO = Path(__file__).resolve().parents[1] / 'projects' / 'demo'
 ORDERS = {'contiguous': torch.contiguous_format, 'channels last': torch.channels_last}
 
 
@@ -85,11 +89,13 @@ class Step:
         return sum(losses.values()), assigned[0].gt_index
 
 
-def errors(model: nn.Module, data: dict) -> list[dict]:
-    """Errors of a step in each memory order."""
+def errors(model: nn.Module, data: dict, other: dict) -> list[dict]:
+    """Compute the errors of a step on `data` in each memory order; `other` is another batch, for comparison."""
     exact = Step(model, data, torch.float64, torch.contiguous_format)
     loss, assigned = exact.detection_loss()
     linear, detection = exact.gradients(exact.linear_loss()), exact.gradients(loss)
+    another = Step(model, other, torch.float64, torch.contiguous_format)
+    between_batches = relative_error(another.gradients(another.detection_loss()[0]), detection)
     rows = []
     for name, order in ORDERS.items():
         step = Step(model, data, torch.float32, order)
@@ -101,41 +107,50 @@ def errors(model: nn.Module, data: dict) -> list[dict]:
                 'running statistics': relative_error(step.statistics, exact.statistics),
                 'gradients, linear loss': relative_error(step.gradients(step.linear_loss()), linear),
                 "gradients, RTMDet's loss": relative_error(step.gradients(loss), detection),
+                'gradients of another batch': between_batches,
                 'positives assigned differently': float((assigned != found)[positive].double().mean()),
             }
         )
     return rows
 
 
+def measure(config: Config, seed: int, measured: list[int]) -> list[dict]:
+    """Train from random weights; compute the errors at the given numbers of steps."""
+    torch.manual_seed(seed)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
+    loader = {**config.train_dataloader, 'num_workers': 0, 'persistent_workers': False}
+    rows = []
+    batches = list(Runner.build_dataloader(loader, seed=seed))  # of one epoch
+    for step, data in enumerate(batches[: max(measured) + 1]):
+        if step in measured:
+            start = dict(seed=seed, steps=step, isa=os.environ.get('ONEDNN_MAX_CPU_ISA', 'default'))
+            rows += [start | row for row in errors(model, data, batches[step + 1])]
+        batch = model.data_preprocessor(data, training=True)
+        optimizer.zero_grad()
+        sum(model.train().loss(batch['inputs'], batch['data_samples']).values()).backward()
+        optimizer.step()
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--steps', type=int, nargs='+', default=[0, 100], help='of training before the measured one')
+    parser.add_argument('--steps', type=int, nargs='+', default=[0, 40], help='training steps before, up to 48')
     args = parser.parse_args()
     init_default_scope('mmdet')
-    config = Config.fromfile('projects/demo/rtmdet_demo.py')
-    config.train_dataloader.update(num_workers=0, persistent_workers=False)
+    sys.path.insert(0, str(DEMO))
+    from generate import Settings, generate
+
     rows = []
-    for seed in args.seeds:
-        torch.manual_seed(seed)
-        model = MODELS.build(config.model)
-        model.init_weights()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
-        batches = iter(Runner.build_dataloader(config.train_dataloader, seed=seed))
-        for step in range(max(args.steps) + 1):
-            try:
-                data = next(batches)
-            except StopIteration:
-                batches = iter(Runner.build_dataloader(config.train_dataloader, seed=seed + step))
-                data = next(batches)
-            if step in args.steps:
-                start = dict(seed=seed, steps=step, isa=os.environ.get('ONEDNN_MAX_CPU_ISA', 'default'))
-                rows += [start | row for row in errors(model, data)]
-            model.train()
-            batch = model.data_preprocessor(data, training=True)
-            optimizer.zero_grad()
-            sum(model.loss(batch['inputs'], batch['data_samples']).values()).backward()
-            optimizer.step()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / 'data'
+        generate(data, Settings())
+        os.environ['RTMDET_DEMO_DATA'] = str(data)
+        config = Config.fromfile(DEMO / 'rtmdet_demo.py')
+        for seed in args.seeds:
+            rows += measure(config, seed, args.steps)
     write('memory_order', rows, list(rows[0]))
 
 

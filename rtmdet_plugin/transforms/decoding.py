@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from rtmdet_runtime.image import opencv_reason
-from rtmdet_runtime.image_size import START_OF_SCAN, check_pixels, jpeg_segments
+from rtmdet_runtime.image_size import check_pixels
 
 from ..errors import RefusedError
 
@@ -103,7 +103,18 @@ def check_whole(data: bytes, path: str) -> None:
 
 def _start_of_scan(data: bytes) -> int:
     """Where a JPEG's pixels begin; its length where they don't. A thumbnail before them has an end of its own."""
-    return next((place for marker, place in jpeg_segments(data) if marker == START_OF_SCAN), len(data))
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xDA:
+            return place
+        if marker == 0xFF:  # fill
+            place += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a segment
+            place += 2
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], 'big')
+    return len(data)
 
 
 def _imdecode(data: bytes, path: str, flag: int, part: int) -> np.ndarray:
