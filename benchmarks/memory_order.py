@@ -11,7 +11,7 @@ number of training steps before and memory order, this prints the error relative
   each of them changes the gradient by far more than rounding does,
 - for comparison, the difference between the gradients of two batches, both in float64.
 
-ONEDNN_MAX_CPU_ISA=AVX2 measures the convolutions of another CPU. Writes benchmarks/results/memory_order_cpu.json.
+ONEDNN_MAX_CPU_ISA=AVX2 measures the convolutions of another CPU. Writes benchmarks/results/memory_order_<isa>_cpu.json.
 """
 
 import argparse
@@ -151,7 +151,8 @@ def main() -> None:
         config = Config.fromfile(DEMO / 'rtmdet_demo.py')
         for seed in args.seeds:
             rows += measure(config, seed, args.steps)
-    write('memory_order', rows, list(rows[0]))
+    isa = os.environ.get('ONEDNN_MAX_CPU_ISA', 'default').lower()
+    write(f'memory_order_{isa}', rows, list(rows[0]))
 
 
 if __name__ == '__main__':
