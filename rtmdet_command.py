@@ -70,8 +70,9 @@ def line_for_user(error: Exception, command: str) -> str:
 
     if isinstance(error, ModuleNotFoundError):
         error = missing_package(error, command)
-    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+    if isinstance(error, OSError):
         discard_output()
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
         return f'standard output or a temporary file (see TMPDIR) can not be written: {error.strerror}'
     return one_line(error)
 

@@ -152,7 +152,8 @@ def test_an_error_before_the_first_image_leaves_the_old_json(folder, monkeypatch
 @pytest.mark.parametrize('options', ['', '--json -'])
 def test_a_full_standard_output_is_one_line(folder, options):
     command = f'{sys.executable} -m rtmdet_command predict model.onnx images {options} > /dev/full'
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    env = dict(os.environ, PYTHONUNBUFFERED='')  # with a buffer, Python would report the rest when it ends
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env=env)
     line = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and 'can not be written: No space left on device' in line and 'standard output' in line
     assert 'Exception ignored' not in done.stderr
