@@ -20,11 +20,11 @@ import torch
 from harness import write
 from mmengine.config import Config
 
-from rtmdet_plugin.deploy.checkpoint import load_model, read_config
-from rtmdet_plugin.deploy.evaluation import evaluate
-from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino
-from rtmdet_plugin.deploy.onnx_export import export_onnx, write_onnx
-from rtmdet_plugin.deploy.quantize import Calibration, evenly_spaced
+from rtmdet_plugin.checkpoints.load_model import load_model, read_config
+from rtmdet_plugin.export.onnx_export import export_onnx, write_onnx
+from rtmdet_plugin.inference.evaluation import evaluate
+from rtmdet_plugin.quantization.nncf_int8 import quantize_openvino
+from rtmdet_plugin.quantization.quantize import Calibration, evenly_spaced
 from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.choices import FLOAT_PARTS, METHODS, PARTS, TARGETS
 

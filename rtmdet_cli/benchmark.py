@@ -71,7 +71,7 @@ def open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs
     """Return a checkpoint in PyTorch by name, in each precision."""
     import torch
 
-    from rtmdet_plugin.deploy.predictor import RTMDetPredictor
+    from rtmdet_plugin.inference.predictor import RTMDetPredictor
 
     switches = [*(['compiled'] if compile else []), *(['CUDA graphs'] if cuda_graphs else [])]
     threads = [f'{torch.get_num_threads()} threads'] if device == 'cpu' else []
@@ -208,15 +208,15 @@ def command(
         check_json(json_file, input_files(inputs), FIGURES)
     import torch
 
-    from rtmdet_plugin.deploy.benchmark import latency_rows, throughput_rows
-    from rtmdet_plugin.deploy.checkpoint import read_config
+    from rtmdet_plugin.checkpoints.load_model import read_config
+    from rtmdet_plugin.inference.benchmark import latency_rows, throughput_rows
 
     picture, others = some_image(image), {}
     if threads:
         torch.set_num_threads(threads[0])
     with tempfile.TemporaryDirectory() as folder:
         if mmdet:
-            from rtmdet_plugin.deploy.reference import reference_steps  # needs mmdeploy and ONNX Runtime
+            from rtmdet_plugin.inference.reference import reference_steps  # needs mmdeploy and ONNX Runtime
 
             config, checkpoint = mmdet
             count = threads[0] if threads else None

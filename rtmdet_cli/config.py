@@ -30,7 +30,7 @@ def changed_config(source: str, changes: tuple[str, ...]) -> Config:
     """
     from mmengine.config import DictAction
 
-    from rtmdet_plugin.deploy.checkpoint import read_config
+    from rtmdet_plugin.checkpoints.load_model import read_config
 
     config = read_config(source)
     for change in changes:

@@ -50,7 +50,7 @@ def command(model, out, precision, batches, min_size, opt_size, max_size, timing
         check_output(out.with_name(f'{out.name}.onnx'), inputs, ('.onnx',))
     if timing_cache is not None:
         check_timing_cache(timing_cache, inputs)
-    from rtmdet_plugin.deploy.tensorrt import build_engine, input_shapes, prepare_trtexec
+    from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes, prepare_trtexec
 
     shapes = input_shapes(model, batches, sizes if all(sizes) else None)
     settings = dict(precision=precision, shapes=shapes, timing_cache=timing_cache)

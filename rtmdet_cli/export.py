@@ -109,8 +109,8 @@ def command(
                 f'--deploy-cfg {deploy_cfg}; accepted with it: --image FILE, and none of {given or OURS}, which the '
                 'deploy config says itself'
             )
-        from rtmdet_plugin.deploy.device import check_device
-        from rtmdet_plugin.deploy.mmdeploy.deploy import deploy, export_graph
+        from rtmdet_plugin.inference.device import check_device
+        from rtmdet_plugin.mmdeploy_support.deploy import deploy, export_graph
 
         check_device(device)
         arguments = changed_config(config, changes), checkpoint, deploy_cfg, image, out
@@ -125,9 +125,9 @@ def command(
     if image is not None:
         raise ValueError(f'--image {image}; accepted with --deploy-cfg alone')
     check_output(out, inputs, ENDINGS)
-    from rtmdet_plugin.deploy.checkpoint import load_model
-    from rtmdet_plugin.deploy.convert import to_ncnn, to_openvino
-    from rtmdet_plugin.deploy.onnx_export import export_onnx
+    from rtmdet_plugin.checkpoints.load_model import load_model
+    from rtmdet_plugin.export.convert import to_ncnn, to_openvino
+    from rtmdet_plugin.export.onnx_export import export_onnx
 
     model = load_model(changed_config(config, changes), checkpoint)
     convert = {'.onnx': None, '.xml': to_openvino, '.param': to_ncnn}[out.suffix]

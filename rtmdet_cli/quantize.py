@@ -74,9 +74,9 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     check_output(out, input_files([model]), ('.onnx', '.xml'))
     if not images.is_dir():
         raise FileNotFoundError(f'{images}: no such folder')
-    from rtmdet_plugin.deploy.convert import read_info, to_openvino
-    from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino
-    from rtmdet_plugin.deploy.quantize import evenly_spaced, quantize_onnx
+    from rtmdet_plugin.export.convert import read_info, to_openvino
+    from rtmdet_plugin.quantization.nncf_int8 import quantize_openvino
+    from rtmdet_plugin.quantization.quantize import evenly_spaced, quantize_onnx
 
     check_settings_agree(model, out, method, target)
     if target is None:
@@ -115,7 +115,7 @@ def check_settings_agree(model: Path, out: Path, method: str, target: str | None
         raise ValueError(f'-o {out}; accepted of --method nncf: a name that ends in .xml')
     if out.suffix != '.xml':
         return
-    from rtmdet_plugin.deploy.convert import check_bin, read_info
+    from rtmdet_plugin.export.convert import check_bin, read_info
 
     if target not in (None, 'openvino'):
         raise ValueError(f'-o {out} with --target {target}; accepted for .xml: openvino')

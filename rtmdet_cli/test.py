@@ -62,8 +62,8 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
     from rich.console import Console
     from rich.table import Table
 
-    from rtmdet_plugin.deploy.evaluation import evaluate, evaluate_checkpoint, use_thresholds
-    from rtmdet_plugin.deploy.quiet import quiet
+    from rtmdet_plugin.inference.evaluation import evaluate, evaluate_checkpoint, use_thresholds
+    from rtmdet_plugin.inference.quiet import quiet
     from rtmdet_runtime import RTMDetector
 
     with quiet():

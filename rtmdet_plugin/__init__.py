@@ -11,10 +11,10 @@ check_stack()
 
 from .compat import apply_compat  # noqa: E402  the check comes first: its message is the one to read
 from .errors import report_refusals  # noqa: E402
-from .rooms import register_rooms  # noqa: E402
+from .registration import register_packages  # noqa: E402
 
 apply_compat()
-register_rooms()
+register_packages()
 report_refusals()
 
 __all__ = ['__version__']

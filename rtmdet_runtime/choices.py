@@ -1,6 +1,6 @@
 """Accepted values of settings, importable without PyTorch, ONNX or OpenCV: the help of the commands lists them.
 
-The settings are explained in the modules of `rtmdet_plugin.deploy` that use them.
+The settings are explained in the modules of `rtmdet_plugin.export` that use them.
 """
 
 DYNAMIC = ('none', 'batch', 'all')

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rtmdet_plugin import rooms, version
+from rtmdet_plugin import registration, version
 
 NAMES = [
     ('MODELS', 'RTMCSPNeXt'),
@@ -36,7 +36,7 @@ def test_it_registers_and_builds_nothing():
     """Structure instead of seconds: none of the expensive parts is loaded."""
     code = 'import rtmdet_plugin, sys, json; print(json.dumps(sorted(sys.modules)))'
     loaded = set(json.loads(run(code)))
-    assert 'rtmdet_plugin.rooms' in loaded
+    assert 'rtmdet_plugin.registration' in loaded
     expensive = {'mmdet.models', 'mmdet.datasets', 'mmdet.engine', 'mmcv.ops', 'mmcv._ext', 'torchvision'}
     ours = {f'rtmdet_plugin.{room}' for room in ('models', 'assigners', 'transforms', 'datasets', 'hooks')}
     assert not (expensive | ours) & loaded
@@ -63,8 +63,8 @@ print(json.dumps(found))
 @pytest.mark.parametrize(('kind', 'name'), NAMES)
 def test_each_registry_knows_the_room_of_its_names(kind, name):
     """It imports the rooms that it knows when it is asked for a name that it hasn't got yet."""
-    assert f'rtmdet_plugin.{rooms.ROOMS[kind][0]}' in getattr(rooms.mmdet_registry, kind)._locations
-    assert getattr(rooms.mmdet_registry, kind).get(name).__name__ == name
+    assert f'rtmdet_plugin.{registration.PACKAGES[kind][0]}' in getattr(registration.mmdet_registry, kind)._locations
+    assert getattr(registration.mmdet_registry, kind).get(name).__name__ == name
 
 
 def test_a_registry_that_was_used_before_gets_them_too():
@@ -78,9 +78,9 @@ print(MODELS.get('RTMCSPNeXt').__name__, TRANSFORMS.get('RTMCachedMosaic').__nam
 
 
 def test_registering_twice_changes_nothing():
-    before = {kind: list(getattr(rooms.mmdet_registry, kind)._locations) for kind in rooms.ROOMS}
-    rooms.register_rooms()
-    assert before == {kind: getattr(rooms.mmdet_registry, kind)._locations for kind in rooms.ROOMS}
+    before = {kind: list(getattr(registration.mmdet_registry, kind)._locations) for kind in registration.PACKAGES}
+    registration.register_packages()
+    assert before == {kind: getattr(registration.mmdet_registry, kind)._locations for kind in registration.PACKAGES}
 
 
 @pytest.mark.parametrize('private', [None, []])
@@ -90,10 +90,10 @@ def test_without_mmengine_s_private_list_the_room_is_imported(monkeypatch, priva
         _locations = private
 
     imported = []
-    monkeypatch.setattr(rooms, 'ROOMS', {'MODELS': ('models',)})
-    monkeypatch.setattr(rooms.mmdet_registry, 'MODELS', Registry())
-    monkeypatch.setattr(rooms.importlib, 'import_module', imported.append)
-    rooms.register_rooms()
+    monkeypatch.setattr(registration, 'PACKAGES', {'MODELS': ('models',)})
+    monkeypatch.setattr(registration.mmdet_registry, 'MODELS', Registry())
+    monkeypatch.setattr(registration.importlib, 'import_module', imported.append)
+    registration.register_packages()
     assert imported == ['rtmdet_plugin.models'] and Registry._locations == private
 
 

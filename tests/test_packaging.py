@@ -136,7 +136,7 @@ from rtmdet_command import main
 sys.argv[1:] = ['export', 'rtmdet_plugin::rtmdet_nano_person.py', '{weights_root}/rtmdet_nano_person.pth',
                 '-o', 'm.onnx', '--opset', '17', '--size', '64', '64']
 main(standalone_mode=False)
-from rtmdet_plugin.deploy.mmdeploy.config import load_deploy_config
+from rtmdet_plugin.mmdeploy_support.config import load_deploy_config
 print(load_deploy_config('rtmdet_plugin::deploy/onnxruntime_static.py').filename)
 """
     pytest.importorskip('onnx', reason='onnx is not installed')

@@ -19,7 +19,7 @@ from states import assert_same, training_state
 from user_run import write_user_data
 
 from rtmdet_plugin.checkpoints.latest import damage, pointed_to
-from rtmdet_plugin.hooks.pipeline_switch import restart_workers
+from rtmdet_plugin.engine.hooks.pipeline_switch import restart_workers
 
 MAX_EPOCHS = 4
 STEPS = 4  # an epoch

@@ -2,7 +2,7 @@
 
 The content is written beside its target under another name, brought to the disk, and renamed: a kill or a full disk at
 any moment leaves the old file, or none. For the state of a training, which is lost otherwise; what an export writes
-through programs that write files themselves is `deploy/files.py`'s.
+through programs that write files themselves is `export/files.py`'s.
 """
 
 import os

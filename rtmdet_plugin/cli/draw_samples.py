@@ -27,8 +27,8 @@ from rtmdet_runtime.drawing import label_colour, write_image
 from rtmdet_runtime.messages import one_line
 from rtmdet_runtime.output import check_output, input_files
 
+from ..checkpoints.load_model import load_config
 from ..datasets.tree import leaf_datasets
-from ..deploy.checkpoint import load_config
 
 GAP = 8
 """Pixels between two samples."""

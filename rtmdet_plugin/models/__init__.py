@@ -1,8 +1,9 @@
-"""Data preprocessor, backbone, neck, head and losses of RTMDet, registered in mmdet's `MODELS`."""
+"""Data preprocessor, backbone, neck, head, losses and averaged weights of RTMDet, registered in mmdet's `MODELS`."""
 
 from .cspnext import RTMCSPNeXt
 from .cspnext_pafpn import RTMCSPNeXtPAFPN
 from .data_preprocessor import RTMDetDataPreprocessor
+from .ema import RTMExpMomentumEMA
 from .losses import RTMGIoULoss, RTMQualityFocalLoss
 from .sep_bn_head import RTMSepBNHead
 
@@ -10,6 +11,7 @@ __all__ = [
     'RTMCSPNeXt',
     'RTMCSPNeXtPAFPN',
     'RTMDetDataPreprocessor',
+    'RTMExpMomentumEMA',
     'RTMGIoULoss',
     'RTMQualityFocalLoss',
     'RTMSepBNHead',

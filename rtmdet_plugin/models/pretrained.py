@@ -9,6 +9,8 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
+from ..checkpoints.comparison import compare
+
 
 def load_pretrained(module: nn.Module, checkpoint: str, *, prefix: str = '') -> None:
     """Load the part of a checkpoint under `prefix` into `module`.
@@ -35,11 +37,10 @@ def load_pretrained(module: nn.Module, checkpoint: str, *, prefix: str = '') -> 
     state_dict = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
 
     expected = module.state_dict()
-    missing = [k for k in expected if k not in state_dict and not k.endswith('num_batches_tracked')]
-    misshapen = [k for k in expected if k in state_dict and state_dict[k].shape != expected[k].shape]
-    if missing or misshapen:
-        details = [f'{k}: {tuple(expected[k].shape)} wanted, not in the file' for k in missing]
-        details += [f'{k}: {tuple(expected[k].shape)} wanted, {tuple(state_dict[k].shape)} found' for k in misshapen]
+    report = compare(expected, state_dict)
+    if report.missing or report.other_shape:
+        details = [f'{name}: {tuple(expected[name].shape)} wanted, not in the file' for name in report.missing]
+        details += [f'{name}: {ours} wanted, {theirs} found' for name, (theirs, ours) in report.other_shape.items()]
         raise ValueError(
             f'{checkpoint} does not fit {type(module).__name__}: {len(details)} of {len(expected)} tensors can not be '
             f'taken from it (keys under {prefix!r}). Choose the checkpoint of the same size. The first ones:\n  '

@@ -180,7 +180,7 @@ def test_numbers_out_of_their_range(model, tmp_path):
 
 def test_places_that_can_not_be_written_come_before_the_work(model, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr('rtmdet_runtime.detector.RTMDetector.__init__', None)
-    monkeypatch.setattr('rtmdet_plugin.deploy.checkpoint.load_model', None)
+    monkeypatch.setattr('rtmdet_plugin.checkpoints.load_model.load_model', None)
     (tmp_path / 'a.png').touch()
     (tmp_path / 'folder.onnx').mkdir()
     (tmp_path / 'folder.json').mkdir()

@@ -12,7 +12,7 @@ from torch import nn
 pytest.importorskip('onnx', reason='onnx is not installed')
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
-from rtmdet_plugin.deploy.checkpoint import load_model  # noqa: E402
+from rtmdet_plugin.checkpoints.load_model import load_model  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

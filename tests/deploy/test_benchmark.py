@@ -11,8 +11,8 @@ import torch
 from click.testing import CliRunner
 
 from rtmdet_command import main
-from rtmdet_plugin.deploy.benchmark import Latency, latency_rows, take_turns, throughput_rows
-from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.export.onnx_export import export_onnx
+from rtmdet_plugin.inference.benchmark import Latency, latency_rows, take_turns, throughput_rows
 from rtmdet_runtime import RTMDetector
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

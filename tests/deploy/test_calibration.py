@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rtmdet_plugin.deploy.calibration import (
+from rtmdet_plugin.quantization.calibration import (
     BINS,
     Observation,
     absolute_histogram,

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rtmdet_plugin.deploy.convert import read_info, to_ncnn, to_openvino
-from rtmdet_plugin.deploy.files import unfinished, unfinished_folder
-from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.export.convert import read_info, to_ncnn, to_openvino
+from rtmdet_plugin.export.files import unfinished, unfinished_folder
+from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_runtime import RTMDetector
 
 

@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 
-from rtmdet_plugin.deploy.convert import to_ncnn, to_openvino
-from rtmdet_plugin.deploy.evaluation import evaluate, use_thresholds
-from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.export.convert import to_ncnn, to_openvino
+from rtmdet_plugin.export.onnx_export import export_onnx
+from rtmdet_plugin.inference.evaluation import evaluate, use_thresholds
 from rtmdet_runtime import RTMDetector
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -13,8 +13,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from rtmdet_command import main
-from rtmdet_plugin.deploy.checkpoint import load_config
-from rtmdet_plugin.deploy.evaluation import build_test, check_classes, evaluate, evaluate_checkpoint
+from rtmdet_plugin.checkpoints.load_model import load_config
+from rtmdet_plugin.inference.evaluation import build_test, check_classes, evaluate, evaluate_checkpoint
 from rtmdet_runtime import Detections
 
 

@@ -5,7 +5,7 @@ import torch
 from mmcv.cnn import ConvModule
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rtmdet_plugin.deploy.fuse import fold_batch_norms
+from rtmdet_plugin.export.folding import fold_batch_norms
 
 
 @pytest.mark.parametrize('size', ['nano', 's'])

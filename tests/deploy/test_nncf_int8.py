@@ -7,8 +7,8 @@ pytest.importorskip('openvino', reason='openvino is not installed')
 
 import openvino as ov  # noqa: E402
 
-from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino  # noqa: E402
-from rtmdet_plugin.deploy.onnx_export import export_onnx  # noqa: E402
+from rtmdet_plugin.export.onnx_export import export_onnx  # noqa: E402
+from rtmdet_plugin.quantization.nncf_int8 import quantize_openvino  # noqa: E402
 from rtmdet_runtime import RTMDetector  # noqa: E402
 
 

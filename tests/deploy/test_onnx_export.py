@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from oracle import build_pair
 
-from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_runtime import FORMS, ModelInfo
 
 SIZE = (64, 96)
@@ -160,7 +160,7 @@ import resource, sys
 sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from conftest import build_random
 from mmengine.registry import init_default_scope
-from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.export.onnx_export import export_onnx
 init_default_scope('mmdet')
 model = build_random('x')
 for opset in (17, 18):

@@ -14,7 +14,7 @@ from oracle import vary_predictions
 
 pytest.importorskip('mmdeploy', reason='mmdeploy is not installed')
 
-from rtmdet_plugin.deploy.reference import reference_steps  # noqa: E402
+from rtmdet_plugin.inference.reference import reference_steps  # noqa: E402
 
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
 

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from rtmdet_plugin.deploy.tails import append_nms
+from rtmdet_plugin.export.nms_nodes import append_nms
 
 INFO = replace(model_info.INFO, form='nms', iou_thr=0.7, max_per_img=4)
 

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from rtmdet_command import main
-from rtmdet_plugin.deploy.convert import read_info
-from rtmdet_plugin.deploy.graph_parts import find_parts
-from rtmdet_plugin.deploy.onnx_export import DYNAMIC, export_onnx
-from rtmdet_plugin.deploy.quantize import quantize_onnx
-from rtmdet_plugin.deploy.tensorrt import build_engine, input_shapes, prepare_graph, prepare_trtexec
-from rtmdet_plugin.deploy.tensorrt_support import find_unsupported
+from rtmdet_plugin.export.convert import read_info
+from rtmdet_plugin.export.graph_parts import find_parts
+from rtmdet_plugin.export.onnx_export import DYNAMIC, export_onnx
+from rtmdet_plugin.quantization.quantize import quantize_onnx
+from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes, prepare_graph, prepare_trtexec
+from rtmdet_plugin.tensorrt.support import find_unsupported
 from rtmdet_runtime import FORMS, ModelInfo, RTMDetector
 
 

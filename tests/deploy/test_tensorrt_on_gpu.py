@@ -18,8 +18,8 @@ pytest.importorskip('tensorrt', reason='tensorrt is not installed; it needs an N
 pytest.importorskip('cuda.bindings.runtime', reason='cuda-bindings is not installed; it needs an NVIDIA GPU')
 
 from rtmdet_command import main  # noqa: E402
-from rtmdet_plugin.deploy.onnx_export import export_onnx  # noqa: E402
-from rtmdet_plugin.deploy.tensorrt import build_engine, input_shapes  # noqa: E402
+from rtmdet_plugin.export.onnx_export import export_onnx  # noqa: E402
+from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes  # noqa: E402
 from rtmdet_runtime import RTMDetector  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'rtmdet_nano_person.py'

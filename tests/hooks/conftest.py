@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from rtmdet_plugin.hooks.pipeline_switch import restart_workers
+from rtmdet_plugin.engine.hooks.pipeline_switch import restart_workers
 
 NUM_IMAGES = 10
 CLASSES = ('disc', 'square')

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rtmdet_plugin.datasets.bad_samples import BadSamplesError
-from rtmdet_plugin.hooks import bad_samples as module
+from rtmdet_plugin.engine.hooks.faults import bad_samples as module
 
 BAD = (3, 7)
 HOOK = dict(bad_samples=dict(type='RTMBadSampleHook'))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from rtmdet_plugin.hooks import RTMChannelsLastHook
+from rtmdet_plugin.engine.hooks import RTMChannelsLastHook
 
 
 def test_weights_change_order_and_outputs_do_not():

@@ -16,8 +16,8 @@ from mmengine.structures import InstanceData
 from test_configs import ROOT
 from torch import nn
 
-from rtmdet_plugin.hooks import RTMCheckInvalidLossHook
-from rtmdet_plugin.hooks.check_invalid_loss import describe
+from rtmdet_plugin.engine.hooks import RTMCheckInvalidLossHook
+from rtmdet_plugin.engine.hooks.faults.check_invalid_loss import describe
 
 HOOKS = dict(check_invalid_loss=dict(type='RTMCheckInvalidLossHook'))
 EMA = dict(type='EMAHook', ema_type='RTMExpMomentumEMA', update_buffers=True, priority=49)

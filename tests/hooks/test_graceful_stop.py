@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from states import assert_same
 
 from rtmdet_plugin.checkpoints.latest import pointed_to
-from rtmdet_plugin.hooks.graceful_stop import OutliveSignals, RTMGracefulStopHook
+from rtmdet_plugin.engine.hooks.interruption.graceful_stop import OutliveSignals, RTMGracefulStopHook
 
 EPOCHS = 3
 LOADER = dict(batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True))  # five batches an epoch
@@ -284,7 +284,7 @@ def test_the_main_process_can_end_them():
 PERSISTENT = """
 import builtins
 import torch
-from rtmdet_plugin.hooks.graceful_stop import OutliveSignals
+from rtmdet_plugin.engine.hooks.interruption.graceful_stop import OutliveSignals
 
 init = OutliveSignals(None)
 loader = torch.utils.data.DataLoader(range(4), num_workers=2, persistent_workers=True, worker_init_fn=init)

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from rtmdet_plugin.datasets.tree import leaf_datasets
-from rtmdet_plugin.hooks import RTMPipelineSwitchHook
+from rtmdet_plugin.engine.hooks import RTMPipelineSwitchHook
 
 STAGE1, STAGE2 = 64, 32  # side lengths
 
@@ -96,7 +96,7 @@ def test_reaches_through_num_batch_per_epoch(make_runner):
 def test_pipelines_are_built_once(make_runner, coco, monkeypatch):
     built = []
     monkeypatch.setattr(
-        'rtmdet_plugin.hooks.pipeline_switch.Compose', lambda cfg: built.append(Compose(cfg)) or built[-1]
+        'rtmdet_plugin.engine.hooks.pipeline_switch.Compose', lambda cfg: built.append(Compose(cfg)) or built[-1]
     )
     runner = make_runner(dataset=concat(coco), hooks=switch(num_last_epochs=3))
     runner.train()

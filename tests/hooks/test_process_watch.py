@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rtmdet_plugin.hooks import lifeline, process_watch
-from rtmdet_plugin.hooks.lifeline import Lifeline
+from rtmdet_plugin.engine.hooks.interruption import lifeline, process_watch
+from rtmdet_plugin.engine.hooks.interruption.lifeline import Lifeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,7 +156,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from rtmdet_plugin.hooks import process_watch
+from rtmdet_plugin.engine.hooks.interruption import process_watch
 
 class Fault(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):

@@ -6,10 +6,10 @@ import shutil
 import pytest
 import torch
 
-from rtmdet_plugin.hooks import run_check
-from rtmdet_plugin.hooks.box_statistics import box_statistics
-from rtmdet_plugin.hooks.free_memory import free_memory
-from rtmdet_plugin.hooks.run_check import cache_bytes, checkpoint_bytes, first_scale, walk_transforms
+from rtmdet_plugin.engine.hooks.before_run import run_check
+from rtmdet_plugin.engine.hooks.before_run.box_statistics import box_statistics
+from rtmdet_plugin.engine.hooks.before_run.free_memory import free_memory
+from rtmdet_plugin.engine.hooks.before_run.run_check import cache_bytes, checkpoint_bytes, first_scale, walk_transforms
 from rtmdet_plugin.transforms import RTMCachedMixUp, RTMCachedMosaic, RTMCachedMosaicResizeCrop
 
 STAGE2 = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True), dict(type='PackDetInputs')]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rtmdet_plugin.hooks.run_findings import (
+from rtmdet_plugin.engine.hooks.before_run.run_findings import (
     Finding,
     check_aspect_ratios,
     check_batch_norm,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from rtmdet_plugin.hooks import RTMUnfoldNormHook
-from rtmdet_plugin.hooks.unfold_norm import is_folded
+from rtmdet_plugin.engine.hooks import RTMUnfoldNormHook
+from rtmdet_plugin.engine.hooks.unfold_norm import is_folded
 
 
 class Net(nn.Module):
@@ -95,7 +95,7 @@ import json, logging, sys
 from types import SimpleNamespace
 import torch
 from mmengine.dist import init_dist
-from rtmdet_plugin.hooks import RTMDistributedDataParallel, RTMUnfoldNormHook
+from rtmdet_plugin.engine.hooks import RTMDistributedDataParallel, RTMUnfoldNormHook
 
 torch.manual_seed(0)
 class Net(torch.nn.Sequential):

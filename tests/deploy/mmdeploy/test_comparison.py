@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from rtmdet_plugin.deploy.mmdeploy.comparison import Comparison, compare
+from rtmdet_plugin.mmdeploy_support.comparison import Comparison, compare
 
 
 def found(*rows):

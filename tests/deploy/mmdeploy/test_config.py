@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
-from rtmdet_plugin.deploy.mmdeploy.config import BACKENDS, agree, load_deploy_config
+from rtmdet_plugin.mmdeploy_support.config import BACKENDS, agree, load_deploy_config
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 LEAVES = sorted(path.stem for path in (CONFIGS / 'deploy').glob('*.py'))
@@ -28,7 +28,7 @@ def model_cfg():
 def test_every_config_is_one_to_deploy_with(name, model_cfg):
     _, cfg = agree(model_cfg, load_deploy_config(CONFIGS / 'deploy' / f'{name}.py'))
     assert cfg.backend_config.type == name.split('_')[0]
-    assert cfg.codebase_config.module == ['rtmdet_plugin.deploy']
+    assert cfg.codebase_config.module == ['rtmdet_plugin.mmdeploy_support']
     assert bool(cfg.onnx_config.get('dynamic_axes')) is (not name.endswith('_static'))
     if name.startswith('tensorrt'):
         common = cfg.backend_config.common_config

@@ -18,10 +18,10 @@ from mmengine.structures import InstanceData
 pytest.importorskip('mmdeploy', reason='mmdeploy is not installed (docs/mmdeploy.md says how)')
 
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
-from rtmdet_plugin.deploy.mmdeploy import deploy as deploy_module
-from rtmdet_plugin.deploy.mmdeploy.comparison import compare
-from rtmdet_plugin.deploy.mmdeploy.deploy import deploy, export_graph
-from rtmdet_plugin.deploy.tensorrt_support import PLUGINS, SUPPORTED
+from rtmdet_plugin.mmdeploy_support import deploy as deploy_module
+from rtmdet_plugin.mmdeploy_support.comparison import compare
+from rtmdet_plugin.mmdeploy_support.deploy import deploy, export_graph
+from rtmdet_plugin.tensorrt.support import PLUGINS, SUPPORTED
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 BACKENDS = {
@@ -64,7 +64,7 @@ def test_each_backend_finds_what_pytorch_finds(name, deployed):
 def test_a_batch_is_the_images_one_by_one_at_any_size(name, size, deployed, inputs, deploy_config):
     files = [str(file) for file in deployed(name).files]
     job = deploy_module.prepare(*inputs._replace(deploy_cfg=deploy_config(name, keep_top_k=600)), 'cpu')
-    from rtmdet_plugin.deploy.mmdeploy.job import task_processor
+    from rtmdet_plugin.mmdeploy_support.job import task_processor
 
     model = task_processor(job.model_cfg, job.deploy_cfg, 'cpu').build_backend_model(files)
     images = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(0))
@@ -172,7 +172,7 @@ def test_the_sdks_detector_gives_the_boxes_of_its_pipeline(deployed, inputs):
     folder = deployed('sdk').folder
     from mmdeploy_runtime import Detector
 
-    from rtmdet_plugin.deploy.mmdeploy.sdk import detect
+    from rtmdet_plugin.mmdeploy_support.sdk import detect
 
     dets, _, _ = Detector(str(folder), 'cpu', 0)(cv2.imread(str(inputs.image)))
     found = detect(folder, inputs.image)
@@ -216,8 +216,8 @@ def test_int8_is_calibrated_at_the_engines_size(data_root, weights_root, tmp_pat
     h5py = pytest.importorskip('h5py', reason='h5py is not installed')
     monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
     monkeypatch.setattr('mmdeploy.apis.utils.utils.check_backend_device', lambda **kwargs: None)
-    monkeypatch.setattr('rtmdet_plugin.deploy.mmdeploy.job.to_backend', lambda *args, **kwargs: [])
-    from rtmdet_plugin.deploy.mmdeploy.job import Job
+    monkeypatch.setattr('rtmdet_plugin.mmdeploy_support.job.to_backend', lambda *args, **kwargs: [])
+    from rtmdet_plugin.mmdeploy_support.job import Job
 
     cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
     cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
@@ -310,7 +310,7 @@ def test_a_picture_on_which_nothing_is_found(refused, deploy_config):
 def test_results_that_differ_are_not_kept(refused, monkeypatch):
     pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
     moved = InstanceData(bboxes=torch.tensor([[0.0, 0, 5, 5]]), scores=torch.tensor([0.9]), labels=torch.tensor([0]))
-    from rtmdet_plugin.deploy.mmdeploy.job import Job
+    from rtmdet_plugin.mmdeploy_support.job import Job
 
     monkeypatch.setattr(Job, 'predict_backend', lambda *args: moved)
     refused(RuntimeError, r'onnxruntime differs from PyTorch: \d+ boxes.* px and .* in score; accepted are 1.0 px')
@@ -324,7 +324,7 @@ def test_a_folder_that_holds_something_is_left_alone(inputs, tmp_path):
 
 
 def test_importing_the_folder_does_not_import_mmdeploy():
-    code = 'import rtmdet_plugin.deploy, rtmdet_plugin.deploy.mmdeploy.deploy, sys; print("mmdeploy" in sys.modules)'
+    code = 'import rtmdet_plugin.export, rtmdet_plugin.mmdeploy_support.deploy, sys; print("mmdeploy" in sys.modules)'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == 'False', done.stderr
 
@@ -341,8 +341,8 @@ def test_ap_of_the_person_weights(name, data_root, weights_root, tmp_path, monke
     monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
     from mmdet.registry import DATASETS, METRICS
 
-    from rtmdet_plugin.deploy.mmdeploy.job import Job, task_processor
-    from rtmdet_plugin.deploy.mmdeploy.sdk import detect
+    from rtmdet_plugin.mmdeploy_support.job import Job, task_processor
+    from rtmdet_plugin.mmdeploy_support.sdk import detect
 
     cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False, batch_size=8 if 'dynamic' in name else 1)

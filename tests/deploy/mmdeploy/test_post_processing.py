@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rtmdet_plugin.deploy.mmdeploy.post_processing import PostProcessing, postprocess
+from rtmdet_plugin.mmdeploy_support.post_processing import PostProcessing, postprocess
 
 SETTINGS = dict(score_threshold=0.1, iou_threshold=0.5, pre_top_k=-1, max_output_boxes_per_class=10, keep_top_k=10)
 BOXES = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [40, 40, 50, 50]], np.float32)

@@ -1,0 +1,79 @@
+"""Compare the tensors of a checkpoint with those of a model, by name and shape."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Shape = tuple[int, ...]
+ROWS = 10
+"""Tensors of a kind that a table lists."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Comparison of two state dicts by name and shape; BN's `num_batches_tracked` counters are left out."""
+
+    fitting: list[str]
+    other_shape: dict[str, tuple[Shape, Shape]]  # name: (in the checkpoint, in the model)
+    missing: list[str]  # in the model only
+    unexpected: list[str]  # in the checkpoint only
+
+    @property
+    def complete(self) -> bool:
+        """Whether the checkpoint holds the model's tensors and nothing else."""
+        return not (self.other_shape or self.missing or self.unexpected)
+
+    def lines(self) -> list[str]:
+        """Describe the comparison in lines of text."""
+        total = len(self.fitting) + len(self.other_shape) + len(self.missing)
+        lines = [f'{len(self.fitting)} of the {total} tensors of the model were loaded from the checkpoint.']
+        return lines if self.complete else [*lines, *self.table()]
+
+    def table(self) -> list[str]:
+        """List what wasn't loaded, a line for each tensor; of each kind the first ones."""
+        other = [(name, str(theirs), str(ours)) for name, (theirs, ours) in self.other_shape.items()]
+        missing = [(name, 'not there', 'there') for name in self.missing]
+        unexpected = [(name, 'there', 'not there') for name in self.unexpected]
+        rows = [('not loaded', 'checkpoint', 'model')]
+        for kind in (other, missing, unexpected):
+            rows += kind[:ROWS]
+            if len(kind) > ROWS:
+                rows.append((f'... {len(kind) - ROWS} more of this kind', '', ''))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return ['  ' + '  '.join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+    def summary(self) -> str:
+        """Describe what differs in one line: numbers, and an example of each kind."""
+        reasons = []
+        if self.other_shape:
+            name, (theirs, ours) = next(iter(self.other_shape.items()))
+            reasons.append(f'{len(self.other_shape)} tensors have another shape ({name}: {theirs}, the model {ours})')
+        for names, what in ((self.missing, 'are missing'), (self.unexpected, 'are not in the model')):
+            if names:
+                reasons.append(f'{len(names)} {what} ({names[0]})')
+        return '; '.join(reasons)
+
+
+def compare(model_state: dict[str, Tensor], checkpoint_state: dict[str, Tensor]) -> LoadReport:
+    """Compare names and shapes: which tensors of a checkpoint a model can take.
+
+    Args:
+        model_state: the model's `state_dict()`.
+        checkpoint_state: the checkpoint's; a leading `module.` of its names doesn't count.
+    """
+
+    def shapes(state: dict[str, Tensor]) -> dict[str, Shape]:
+        return {
+            name.removeprefix('module.'): tuple(value.shape)
+            for name, value in state.items()
+            if not name.endswith('num_batches_tracked')
+        }
+
+    ours, theirs = shapes(model_state), shapes(checkpoint_state)
+    common = [name for name in ours if name in theirs]
+    return LoadReport(
+        fitting=[name for name in common if ours[name] == theirs[name]],
+        other_shape={name: (theirs[name], ours[name]) for name in common if ours[name] != theirs[name]},
+        missing=[name for name in ours if name not in theirs],
+        unexpected=[name for name in theirs if name not in ours],
+    )

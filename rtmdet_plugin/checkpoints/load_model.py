@@ -1,0 +1,117 @@
+"""A detector out of a config and a checkpoint, for use and not for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from rtmdet_plugin_startup import config_path
+
+from .comparison import compare
+from .finite import check_finite
+
+
+def config_file(source: str | Path) -> Path:
+    """The file of a config, from its path or its name: see `rtmdet_plugin_startup.config_path`, which may raise."""
+    return Path(config_path(str(source)))
+
+
+def load_config(source: str | Path | Config) -> Config:
+    """A config of any kind from its file; an object is passed on.
+
+    Raises:
+        FileNotFoundError: see `config_file`.
+        ValueError: where mmengine can't read it.
+    """
+    if isinstance(source, Config):
+        return source
+    path = config_file(source)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program: it can raise anything
+        raise ValueError(f'{path}: not a config that mmengine reads: {type(error).__name__}: {error}') from None
+
+
+def read_config(source: str | Path | Config) -> Config:
+    """The config of a detector.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_config`; ValueError as well where it holds no detector.
+    """
+    config = load_config(source)
+    model = config.get('model')
+    if not isinstance(model, dict) or not isinstance(model.get('backbone'), dict):
+        raise ValueError(f'{config_name(config)}: not the config of a detector, it has no model.backbone')
+    return config
+
+
+def config_name(config: Config) -> str:
+    """How messages call a config."""
+    return config.filename or 'the config'
+
+
+def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module:
+    """Build the model of a config on the CPU, with the weights of a checkpoint, in evaluation mode.
+
+    Args:
+        config: of mmdet: a file, the name of a shipped one (see `config_file`), or an object.
+        checkpoint: file with `state_dict`, as mmengine saves it, or `.safetensors`. No code in it runs. It must hold
+            every weight of the model and nothing else.
+
+    Returns:
+        The detector; `cfg` is the config, `dataset_meta` what the checkpoint says about its classes.
+
+    Raises:
+        FileNotFoundError: where one of the files isn't there.
+        ValueError: where the config can't be read, the two don't fit each other, or a weight isn't finite; see
+            `checkpoint_parts` and `check_finite`.
+        UnsafeCheckpointError: where the checkpoint asks for code.
+        DamagedCheckpointError: where it is cut off, altered, or no checkpoint.
+    """
+    config = read_config(config)
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such checkpoint')
+    content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # safely, see compat/torch_load.py
+    weights, meta = checkpoint_parts(path, content)
+    weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
+    check_finite(weights, path)
+
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    model_config = config.model.copy()
+    model_config.backbone = {**model_config.backbone, 'init_cfg': None}  # a download for nothing
+    try:
+        model = revert_sync_batchnorm(MODELS.build(model_config))
+    except (KeyError, TypeError, AttributeError, AssertionError) as error:  # an unknown type or argument, a bad value
+        raise ValueError(f'{config_name(config)}: its model can not be built: {error}') from None
+    report = compare(model.state_dict(), weights)
+    if not report.complete:
+        raise ValueError(f'{path} does not fit the model of {config_name(config)}: {report.summary()}')
+    model.load_state_dict(weights, strict=False)  # only `num_batches_tracked` may be missing
+    model.cfg = config
+    model.dataset_meta = {key.lower(): value for key, value in meta.items()}
+    return model.eval()
+
+
+def checkpoint_parts(path: Path, content: object) -> tuple[dict, dict]:
+    """The weights in what a checkpoint holds, and what it says about its classes; both by name.
+
+    Raises:
+        ValueError: where one of them isn't a dict of names.
+    """
+    parts = {'content': content}
+    if isinstance(content, dict):
+        parts['state_dict'] = content.get('state_dict', content)
+        parts['meta'] = content.get('meta') or {}
+        if isinstance(parts['meta'], dict):
+            parts['dataset_meta'] = parts['meta'].get('dataset_meta') or {}
+    for name, part in parts.items():
+        if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
+            raise ValueError(f'{path}: its {name} is {type(part).__name__}; accepted: a dict whose keys are names')
+    return parts['state_dict'], parts['dataset_meta']

@@ -1,0 +1,1 @@
+"""What runs around the training steps, in the packages of mmdet's `engine`."""

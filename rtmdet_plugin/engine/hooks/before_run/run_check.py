@@ -1,0 +1,183 @@
+"""One screen before the first step: what a look at the settings, the annotations and the machine can tell.
+
+Days are lost to a learning rate that belongs to another batch, a stage 2 as long as the run, objects that are too small
+for the scale, a disk that fills up. All of it is known before the first step. The checks are in `run_findings`; here
+the runner is asked for their numbers.
+"""
+
+import logging
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence, Set
+from typing import Any
+
+from mmdet.registry import HOOKS
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.optim.scheduler import LinearParamScheduler
+from mmengine.runner import Runner
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Adam, AdamW, Optimizer
+
+from ....datasets.tree import leaf_datasets
+from ....transforms.walk import walk_transforms
+from ..pipeline_switch import RTMPipelineSwitchHook
+from ..unwrapped import unwrapped
+from . import run_findings
+from .box_statistics import box_statistics
+from .free_memory import free_memory
+from .run_findings import Finding
+
+
+@HOOKS.register_module()
+class RTMRunCheckHook(Hook):
+    """Log the findings about this run; the main process does it for all. No finding stops a run."""
+
+    # After the hooks that set up the run, so that the screen is the last thing before the first step.
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Check and tell."""
+        if not is_main_process():
+            return
+        findings = []
+        for check in (
+            find_about_data,
+            find_about_learning_rate,
+            find_about_batch_norm,
+            find_about_stages,
+            find_about_warm_up,
+            find_about_memory,
+            find_about_disk,
+        ):
+            try:
+                findings += check(runner)
+            except Exception as error:  # a data set or a model that is made otherwise is no reason to stop
+                name = check.__name__.removeprefix('find_about_').replace('_', ' ')
+                findings.append(Finding('note', name, f'not checked: {type(error).__name__}: {error}'))
+        warned = any(finding.level == 'warning' for finding in findings)
+        runner.logger.log(logging.WARNING if warned else logging.INFO, run_findings.screen(findings))
+
+
+def find_about_data(runner: Runner) -> Iterator[Finding]:
+    """Classes and boxes."""
+    datasets = leaf_datasets(runner.train_dataloader.dataset)
+    head = getattr(unwrapped(runner), 'bbox_head', None)
+    names = datasets[0].metainfo.get('classes', ())
+    scale = first_scale(datasets[0].pipeline.transforms) or (640, 640)
+    boxes = box_statistics(datasets, scale, len(names))
+    yield run_findings.check_classes(getattr(head, 'num_classes', None), names, boxes.counts)
+    strides = getattr(getattr(head, 'prior_generator', None), 'strides', [(8, 8)])
+    yield run_findings.check_small_objects(boxes.short_sides, min(min(stride) for stride in strides))
+    yield run_findings.check_aspect_ratios(boxes.ratios)
+    yield run_findings.check_box_format(boxes.boxes, boxes.sizes)
+
+
+def find_about_learning_rate(runner: Runner) -> Iterator[Finding]:
+    """AdamW's; the recipe has no figure for another optimiser."""
+    optimizer = runner.optim_wrapper.optimizer
+    if isinstance(optimizer, AdamW):
+        # The optimiser's own groups: those of the wrapper hold the configured settings as well, which nothing scales.
+        rates = {group.get('initial_lr', group['lr']) for group in optimizer.param_groups}
+        scaling = runner.auto_scale_lr or {}
+        images = batch_size(runner) * get_world_size()
+        factor = images / scaling['base_batch_size'] if 'base_batch_size' in scaling else None
+        scaled = factor is not None and scaling.get('enable', False)
+        base = base_rate(rates, optimizer.defaults['lr'] * (factor if scaled else 1))
+        others = rates - {base}
+        batch = images * runner.optim_wrapper._accumulative_counts
+        yield run_findings.check_learning_rate(base, batch, factor, scaled, others)
+
+
+def find_about_batch_norm(runner: Runner) -> Iterator[Finding]:
+    """Where the model has any."""
+    norms = [module for module in runner.model.modules() if isinstance(module, _BatchNorm)]
+    if norms:
+        synchronised = any(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+        yield run_findings.check_batch_norm(batch_size(runner), get_world_size(), synchronised)
+
+
+def find_about_stages(runner: Runner) -> Iterator[Finding]:
+    """Where there is a hook that switches."""
+    for hook in runner.hooks:
+        if isinstance(hook, RTMPipelineSwitchHook):
+            yield run_findings.check_stages(runner.max_epochs, hook.num_last_epochs)
+
+
+def find_about_warm_up(runner: Runner) -> Iterator[Finding]:
+    """Where the first scheduler rises in a line."""
+    schedulers = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
+    if schedulers and isinstance(schedulers[0], LinearParamScheduler):
+        first = schedulers[0]
+        length = (first.end - first.begin) * (len(runner.train_dataloader) if first.by_epoch else 1)
+        yield run_findings.check_warm_up(length, runner.max_iters)
+
+
+def find_about_memory(runner: Runner) -> Iterator[Finding]:
+    """The workers' caches, and the batches that they hand over."""
+    loader = runner.train_dataloader
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE') or os.environ.get('SLURM_NTASKS_PER_NODE') or 1)
+    workers = processes * max(1, loader.num_workers)
+    datasets = leaf_datasets(loader.dataset)
+    free = free_memory()
+    if free is not None:
+        steps = (step for dataset in datasets for step in walk_transforms(dataset.pipeline.transforms))
+        caches = sum(cache_bytes(step) for step in steps)
+        yield run_findings.check_memory(workers * caches, free, workers)
+    width, height = first_scale(datasets[0].pipeline.transforms) or (640, 640)
+    if loader.num_workers and os.path.isdir('/dev/shm'):
+        waiting = workers * loader.prefetch_factor * batch_size(runner) * width * height * 3
+        yield run_findings.check_shared_memory(waiting, shutil.disk_usage('/dev/shm').free)
+
+
+def find_about_disk(runner: Runner) -> Iterator[Finding]:
+    """Where checkpoints are written to a folder of this machine."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and os.path.isdir(hook.out_dir):
+            length = runner.max_epochs if hook.by_epoch else runner.max_iters
+            regular = length // hook.interval if hook.interval > 0 else 0
+            if hook.max_keep_ckpts > 0:  # the oldest goes when the newest is there
+                regular = min(regular, hook.max_keep_ckpts + 1)
+            best = len(hook.key_indicators) if hook.save_best is not None else 0
+            averaged = any(isinstance(other, EMAHook) for other in runner.hooks)
+            size = checkpoint_bytes(runner.model, runner.optim_wrapper.optimizer, averaged)
+            yield run_findings.check_disk(size, regular + best, shutil.disk_usage(hook.out_dir).free)
+
+
+def batch_size(runner: Runner) -> int:
+    """Images of a batch, in one process."""
+    loader = runner.train_dataloader
+    return loader.batch_size or loader.batch_sampler.batch_size
+
+
+def base_rate(rates: Set[float], configured: float) -> float:
+    """The rate of the groups without `lr_mult`; the highest if there is none, as after a resume with other settings."""
+    return next((rate for rate in rates if math.isclose(rate, configured)), max(rates))
+
+
+def first_scale(transforms: Sequence[Any]) -> tuple[int, int] | None:
+    """(width, height) that the pipeline first fits a picture into; None where no transform has such a setting."""
+    for transform in walk_transforms(transforms):
+        for name in ('img_scale', 'scale'):
+            value = getattr(transform, name, None)
+            if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(side, int) for side in value):
+                return tuple(value)
+    return None
+
+
+def cache_bytes(transform: Any) -> int:
+    """Memory of a full cache of 8-bit pictures at the scale of its transform; 0 for one without a cache."""
+    cache, scale = getattr(transform, 'cache', None), first_scale([transform])
+    if scale is None or not hasattr(cache, 'max_size'):
+        return 0
+    return min((cache.max_size + 1) * scale[0] * scale[1] * 3, cache.max_bytes)
+
+
+def checkpoint_bytes(model: nn.Module, optimizer: Optimizer, averaged: bool) -> int:
+    """Size of a checkpoint: weights, averaged weights, and what the optimiser remembers of each parameter."""
+    state = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group['params'])
+    copies = 2 if isinstance(optimizer, Adam | AdamW) else int(optimizer.defaults.get('momentum', 0) > 0)
+    return state * (2 if averaged else 1) + trained * copies

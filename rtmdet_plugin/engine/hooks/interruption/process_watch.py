@@ -1,0 +1,81 @@
+"""Several processes that wait for each other: what would make them wait for ever ends the run.
+
+With torchrun, its agent ends the others when one process has ended; `srun --kill-on-bad-exit=1`, which `mim train
+--launcher slurm` uses, does so too. This hook needs neither, and says which process it was. A process that hangs and
+hasn't ended is a matter of the backend's timeout, `env_cfg.dist_cfg.timeout` in seconds.
+"""
+
+import os
+import socket
+import time
+
+from mmdet.registry import HOOKS
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ....errors import RefusedError
+from .lifeline import Address, Lifeline
+
+GRACE_SECONDS = 30  # for the main thread to end by itself, or to finish writing a file
+
+
+@HOOKS.register_module()
+class RTMProcessWatchHook(Hook):
+    """End all processes where one has ended, and refuse to begin where they couldn't end together.
+
+    Does nothing in a single process.
+
+    Raises:
+        RefusedError: where the processes have different numbers of images or of batches.
+    """
+
+    # After the checks that refuse a run in all processes alike.
+    priority = 'LOW'
+
+    def __init__(self) -> None:
+        self._lifeline: Lifeline | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Connect the processes."""
+        if get_world_size() == 1:
+            return
+        self._logger = runner.logger
+        self._lifeline = Lifeline(get_rank(), self._end)
+        main = get_rank() == 0
+        address = [self._lifeline.listen(os.environ.get('MASTER_ADDR') or socket.gethostname())] if main else [None]
+        broadcast_object_list(address)
+        if not main:
+            try:
+                self._lifeline.join(Address(*address[0]))
+            except OSError as error:
+                runner.logger.warning(
+                    f'Process {get_rank()} cannot reach {address[0][0]}:{address[0][1]} ({error}). Where a process '
+                    'ends, the others will find out when the timeout of the backend is over.'
+                )
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare what each process is going to do."""
+        loader = runner.train_dataloader
+        for what, count in (('images', len(loader.dataset)), ('batches', len(loader))):
+            counts = all_gather_object(count)
+            if len(set(counts)) > 1:
+                raise RefusedError(
+                    f'The processes have different numbers of training {what}, {counts} in the order of their ranks, '
+                    'and would wait for each other for ever. Accepted: the same annotation file on all machines, and '
+                    'a sampler that gives each process as many (DefaultSampler with round_up=True).'
+                )
+
+    def after_run(self, runner: Runner) -> None:
+        """From now on a process may end."""
+        if self._lifeline is not None:
+            self._lifeline.close()
+
+    def _end(self, lost: str) -> None:
+        """End this process; its main thread may be waiting inside the backend, where no exception reaches it."""
+        self._logger.error(
+            f'{lost[0].upper()}{lost[1:]}, and the others cannot go on without it. Look at its output; a process that '
+            'was killed leaves none: memory (dmesg) or a time limit, often. Go on with --resume.'
+        )
+        time.sleep(GRACE_SECONDS)
+        os._exit(1)

@@ -1,0 +1,5 @@
+"""Schedules of the learning rate."""
+
+from .flat_cosine import RTMFlatCosineLR
+
+__all__ = ['RTMFlatCosineLR']

@@ -1,0 +1,1 @@
+"""From a checkpoint to an ONNX, OpenVINO or ncnn model that describes itself."""

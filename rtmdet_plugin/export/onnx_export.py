@@ -1,0 +1,205 @@
+"""A detector as an ONNX file that describes itself, without mmdeploy.
+
+Two exporters of PyTorch, chosen by the opset:
+
+- 18 and above, the default: the one behind `torch.export` (dynamo=True). Its graphs come out clean (no Identity, no
+  chains of shape arithmetic), nothing is computed on the way, and it is the one that PyTorch develops.
+- below: the TorchScript one. The other one writes opset 18 and leaves older ones to a converter that fails on `Resize`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import helper
+from torch import Tensor, nn
+
+from rtmdet_runtime import FORMS, ModelInfo
+from rtmdet_runtime.choices import DYNAMIC, OPSETS
+
+from .files import unfinished
+from .folding import fold_batch_norms
+from .forms import DecodedForm, RawForm
+from .graph_parts import check_initializers
+from .metadata import model_info
+from .nms_nodes import append_efficient_nms, append_nms
+
+FIRST_OF_DYNAMO = 18
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    form: str = 'decoded',
+    size: tuple[int, int] | None = None,
+    dynamic: str = 'none',
+    opset: int = 18,
+    score_thr: float | None = None,
+    iou_thr: float | None = None,
+    max_per_img: int | None = None,
+) -> ModelInfo:
+    """Write a model to an ONNX file. The file appears when it is complete and has passed ONNX's checker, or not at all.
+
+    The input is `images` (B, 3, H, W), float32, normalised. Outputs by form, N priors, C classes, K `max_per_img`:
+
+    - raw: `cls_8`, `cls_16`, ... (B, C, H / 8, W / 8), logits, then `reg_8`, `reg_16`, ... (B, 4, H / 8, W / 8),
+      distances to the left, top, right and bottom side in cells, or their logarithms (`exp_on_reg`). Nothing but what
+      the last convolutions give: the form for quantisation and for hardware that has convolutions only.
+    - decoded: `boxes` (B, N, 4), xyxy in pixels of the input, clipped to it; `scores` (B, N, C).
+    - nms: `dets` (B, K, 5) and `labels` (B, K), see `append_nms`.
+    - trt: `num_dets`, `det_boxes`, `det_scores`, `det_classes`, see `append_efficient_nms`.
+
+    Args:
+        model: from `load_model`; it isn't changed.
+        path: the file to write.
+        form: one of `FORMS`.
+        size: (height, width) in pixels, multiples of the coarsest stride; None for the test pipeline's.
+        dynamic: one of `DYNAMIC`. With a fixed size the priors are constants in the graph.
+        opset: one of `OPSETS`; it also chooses the exporter, see above.
+        score_thr, iou_thr, max_per_img: in place of those of the model's `test_cfg`. In the forms `nms` and `trt` they
+            are part of the graph, otherwise the file only tells them to the runtime.
+
+    Returns:
+        What the file says about itself.
+
+    Raises:
+        ValueError: for a value that isn't accepted, or a model that isn't an RTMDet.
+    """
+    if form not in FORMS:
+        raise ValueError(f'form={form!r}; accepted: {", ".join(FORMS)}')
+    if dynamic not in DYNAMIC:
+        raise ValueError(f'dynamic={dynamic!r}; accepted: {", ".join(DYNAMIC)}')
+    if opset not in OPSETS:
+        raise ValueError(f'opset={opset}; accepted: {OPSETS[0]} to {OPSETS[-1]}')
+    check_model(model)
+    info = model_info(model, form, size, dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img))
+    info.check()
+
+    folded = fold_batch_norms(model)
+    if form == 'raw':
+        module = RawForm(folded)
+        names = [f'{kind}_{stride}' for kind in ('cls', 'reg') for stride in info.strides]
+    else:
+        module = DecodedForm(folded, None if dynamic == 'all' else info.input_size)
+        names = ['boxes', 'scores']
+    # torch.export takes a batch of 1 for a constant, so a dynamic one is traced with 2.
+    images = torch.zeros(1 if dynamic == 'none' else 2, 3, *info.input_size)
+    export = _export_dynamo if opset >= FIRST_OF_DYNAMO else _export_torchscript
+    graph = finish(export(module.eval(), images, dynamic, opset, names), dynamic, info)
+    write_onnx(graph, path)
+    return info
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise a `ValueError` for a model whose head isn't that of RTMDet, or has an objectness branch."""
+    head = getattr(model, 'bbox_head', None)
+    parts = ('cls_convs', 'reg_convs', 'rtm_cls', 'rtm_reg', 'exp_on_reg')
+    if head is None or not all(hasattr(head, part) for part in parts):
+        raise ValueError(f'{type(head or model).__name__} can not be exported; accepted: RTMSepBNHead, RTMDetSepBNHead')
+    if getattr(head, 'with_objectness', False):
+        raise ValueError("with_objectness=True can not be exported; accepted: False, as in all of RTMDet's configs")
+    if head.prior_generator.offset != 0:
+        raise ValueError(f"the priors have offset={head.prior_generator.offset}; accepted: 0, as in RTMDet's configs")
+
+
+def _export_dynamo(module: nn.Module, images: Tensor, dynamic: str, opset: int, names: list[str]) -> onnx.ModelProto:
+    batch, height, width = (torch.export.Dim(name) for name in ('batch', 'height', 'width'))
+    axes = {'none': {}, 'batch': {0: batch}, 'all': {0: batch, 2: 32 * height, 3: 32 * width}}[dynamic]
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            module,
+            (images,),
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes=(axes,) if axes else None,
+            input_names=['images'],
+            output_names=names,
+            verbose=False,
+        )
+    return program.model_proto
+
+
+def _export_torchscript(
+    module: nn.Module, images: Tensor, dynamic: str, opset: int, names: list[str]
+) -> onnx.ModelProto:
+    axes = {'none': {}, 'batch': {0: 'batch'}, 'all': {0: 'batch', 2: 'height', 3: 'width'}}[dynamic]
+    out_axes = {0: 'batch'} if axes else {}
+    file = io.BytesIO()
+    with torch.no_grad(), _quiet():  # it warns of checks of shapes in Python, which hold for every size
+        torch.onnx.export(
+            module,
+            (images,),
+            file,
+            dynamo=False,
+            opset_version=opset,
+            dynamic_axes={'images': axes, **{name: out_axes for name in names}} if axes else None,
+            input_names=['images'],
+            output_names=names,
+        )
+    return onnx.load_from_string(file.getvalue())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' progress on standard output, and their warnings of what they do themselves."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelProto:
+    """Name the axes, append NMS where the form has it, infer all shapes, write the metadata, check."""
+    graph = model.graph
+    num_priors = sum((info.input_size[0] // stride) * (info.input_size[1] // stride) for stride in info.strides)
+    batch = 1 if dynamic == 'none' else 'batch'
+    height, width = ('height', 'width') if dynamic == 'all' else info.input_size
+    shapes = {
+        'images': [batch, 3, height, width],
+        'boxes': [batch, 'num_priors' if dynamic == 'all' else num_priors, 4],
+        'scores': [batch, 'num_priors' if dynamic == 'all' else num_priors, len(info.classes)],
+    }
+    for stride in info.strides:
+        at = [f'{side}_{stride}' if isinstance(side, str) else side // stride for side in (height, width)]
+        shapes |= {f'cls_{stride}': [batch, len(info.classes), *at], f'reg_{stride}': [batch, 4, *at]}
+    for values in (graph.input, graph.output):
+        named = [helper.make_tensor_value_info(v.name, onnx.TensorProto.FLOAT, shapes[v.name]) for v in values]
+        del values[:]
+        values.extend(named)
+    del graph.value_info[:]  # with the exporter's names for the axes; they are inferred anew below
+    for part in (graph, *graph.node):  # where each node comes from, with the paths of this machine
+        del part.metadata_props[:]
+    if info.form == 'nms':
+        append_nms(model, info)
+    elif info.form == 'trt':
+        append_efficient_nms(model, info)
+    model.producer_name, model.producer_version = 'rtmdet_plugin', info.version
+    graph.name = 'RTMDet'
+    helper.set_model_props(model, info.to_properties())
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def write_onnx(model: onnx.ModelProto, path: str | Path) -> None:
+    """Write a file under its name only when all of it is there.
+
+    Raises:
+        ValueError: see `check_initializers`, such as for batch norms with a negative variance.
+    """
+    check_initializers(model, path)
+    with unfinished(Path(path)) as (file,):
+        file.write_bytes(model.SerializeToString())

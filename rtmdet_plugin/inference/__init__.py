@@ -1,0 +1,1 @@
+"""Trained and exported models in use: prediction in PyTorch, evaluation, latency."""

@@ -1,0 +1,175 @@
+"""COCO evaluation of a model, by the config's own test set and evaluator."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+
+from rtmdet_runtime import Detections, RTMDetector
+
+from ..checkpoints.load_model import config_name, load_model
+from ..export.metadata import check_test_cfg, class_names, numbered_classes, thresholds
+from .quiet import ProgressHook, progress, show_warnings
+
+
+def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict[str, float]:
+    """Run an exported model on the config's test set.
+
+    Args:
+        config: with `test_dataloader` and `test_evaluator`; of its pipeline only the pictures' paths are used, the
+            preprocessing is the model's own.
+        detector: the model.
+        batch_size: pictures that the network gets at once.
+
+    Returns:
+        What the evaluator measures, such as `coco/bbox_mAP`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `build_test`, `check_classes` and `check_metrics`; FileNotFoundError as well
+            where a picture isn't there.
+    """
+    dataset, evaluator = build_test(config)
+    check_classes(detector.info.classes, dataset.metainfo['classes'])
+    with progress(len(dataset)) as report:
+        for start in range(0, len(dataset), batch_size):
+            batch = [dataset.get_data_info(i) for i in range(start, min(start + batch_size, len(dataset)))]
+            found = detector.predict([info['img_path'] for info in batch], batch_size)
+            evaluator.process([data_sample(*pair) for pair in zip(batch, found, strict=True)])
+            report(start + len(batch))
+    return check_metrics(evaluator.evaluate(len(dataset)), config)
+
+
+def evaluate_checkpoint(
+    config: Config, checkpoint: str | Path, work_dir: Path, batch_size: int | None = None
+) -> tuple[dict[str, float], Path]:
+    """Run a checkpoint on the config's test set, by mmengine's Runner: what `mim test` measures.
+
+    Args:
+        config: with `test_dataloader` and `test_evaluator`.
+        checkpoint: that fits it, see `load_model`.
+        work_dir: folder for the Runner's log, in a new folder of its own.
+        batch_size: of the test set; None for the config's.
+
+    Returns:
+        What the evaluator measures, such as `coco/bbox_mAP`, and the log.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_model`, `build_test`, `check_classes`, `check_test_cfg` and
+            `check_metrics`.
+    """
+    config = copy.deepcopy(config)
+    check_test_cfg(config.model.get('test_cfg'))
+    dataset, _ = build_test(config)
+    check_classes(class_names(load_model(config, checkpoint)), dataset.metainfo['classes'])
+    config.load_from, config.resume = str(checkpoint), False
+    if batch_size is not None:
+        config.test_dataloader.batch_size = batch_size
+    # mmengine keeps logger and visualizer for the next run of the same name.
+    config.work_dir, config.experiment_name = str(work_dir), f'test_{uuid.uuid4().hex}'
+    if config.get('visualizer'):
+        config.visualizer.name = config.experiment_name
+    with building(config, 'run'):
+        runner = Runner.from_cfg(config)
+    show_warnings(runner.logger)
+    with progress(len(runner.test_loop.dataloader)) as report:
+        runner.register_hook(ProgressHook(report))
+        metrics = runner.test()
+    return check_metrics(metrics, config), Path(runner.logger.log_file)
+
+
+def check_metrics(metrics: dict[str, float], config: Config) -> dict[str, float]:
+    """Pass on what an evaluator measured.
+
+    Raises:
+        ValueError: if that is nothing.
+    """
+    if not metrics:
+        raise ValueError(
+            f'test_evaluator of {config_name(config)} must give at least one metric, got none; if the model finds '
+            "nothing in all images, mmdet's CocoMetric gives none: use RTMCocoMetric with an ann_file, which gives AP 0"
+        )
+    return metrics
+
+
+def build_test(config: Config) -> tuple[BaseDataset, Evaluator]:
+    """The test set and the evaluator of a config.
+
+    Raises:
+        FileNotFoundError: where a file of theirs isn't there.
+        ValueError: where the config has none, what they are made of can't be understood, or the set has no images.
+    """
+    for part in ('test_dataloader', 'test_evaluator'):
+        if not config.get(part):
+            raise ValueError(f'{config_name(config)} has no {part}; accepted: a config that says what to test on')
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    with building(config, 'test_dataloader'):
+        dataset = DATASETS.build(config.test_dataloader.dataset)
+    if not len(dataset):
+        raise ValueError(f'test_dataloader of {config_name(config)} must have at least one image, got none')
+    with building(config, 'test_evaluator'):
+        evaluator = Evaluator(config.test_evaluator)
+    evaluator.dataset_meta = dataset.metainfo
+    return dataset, evaluator
+
+
+@contextlib.contextmanager
+def building(config: Config, part: str) -> Iterator[None]:
+    """Name the config and its part in what goes wrong when it is built."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{part} of {config_name(config)}: no such file: {error.filename or error}') from None
+    except (KeyError, TypeError, AttributeError) as error:  # an unknown type, or an argument that it hasn't
+        raise ValueError(f'{part} of {config_name(config)} can not be built: {error}') from None
+
+
+def check_classes(model: Sequence[str], dataset: Sequence[str]) -> None:
+    """Raise a `ValueError` where the classes of a model aren't a test set's, in order: its labels would be wrong.
+
+    Of a model whose classes have numbers for names, only how many there are can be compared.
+    """
+    if len(model) != len(dataset):
+        raise ValueError(f'the model has {len(model)} classes, the test set {len(dataset)}; accepted: the same')
+    if tuple(model) == numbered_classes(len(model)):
+        return
+    for label, (ours, theirs) in enumerate(zip(model, dataset, strict=True)):
+        if ours != theirs:
+            order = ' (the same names in another order)' if sorted(model) == sorted(dataset) else ''
+            raise ValueError(
+                f'label {label} is {ours!r} in the model and {theirs!r} in the test set{order}; accepted: the same '
+                'classes in the same order'
+            )
+
+
+def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> None:
+    """Have a model use a config's thresholds in place of its own, unless NMS is part of its graph.
+
+    Raises:
+        ValueError: where they can't serve.
+    """
+    if detector.info.form in ('raw', 'decoded'):
+        detector.info = replace(detector.info, **thresholds(test_cfg))
+        detector.info.check()
+
+
+def data_sample(info: dict, detections: Detections) -> DetDataSample:
+    """What mmdet's metrics take: the predictions, and of the picture its id and size."""
+    names = dict(bboxes=detections.boxes, scores=detections.scores, labels=detections.labels)
+    predictions = InstanceData(**{name: torch.from_numpy(array) for name, array in names.items()})
+    size = (info['height'], info['width'])
+    metainfo = dict(img_id=info['img_id'], img_path=info['img_path'], ori_shape=size, instances=info['instances'])
+    return DetDataSample(metainfo=metainfo, pred_instances=predictions)

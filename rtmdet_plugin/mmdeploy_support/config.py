@@ -1,0 +1,169 @@
+"""Make a model config and a deploy config agree before mmdeploy sees them.
+
+mmdeploy stretches pictures to `input_shape` (mmdeploy#2267) and lets the model config's thresholds win. Both follow
+from what stands in the configs, so what it gets here is: the letterbox written out in the test pipeline and no
+`input_shape`, and one set of thresholds in both.
+"""
+
+import copy
+from pathlib import Path
+
+from mmengine.config import Config
+
+from ..checkpoints.load_model import load_config
+from ..export.metadata import check_test_cfg, preprocessing, step_name, test_pipeline
+from .post_processing import PostProcessing
+
+BACKENDS = ('onnxruntime', 'openvino', 'ncnn', 'tensorrt', 'sdk')
+ONNX_FIELDS = dict(
+    save_file=str, input_names=list, output_names=list, opset_version=int, keep_initializers_as_inputs=bool
+)
+STRIDE = 32
+PAD_VALUE = 114
+
+
+def load_deploy_config(source: str | Path | Config) -> Config:
+    """Read a deploy config and check that it is one of ours to serve.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_config`; ValueError as well for a config that isn't a deploy config, of
+            another codebase or task, or for another backend; see `check_fields`.
+    """
+    cfg = load_config(source)
+    name = cfg.filename or 'the deploy config'
+    parts = [
+        part for part in ('onnx_config', 'codebase_config', 'backend_config') if not isinstance(cfg.get(part), dict)
+    ]
+    if parts:
+        raise ValueError(f'{name} is not a deploy config: it has no {", ".join(parts)}')
+    codebase = (cfg.codebase_config.get('type'), cfg.codebase_config.get('task'))
+    if codebase != ('mmdet', 'ObjectDetection'):
+        raise ValueError(f"{name} is for {codebase}; accepted: codebase_config type='mmdet', task='ObjectDetection'")
+    if cfg.backend_config.get('type') not in BACKENDS:
+        raise ValueError(f'{name} has backend_config.type={cfg.backend_config.get("type")!r}; accepted: {BACKENDS}')
+    check_fields(cfg, name)
+    return copy.deepcopy(cfg)
+
+
+def check_fields(cfg: Config, name: str) -> None:
+    """Raise a `ValueError` for the first field of a deploy config that is missing, or of another type."""
+    onnx_config, backend_config = cfg.onnx_config, cfg.backend_config
+
+    def check(good: bool, field: str, value: object, accepted: str) -> None:
+        if not good:
+            raise ValueError(f'{name} has {field}={value!r}; accepted: {accepted}')
+
+    for field, kind in ONNX_FIELDS.items():
+        value = onnx_config.get(field)
+        check(isinstance(value, kind), f'onnx_config.{field}', value, f'a {kind.__name__}, as in our deploy configs')
+    size = onnx_config.get('input_shape')
+    check(size is None or _whole_numbers(size, 2), 'onnx_config.input_shape', size, '(width, height), or None')
+    settings = cfg.codebase_config.get('post_processing')
+    accepted = 'a dict of thresholds, or None'
+    check(settings is None or isinstance(settings, dict), 'codebase_config.post_processing', settings, accepted)
+    if backend_config.type == 'tensorrt':
+        common = backend_config.get('common_config')
+        check(isinstance(common, dict), 'backend_config.common_config', common, 'a dict such as dict(fp16_mode=True)')
+        if onnx_config.get('dynamic_axes'):
+            inputs = backend_config.get('model_inputs')
+            accepted = '[dict(input_shapes=dict(input=dict(min_shape=[1, 3, H, W], opt_shape=..., max_shape=...)))]'
+            check(_profile(inputs), 'backend_config.model_inputs', inputs, accepted)
+
+
+def _whole_numbers(value: object, count: int) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == count and all(isinstance(item, int) for item in value)
+
+
+def _profile(inputs: object) -> bool:
+    """Whether these are the `model_inputs` of one input."""
+    try:
+        ((shapes,),) = (model_input['input_shapes'].values() for model_input in inputs)
+        return all(_whole_numbers(shapes[name], 4) for name in ('min_shape', 'opt_shape', 'max_shape'))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
+    """Copies of both configs with the same input size, preprocessing and thresholds.
+
+    The size is the deploy config's `onnx_config.input_shape`, else that of the model config's test pipeline.
+    `codebase_config.letterbox=False` in the deploy config asks for mmdeploy's stretching instead. For TensorRT the
+    validation set gets the usual size of the engine's input, because INT8 is calibrated on its pictures.
+
+    Raises:
+        ValueError: for a size that isn't divisible by 32; where none is known, see `preprocessing`; for thresholds
+            that can't serve, see `PostProcessing.of`.
+    """
+    model_cfg, deploy_cfg = copy.deepcopy(model_cfg), copy.deepcopy(deploy_cfg)
+    size = input_size(model_cfg, deploy_cfg.onnx_config.get('input_shape'))
+    letterbox = deploy_cfg.codebase_config.get('letterbox', True)
+    pipeline = sized_pipeline(test_pipeline(model_cfg), size, letterbox=letterbox)
+    model_cfg.test_pipeline = pipeline
+    if model_cfg.get('test_dataloader'):
+        model_cfg.test_dataloader.dataset.pipeline = pipeline
+    deploy_cfg.onnx_config.input_shape = None
+    # mmdeploy hands these to the runner that tests a backend, whose model can't be copied.
+    model_cfg.get('default_hooks', {}).pop('ema', None)
+
+    test_cfg = model_cfg.model.get('test_cfg')
+    check_test_cfg(test_cfg)
+    settings = PostProcessing.of(deploy_cfg, test_cfg)
+    deploy_cfg.codebase_config.post_processing = vars(settings)
+    test_cfg.update(score_thr=settings.score_threshold, max_per_img=settings.keep_top_k)
+    test_cfg.nms.iou_threshold = settings.iou_threshold
+
+    if deploy_cfg.backend_config.type == 'tensorrt':
+        if not deploy_cfg.onnx_config.get('dynamic_axes'):
+            shape = [1, 3, *size[::-1]]
+            shapes = dict(min_shape=shape, opt_shape=shape, max_shape=shape)
+            deploy_cfg.backend_config.model_inputs = [dict(input_shapes=dict(input=shapes))]
+        if model_cfg.get('val_dataloader'):  # what INT8 is calibrated on
+            (shapes,) = deploy_cfg.backend_config.model_inputs[0].input_shapes.values()
+            height, width = shapes.opt_shape[2:]
+            dataset = model_cfg.val_dataloader.dataset
+            dataset.pipeline = calibration_pipeline(dataset.pipeline, (width, height), letterbox=letterbox)
+    return model_cfg, deploy_cfg
+
+
+def input_size(model_cfg: Config, asked: tuple[int, int] | None) -> tuple[int, int]:
+    """Width and height of the network's input: what is asked for, else those of the model config's test pipeline.
+
+    Raises:
+        ValueError: see `agree`.
+    """
+    width, height = asked or preprocessing(model_cfg)['input_size'][::-1]
+    if width < STRIDE or height < STRIDE or width % STRIDE or height % STRIDE:
+        raise ValueError(f'the input size (w, h) must be multiples of {STRIDE}, got {(width, height)}')
+    return width, height
+
+
+def sized_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterbox: bool) -> list[dict]:
+    """The pipeline with its resizing and padding replaced.
+
+    Args:
+        pipeline: steps of mmdet; stays as it is.
+        size: width and height.
+        letterbox: keep the ratio and pad with 114 at the right and the bottom, as in training; otherwise stretch. A
+            picture that lies otherwise than a canvas that isn't square comes out larger, see docs/mmdeploy.md.
+    """
+    fit = [dict(type='Resize', scale=size, keep_ratio=letterbox)]
+    if letterbox:
+        fit.append(dict(type='Pad', size=size, pad_val=dict(img=(PAD_VALUE,) * 3)))
+    return _refitted(pipeline, fit)
+
+
+def calibration_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterbox: bool) -> list[dict]:
+    """As `sized_pipeline`, but the canvas is never turned: mmdeploy cuts off, or repeats, what has another size.
+
+    Args:
+        pipeline, letterbox: see `sized_pipeline`.
+        size: width and height, the engine's usual ones.
+    """
+    padding = dict(img=(PAD_VALUE,) * 3)
+    fit = dict(type='FixShapeResize', width=size[0], height=size[1], keep_ratio=letterbox, pad_val=padding)
+    return _refitted(pipeline, [fit])
+
+
+def _refitted(pipeline: list[dict], fit: list[dict]) -> list[dict]:
+    rest = [copy.deepcopy(step) for step in pipeline if step_name(step) not in ('Resize', 'Pad')]
+    return [rest[0], *fit, *rest[1:]]

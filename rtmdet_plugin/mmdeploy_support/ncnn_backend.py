@@ -1,0 +1,105 @@
+"""ncnn as an mmdeploy backend, converted by pnnx; registered with mmdeploy on import.
+
+mmdeploy 1.3.1 calls `mmdeploy_onnx2ncnn`, which its wheel doesn't ship and which has to be compiled. pnnx is ncnn's own
+converter, and a wheel (`pip install pnnx`). It doesn't know mmdeploy's `DetectionOutput` node, so the graph ends with
+boxes and scores, and NMS follows here.
+"""
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+import mmdeploy.backend.ncnn  # noqa: F401  its manager is registered first, so that this one replaces it
+import numpy as np
+import torch
+from mmdeploy.backend.base import BACKEND_MANAGERS, BaseWrapper
+from mmdeploy.backend.ncnn.backend_manager import NCNNManager
+from torch import Tensor
+
+from ..export.pnnx import run_pnnx
+from .post_processing import PostProcessing, postprocess
+
+OUTPUTS = ('boxes', 'scores')
+BLOBS = dict(in0='input', out0=OUTPUTS[0], out1=OUTPUTS[1])  # pnnx numbers them
+
+
+@BACKEND_MANAGERS.register('ncnn')
+class RTMNCNNManager(NCNNManager):
+    """Converts ONNX files and builds what runs the result; one image at a time, of a fixed size."""
+
+    @classmethod
+    def is_available(cls, with_custom_ops: bool = False) -> bool:
+        """Whether ncnn and its converter are installed; no custom operators are needed."""
+        return all(importlib.util.find_spec(name) is not None for name in ('ncnn', 'pnnx'))
+
+    @classmethod
+    def to_backend(cls, ir_files, work_dir, **kwargs) -> list[str]:
+        """Write a `.param` and a `.bin` for each ONNX file; float32, blobs `input`, `boxes` and `scores`.
+
+        Returns:
+            Paths of both for each.
+
+        Raises:
+            RuntimeError: where pnnx fails; with the end of what it printed.
+        """
+        files = []
+        for ir_file in ir_files:
+            target = Path(work_dir) / Path(ir_file).stem
+            files += convert(Path(ir_file), target.with_suffix('.param'), target.with_suffix('.bin'))
+        return files
+
+    @classmethod
+    def build_wrapper(cls, backend_files, device='cpu', input_names=None, output_names=None, deploy_cfg=None, **kwargs):
+        """What mmdeploy's models call."""
+        return RTMNCNNWrapper(*backend_files, PostProcessing.of(deploy_cfg))
+
+
+def convert(model: Path, param: Path, weights: Path) -> list[str]:
+    """Convert one ONNX file with one input of a fixed size; see `RTMNCNNManager.to_backend`."""
+    with tempfile.TemporaryDirectory() as folder:
+        made, binary = run_pnnx(model, Path(folder))
+        param.write_text(rename_blobs(made.read_text(), BLOBS))
+        shutil.copy(binary, weights)
+    return [str(param), str(weights)]
+
+
+def rename_blobs(param: str, names: dict[str, str]) -> str:
+    """The text of a `.param` file with blobs renamed: words three and four of a line count its inputs and outputs."""
+    lines = []
+    for line in param.splitlines():
+        words = line.split()
+        if len(words) > 4:
+            end = 4 + int(words[2]) + int(words[3])
+            line = ' '.join([*words[:4], *(names.get(word, word) for word in words[4:end]), *words[end:]])
+        lines.append(line)
+    return '\n'.join(lines) + '\n'
+
+
+class RTMNCNNWrapper(BaseWrapper):
+    """Runs an ncnn model on the CPU, and NMS after it.
+
+    Args:
+        param: the `.param` file.
+        weights: the `.bin` file.
+        settings: of the NMS.
+    """
+
+    def __init__(self, param: str, weights: str, settings: PostProcessing) -> None:
+        super().__init__(['dets', 'labels'])
+        from mmdeploy.backend.ncnn.wrapper import NCNNWrapper
+
+        self.network = NCNNWrapper(param, weights, output_names=OUTPUTS)
+        # ncnn takes one thread for each core, and its threads spin: on busy cores that is slower than one thread.
+        self.network._net.opt.num_threads = torch.get_num_threads()
+        self.settings = settings
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`dets` (B, K, 5) and `labels` (B, K), filled up with score 0 and label -1; the images one after the other."""
+        outputs = self.network(inputs)
+        images = zip(*(outputs[name].numpy() for name in OUTPUTS), strict=True)
+        results = [postprocess(*image, self.settings) for image in images]
+        dets = [torch.from_numpy(np.column_stack((boxes, scores))) for boxes, scores, _ in results]
+        labels = [torch.from_numpy(labels) for _, _, labels in results]
+        pad = torch.nn.utils.rnn.pad_sequence
+        return dict(dets=pad(dets, batch_first=True), labels=pad(labels, batch_first=True, padding_value=-1))

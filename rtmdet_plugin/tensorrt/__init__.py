@@ -1,0 +1,1 @@
+"""TensorRT: engines, half precision, and what TensorRT supports."""
