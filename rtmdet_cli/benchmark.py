@@ -16,8 +16,9 @@ import click
 
 from rtmdet_runtime.backends import BACKENDS
 from rtmdet_runtime.choices import TORCH_PRECISIONS
-from rtmdet_runtime.command import THREADS, size_option
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
+
+from .options import THREADS, size_option
 
 if TYPE_CHECKING:
     from rtmdet_runtime import RTMDetector

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from rtmdet_runtime.choices import FLOAT_PARTS, METHODS, PARTS, TARGETS
-from rtmdet_runtime.command import list_bad, list_images, read_images, threads_option
 from rtmdet_runtime.messages import needed_by
 from rtmdet_runtime.output import check_output, input_files
 
+from .images import list_bad, list_images, read_images
+from .options import threads_option
 from .progress import show_progress
 
 

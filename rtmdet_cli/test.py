@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from rtmdet_runtime.backends import BACKENDS
-from rtmdet_runtime.command import backend_option, size_option, threads_option
 from rtmdet_runtime.output import STDOUT, check_json, check_writable, input_files, write_json
 
 from .config import cfg_options, changed_config, config_argument
+from .options import backend_option, size_option, threads_option
 
 CHECKPOINTS = ('.pth', '.safetensors')
 EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})

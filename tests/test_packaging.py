@@ -132,7 +132,7 @@ def test_the_command_takes_packaged_configs_by_name(environment, empty, weights_
     """`rtmdet export`, and what `deploy` reads a deploy config with, where there is no checkout."""
     code = f"""
 import sys
-from rtmdet_command import main
+from rtmdet_cli.main import main
 sys.argv[1:] = ['export', 'rtmdet_plugin::rtmdet_nano_person.py', '{weights_root}/rtmdet_nano_person.pth',
                 '-o', 'm.onnx', '--opset', '17', '--size', '64', '64']
 main(standalone_mode=False)
@@ -229,7 +229,7 @@ def test_what_the_wheel_holds(wheel):
     assert {f'rtmdet_plugin/.mim/{path}' for path in CONFIGS} <= names
     assert {'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py', 'rtmdet_plugin/py.typed'} <= names
     assert {name.split('/')[0].split('-')[0] for name in names} == {
-        'rtmdet_cli', 'rtmdet_command.py', 'rtmdet_plugin', 'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py',
+        'rtmdet_cli', 'rtmdet_plugin', 'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py',
         'rtmdet_runtime',
     }  # fmt: skip
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra ==' not in line]

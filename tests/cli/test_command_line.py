@@ -9,8 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import rtmdet_command
-from rtmdet_command import VERBS, main
+from rtmdet_cli.main import COMMANDS, main
 from rtmdet_plugin.version import __version__
 from rtmdet_runtime.messages import PACKAGES
 
@@ -25,8 +24,8 @@ def test_help_and_version_import_nothing_heavy():
     done = run(f"""
 import sys
 from click.testing import CliRunner
-from rtmdet_command import VERBS, main
-for arguments in [['--help'], ['--version'], *([verb, '--help'] for verb in VERBS)]:
+from rtmdet_cli.main import COMMANDS, main
+for arguments in [['--help'], ['--version'], *([verb, '--help'] for verb in COMMANDS)]:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     assert not {HEAVY!r} & set(sys.modules), arguments
@@ -36,7 +35,7 @@ print(CliRunner().invoke(main, ['--version']).output)
     assert done.stdout.split() == ['rtmdet', __version__]
 
 
-@pytest.mark.parametrize('verb', VERBS)
+@pytest.mark.parametrize('verb', COMMANDS)
 def test_ctrl_c_is_one_line_and_130(verb, monkeypatch):
     def interrupted(**_) -> None:
         raise KeyboardInterrupt
@@ -48,7 +47,7 @@ def test_ctrl_c_is_one_line_and_130(verb, monkeypatch):
 
 
 def test_without_click():
-    done = run("import sys; sys.modules['click'] = None; import rtmdet_command")
+    done = run("import sys; sys.modules['click'] = None; import rtmdet_cli.main")
     assert done.returncode == 1
     assert done.stderr == 'Error: rtmdet needs click, which is not installed: pip install click\n'
 
@@ -77,7 +76,7 @@ if {verb!r} == 'publish':
     import torch
     torch.save(dict(state_dict=dict(x=torch.ones(1))), 'a.pth')
 sys.modules[{module!r}] = None
-from rtmdet_command import main
+from rtmdet_cli.main import main
 main([{verb!r}, *{arguments.split()!r}])
 """)
     package, extra = PACKAGES[module]
@@ -91,7 +90,7 @@ main([{verb!r}, *{arguments.split()!r}])
 
 
 def test_extras_bring_what_their_lines_promise():
-    text = (Path(rtmdet_command.__file__).parent / 'pyproject.toml').read_text()
+    text = (Path(__file__).parents[2] / 'pyproject.toml').read_text()
     for package, extra in PACKAGES.values():
         if extra is not None:
             (content,) = re.findall(rf'^{extra} = \[(.*)\]', text, flags=re.MULTILINE)
@@ -101,7 +100,7 @@ def test_extras_bring_what_their_lines_promise():
 
 
 def test_each_option_has_help():
-    for verb in VERBS:
+    for verb in COMMANDS:
         options = [option for option in main.get_command(None, verb).params if isinstance(option, click.Option)]
         assert options and not [option.name for option in options if not option.help], verb
 

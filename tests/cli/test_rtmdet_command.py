@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
-from rtmdet_command import main  # noqa: E402
+from rtmdet_cli.main import main  # noqa: E402
 from rtmdet_runtime.drawing import write_image  # noqa: E402
 from rtmdet_runtime.messages import one_line  # noqa: E402
 

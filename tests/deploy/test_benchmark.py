@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from rtmdet_command import main
+from rtmdet_cli.main import main
 from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_plugin.inference.benchmark import Latency, latency_rows, take_turns, throughput_rows
 from rtmdet_runtime import RTMDetector

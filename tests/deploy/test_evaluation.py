@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from rtmdet_command import main
+from rtmdet_cli.main import main
 from rtmdet_plugin.checkpoints.load_model import load_config
 from rtmdet_plugin.inference.evaluation import build_test, check_classes, evaluate, evaluate_checkpoint
 from rtmdet_runtime import Detections

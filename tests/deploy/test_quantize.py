@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from mmengine.config import Config
 
-from rtmdet_command import main
+from rtmdet_cli.main import main
 from rtmdet_plugin.export.graph_parts import GraphLinks, find_parts
 from rtmdet_plugin.export.nms_nodes import cut_efficient_nms
 from rtmdet_plugin.export.onnx_export import export_onnx

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from rtmdet_command import main
+from rtmdet_cli.main import main
 from rtmdet_plugin.export.convert import read_info
 from rtmdet_plugin.export.graph_parts import find_parts
 from rtmdet_plugin.export.onnx_export import DYNAMIC, export_onnx

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 pytest.importorskip('tensorrt', reason='tensorrt is not installed; it needs an NVIDIA GPU')
 pytest.importorskip('cuda.bindings.runtime', reason='cuda-bindings is not installed; it needs an NVIDIA GPU')
 
-from rtmdet_command import main  # noqa: E402
+from rtmdet_cli.main import main  # noqa: E402
 from rtmdet_plugin.export.onnx_export import export_onnx  # noqa: E402
 from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes  # noqa: E402
 from rtmdet_runtime import RTMDetector  # noqa: E402

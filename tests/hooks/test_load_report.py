@@ -11,8 +11,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import BaseLoop
 from torch import nn
 
-from rtmdet_plugin.engine.hooks import RTMLoadReportHook
 from rtmdet_plugin.checkpoints.comparison import compare
+from rtmdet_plugin.engine.hooks import RTMLoadReportHook
 
 
 class Net(nn.Module):

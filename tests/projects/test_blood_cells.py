@@ -12,8 +12,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import load_checkpoint
 
-from rtmdet_plugin.engine.hooks import RTMUnfoldNormHook
 from rtmdet_plugin.checkpoints.comparison import compare
+from rtmdet_plugin.engine.hooks import RTMUnfoldNormHook
 
 CONFIG = Path(__file__).resolve().parents[2] / 'projects' / 'blood_cells' / 'rtmdet_nano_blood_cells.py'
 

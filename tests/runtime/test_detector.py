@@ -126,7 +126,7 @@ def test_no_torch_and_nothing_of_openmmlab(constant_model, tmp_path):
     code = f"""
 import sys
 from rtmdet_runtime import RTMDetector
-from rtmdet_runtime.command import command
+from rtmdet_cli.predict import command
 for backend in ('onnxruntime', 'openvino'):
     try:
         detector = RTMDetector({str(constant_model(BOXES, SCORES))!r}, backend=backend)

@@ -1,7 +1,4 @@
-"""The command `rtmdet`. A verb is one module with a click command `command`; it is imported when it is called.
-
-This module and the verbs' lie outside `rtmdet_plugin`, whose import brings PyTorch: no `--help` waits for it.
-"""
+"""The command `rtmdet`: a group of click commands, each in a module of its own that is imported when it is called."""
 
 import importlib
 import os
@@ -15,12 +12,13 @@ try:
 except ModuleNotFoundError:
     sys.exit('Error: rtmdet needs click, which is not installed: pip install click')
 
-VERBS = {
+COMMANDS = {
     'benchmark': ('rtmdet_cli.benchmark', 'Measure how long exported models take.'),
+    'draw-samples': ('rtmdet_cli.draw_samples', 'Draw augmented training samples with their boxes.'),
     'export': ('rtmdet_cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
     'engine': ('rtmdet_cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
     'publish': ('rtmdet_cli.publish', 'Write the weights of a checkpoint for others, as .safetensors or .pth.'),
-    'predict': ('rtmdet_runtime.command', 'Find objects in images with an exported model.'),
+    'predict': ('rtmdet_cli.predict', 'Find objects in images with an exported model.'),
     'quantize': ('rtmdet_cli.quantize', 'Write an INT8 form of an exported ONNX model.'),
     'test': ('rtmdet_cli.test', "Evaluate an exported model, or a checkpoint, on a config's test set."),
 }
@@ -32,20 +30,20 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of SIGINT, as of programs that the signal ends."""
 
 
-class Verbs(click.Group):
-    """A group that imports a verb when it is called, and turns errors into one line and exit code 1."""
+class Commands(click.Group):
+    """Import a command when it is called; turn errors into one line and exit code 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
+        if name not in COMMANDS:
             return None
-        return importlib.import_module(VERBS[name][0]).command
+        return importlib.import_module(COMMANDS[name][0]).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section('Commands'):
-            formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -88,12 +86,12 @@ def discard_output() -> None:
 def show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     """Print the version of rtmdet_plugin, without importing it, and end."""
     if value and not ctx.resilient_parsing:
-        version = runpy.run_path(str(Path(__file__).with_name('rtmdet_plugin') / 'version.py'))
+        version = runpy.run_path(str(Path(__file__).parents[1] / 'rtmdet_plugin' / 'version.py'))
         click.echo(f'rtmdet {version["__version__"]}')
         ctx.exit()
 
 
-@click.group(cls=Verbs, context_settings=dict(help_option_names=['-h', '--help']))
+@click.group(cls=Commands, context_settings=dict(help_option_names=['-h', '--help']))
 @click.option('--traceback', is_flag=True, help='Show where an error comes from, not only its message.')
 @click.option(
     '--version', is_flag=True, is_eager=True, expose_value=False, callback=show_version, help='Show the version.'

@@ -1,92 +1,27 @@
-"""The command `rtmdet predict`: what an exported model finds in images, as text, JSON or drawn. PyTorch isn't needed.
-
-What other commands have in common with it is here as well. NumPy and OpenCV are imported when a command runs.
-"""
+"""The command `rtmdet predict`: find objects in images; print, draw or write them as JSON. PyTorch isn't needed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .backends import BACKENDS, THREAD_COUNTS
-from .messages import one_line
-from .output import STDOUT, check_json, input_files, write_json
+from rtmdet_runtime.messages import one_line
+from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
+
+from .images import list_bad, list_images, read_images
+from .options import backend_option, size_option, threads_option
 
 if TYPE_CHECKING:
-    from .detector import Detections, RTMDetector
-    from .image import Image
+    from rtmdet_runtime.detector import Detections, RTMDetector
+    from rtmdet_runtime.image import Image
 
 RECORDS = r'\[\s*(\]|\{\s*"image"\s*:)'
 """Beginning of the JSON file of `predict`."""
-IMAGE_ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-THREADS = click.IntRange(*THREAD_COUNTS)
-
-# Options of the commands that run an exported model.
-backend_option = click.option('--backend', type=click.Choice(list(BACKENDS)), help="Default: by the model's ending.")
-size_option = click.option(
-    '--size',
-    type=int,
-    nargs=2,
-    metavar='H W',
-    help="Scale images to, for a model with a dynamic size. Default: the model's own.",
-)
-threads_option = click.option('--threads', type=THREADS, metavar='N', help="Default: the backend's.")
-
-
-def list_images(paths: list[Path]) -> list[Path]:
-    """Return files as they are, and the images of folders by name.
-
-    Raises:
-        ValueError: for a folder without images.
-    """
-    images = []
-    for path in paths:
-        if not path.is_dir():
-            images.append(path)
-            continue
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
-        if not found:
-            raise ValueError(f'{path}: a folder without images ({", ".join(IMAGE_ENDINGS)})')
-        images += found
-    return images
-
-
-def read_images(paths: Iterable[Path], bad: list[str]) -> Iterator[tuple[Path, Image]]:
-    """Read those of the images that can be read.
-
-    Args:
-        paths: of the images.
-        bad: a line is appended for each image that can't be read.
-    """
-    from .image import read_image
-
-    for path in paths:
-        try:
-            yield path, read_image(path)
-        except (OSError, ValueError) as error:
-            bad.append(one_line(error))
-
-
-def list_bad(bad: list[str], total: int, done: str) -> None:
-    """List bad images on standard error, and end the command with exit code 1 if there are any.
-
-    Args:
-        bad: a line for each.
-        total: number of images, bad ones included.
-        done: what was done in spite of them.
-
-    Raises:
-        click.ClickException: if there are any.
-    """
-    for line in bad:
-        click.echo(line, err=True)
-    if bad:
-        raise click.ClickException(f'bad images: {len(bad)} of {total}, listed above; {done}')
 
 
 def record(path: Path, found: Detections, classes: tuple[str, ...]) -> dict:
@@ -159,8 +94,8 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
     inputs = input_files([model, *paths])
     if json_file is not None:
         check_json(json_file, inputs, RECORDS)
-    from .detector import RTMDetector
-    from .drawing import check_drawn, draw, write_image
+    from rtmdet_runtime.detector import RTMDetector
+    from rtmdet_runtime.drawing import check_drawn, draw, write_image
 
     if out is not None:
         check_drawn(paths, out, inputs)

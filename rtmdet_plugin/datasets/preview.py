@@ -1,45 +1,35 @@
-"""Draw a grid of augmented training samples with their boxes: a look at the data before a training.
+"""Draw a grid of augmented training samples with their boxes, to look at the data before a training.
 
-    python -m rtmdet_plugin.cli.draw_samples configs/rtmdet_s.py --out samples.png
-    python -m rtmdet_plugin.cli.draw_samples configs/rtmdet_s.py --stage 2 --count 16 --seed 1 \
-        --cfg-options train_dataloader.dataset.data_root=data/mine/
-
-What is drawn is what the model gets: the config's own data set and pipeline, packed. Boxes have the colour of
-their class; those that training ignores, such as crowds, are thin and grey.
+The images are what the model gets: the config's own dataset and pipeline, packed. Boxes have the colour of their class;
+boxes that training ignores, such as crowds, are thin and grey.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
-from rtmdet_runtime.drawing import label_colour, write_image
-from rtmdet_runtime.messages import one_line
-from rtmdet_runtime.output import check_output, input_files
+from rtmdet_runtime.drawing import label_colour
 
-from ..checkpoints.load_model import load_config
-from ..datasets.tree import leaf_datasets
+from .tree import leaf_datasets
 
 GAP = 8
 """Pixels between two samples."""
-ENDINGS = ('.jpeg', '.jpg', '.png')
 
 
 def training_set(config: Config, stage: int):
-    """The config's training set, with the pipeline of stage 1 or 2.
+    """Build the config's training set with the pipeline of stage 1 or 2.
 
     Raises:
-        ValueError: where the config has no stage 2.
+        ValueError: if the config has no stage 2.
     """
     init_default_scope(config.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(config.train_dataloader.dataset)
@@ -121,34 +111,3 @@ def _boxes(instances) -> list[tuple[list[int], int]]:
 def image_files(dataset) -> list[str]:
     """Return the image files of a dataset, through its wrappers."""
     return [leaf.get_data_info(i)['img_path'] for leaf in leaf_datasets(dataset) for i in range(len(leaf))]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='a training config: a file, or the name of a shipped one')
-    parser.add_argument('--out', type=Path, default=Path('samples.png'), help='image to write')
-    parser.add_argument('--count', type=int, default=9, help='number of samples')
-    parser.add_argument('--stage', type=int, choices=(1, 2), default=1, help='pipeline of the first or last epochs')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='changes to the config, as key=value')
-    args = parser.parse_args()
-    try:
-        config = load_config(args.config)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from None
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
-    try:
-        check_output(args.out, input_files([]), ENDINGS)
-        dataset = training_set(config, args.stage)
-        if args.out.exists():
-            check_output(args.out, input_files(image_files(dataset)), ENDINGS)
-        samples = draw_samples(dataset, args.count, args.seed)
-        write_image(args.out, samples)
-    except (OSError, ValueError) as error:
-        raise SystemExit(one_line(error)) from None
-    print(f'{args.out}: {args.count} samples of stage {args.stage}, {samples.shape[1]}x{samples.shape[0]} pixels')
-
-
-if __name__ == '__main__':
-    main()

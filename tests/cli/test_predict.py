@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
-from rtmdet_command import main  # noqa: E402
+from rtmdet_cli.main import main  # noqa: E402
 
 BOXES, SCORES = [[0, 0, 10 + 1 / 3, 10 + 1 / 7]], [[0.9 + 1 / 300, 0]]
 
@@ -144,14 +144,14 @@ def test_a_full_disk_names_the_file_and_keeps_what_was_found(folder, monkeypatch
 
 def test_an_error_before_the_first_image_leaves_the_old_json(folder, monkeypatch):
     call('model.onnx', 'images', '--json', 'd.json', code=0)
-    monkeypatch.setattr('rtmdet_runtime.command.predict', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr('rtmdet_cli.predict.predict', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     call('model.onnx', 'images', '--json', 'd.json', code=130)
     assert len(json.loads(Path('d.json').read_text())) == 2
 
 
 @pytest.mark.parametrize('options', ['', '--json -'])
 def test_a_full_standard_output_is_one_line(folder, options):
-    command = f'{sys.executable} -m rtmdet_command predict model.onnx images {options} > /dev/full'
+    command = f'{sys.executable} -m rtmdet_cli.main predict model.onnx images {options} > /dev/full'
     env = dict(os.environ, PYTHONUNBUFFERED='')  # with a buffer, Python would report the rest when it ends
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env=env)
     line = done.stderr.splitlines()[-1]

@@ -1,0 +1,67 @@
+"""Images named on the command line: list, read, and report those that can't be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rtmdet_runtime.messages import one_line
+
+if TYPE_CHECKING:
+    from rtmdet_runtime.image import Image
+
+IMAGE_ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+
+
+def list_images(paths: list[Path]) -> list[Path]:
+    """Return files as they are, and the images of folders by name.
+
+    Raises:
+        ValueError: for a folder without images.
+    """
+    images = []
+    for path in paths:
+        if not path.is_dir():
+            images.append(path)
+            continue
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
+        if not found:
+            raise ValueError(f'{path}: a folder without images ({", ".join(IMAGE_ENDINGS)})')
+        images += found
+    return images
+
+
+def read_images(paths: Iterable[Path], bad: list[str]) -> Iterator[tuple[Path, Image]]:
+    """Read those of the images that can be read.
+
+    Args:
+        paths: of the images.
+        bad: a line is appended for each image that can't be read.
+    """
+    from rtmdet_runtime.image import read_image
+
+    for path in paths:
+        try:
+            yield path, read_image(path)
+        except (OSError, ValueError) as error:
+            bad.append(one_line(error))
+
+
+def list_bad(bad: list[str], total: int, done: str) -> None:
+    """List bad images on standard error, and end the command with exit code 1 if there are any.
+
+    Args:
+        bad: a line for each.
+        total: number of images, bad ones included.
+        done: what was done in spite of them.
+
+    Raises:
+        click.ClickException: if there are any.
+    """
+    for line in bad:
+        click.echo(line, err=True)
+    if bad:
+        raise click.ClickException(f'bad images: {len(bad)} of {total}, listed above; {done}')
