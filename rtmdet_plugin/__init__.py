@@ -1,8 +1,8 @@
 """RTMDet for OpenMMLab, on today's stack.
 
 Importing this package checks the versions around it, closes the gaps of `rtmdet_plugin.compat`, and makes its modules
-known to mmdet's registries. It registers and builds nothing: the packages are imported when a registry is first asked for
-a name, and the names below when they are first used.
+known to mmdet's registries. It builds nothing: the packages are imported when a registry is first asked for a name, and
+the names below when they are first used.
 """
 
 import importlib

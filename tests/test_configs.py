@@ -21,7 +21,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from rtmdet_plugin.transforms.composable import composable
+from rtmdet_plugin import composable
 
 ROOT = Path(__file__).parents[1]
 SIZES = ['nano', 'nano_person', 'tiny', 's', 'm', 'l', 'x']

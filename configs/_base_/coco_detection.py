@@ -9,7 +9,7 @@ data_root = '{{$RTMDET_COCO:data/coco/}}'.rstrip('/') + '/'
 # Both stages take the fast path, whose steps render only the pixels that survive. The same augmentation as a chain of
 # small steps, into which any mmdet transform fits, for a config of your own:
 #
-# from rtmdet_plugin.transforms.composable import composable
+# from rtmdet_plugin import composable
 # train_pipeline = composable(_base_.train_pipeline)
 # train_pipeline_stage2 = composable(_base_.train_pipeline_stage2)
 # train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

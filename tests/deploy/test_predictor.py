@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from rtmdet_plugin import RTMDetPredictor, TorchBackend, check_settings, cpu_has_bfloat16
 from rtmdet_plugin.export.onnx_export import export_onnx
-from rtmdet_plugin.inference.predictor import RTMDetPredictor, TorchBackend, check_settings, cpu_has_bfloat16
 from rtmdet_runtime import RTMDetector
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'rtmdet_nano_person.py'

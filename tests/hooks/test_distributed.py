@@ -15,7 +15,7 @@ import torch
 from mmengine.registry import MODEL_WRAPPERS
 from torch import nn
 
-from rtmdet_plugin.engine.hooks import RTMDistributedDataParallel
+from rtmdet_plugin.engine.runner import RTMDistributedDataParallel
 
 ROOT = Path(__file__).parents[2]
 

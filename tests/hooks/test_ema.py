@@ -10,7 +10,7 @@ from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
 from torch import nn
 
-from rtmdet_plugin.engine.hooks import RTMExpMomentumEMA
+from rtmdet_plugin.models import RTMExpMomentumEMA
 
 SETTINGS = dict(momentum=0.0002, gamma=2000, update_buffers=True)
 

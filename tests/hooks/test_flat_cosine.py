@@ -7,7 +7,7 @@ from mmdet.registry import PARAM_SCHEDULERS
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from rtmdet_plugin.engine.hooks import RTMFlatCosineLR
+from rtmdet_plugin.engine.schedulers import RTMFlatCosineLR
 
 BASE_LR = 0.004
 WARMUP = dict(type='LinearLR', start_factor=1e-5, by_epoch=False, begin=0, end=1000)

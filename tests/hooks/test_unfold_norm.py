@@ -95,7 +95,8 @@ import json, logging, sys
 from types import SimpleNamespace
 import torch
 from mmengine.dist import init_dist
-from rtmdet_plugin.engine.hooks import RTMDistributedDataParallel, RTMUnfoldNormHook
+from rtmdet_plugin.engine.runner import RTMDistributedDataParallel
+from rtmdet_plugin.engine.hooks import RTMUnfoldNormHook
 
 torch.manual_seed(0)
 class Net(torch.nn.Sequential):

@@ -10,7 +10,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from rtmdet_plugin.inference.predictor import RTMDetPredictor
+from rtmdet_plugin import RTMDetPredictor
 from rtmdet_runtime import RTMDetector
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

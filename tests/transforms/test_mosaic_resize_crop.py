@@ -12,7 +12,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine.registry import init_default_scope
 from scipy.stats import ks_2samp
 
-from rtmdet_plugin.transforms.composable import composable
+from rtmdet_plugin import composable
 from rtmdet_plugin.transforms.mosaic import mosaic, mosaic_parts
 from rtmdet_plugin.transforms.mosaic_resize_crop import RTMCachedMosaicResizeCrop
 from rtmdet_plugin.transforms.render import Crop, Part, render
