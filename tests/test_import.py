@@ -121,7 +121,7 @@ class TestVersions:
         monkeypatch.setattr(sys.modules[name], '__version__', found)
         with pytest.raises(ImportError) as caught:
             version.check_stack()
-        assert expected in str(caught.value) and 'rtmdet_plugin[lite]' in str(caught.value)
+        assert expected in str(caught.value) and 'pip install ".[lite]"' in str(caught.value)
         assert caught.value.__cause__ is None and caught.value.__context__ is None
 
     @pytest.mark.parametrize('versions', [('0.10.7', '2.1.0', '3.3.0'), ('0.10.12', '2.3.6', '3.5.1')])
