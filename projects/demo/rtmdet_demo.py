@@ -54,7 +54,7 @@ val_evaluator = dict(ann_file=data_root + 'val.json')
 test_evaluator = val_evaluator
 
 train_cfg = dict(max_epochs=max_epochs, val_interval=4)
-optim_wrapper = dict(optimizer=dict(lr=0.002))
+optim_wrapper = dict(optimizer=dict(lr=0.004))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
     dict(type='RTMFlatCosineLR', eta_min_ratio=0.05, by_epoch=False),

@@ -16,6 +16,7 @@ from run import CONFIG, ROOT, WEIGHTS, call
 
 WORK_DIR = ROOT / 'work_dirs' / 'demo_weights'
 OPTIONS = (
+    'optim_wrapper.optimizer.lr=0.002',  # half the demo's, for a longer run
     'train_cfg.max_epochs=40',
     'train_cfg.val_interval=10',
     'default_hooks.pipeline_switch.num_last_epochs=10',
