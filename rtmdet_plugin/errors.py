@@ -1,17 +1,19 @@
 """The error of a run that is refused, and how a run that `mim` started reports it."""
 
+import errno
+import functools
 import logging
 import os
-import re
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
 from mmengine.logging import MMLogger
 
 import rtmdet_plugin_startup
+from rtmdet_runtime.messages import without_worker_traceback
 
 from .compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 
@@ -27,39 +29,46 @@ class RefusedError(ValueError):
     """
 
 
-EXPECTED = (RefusedError, UnsafeCheckpointError, DamagedCheckpointError, OSError)
+EXPECTED = (
+    RefusedError, UnsafeCheckpointError, DamagedCheckpointError,
+    FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError,
+)  # fmt: skip
 """Errors whose message is for the user: refusals, and files that are missing or can't be written."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of the system that are expected as well: full disks."""
 
 
 def report_refusals() -> None:
     """Shorten the report of uncaught `EXPECTED` errors in a process that `mim` started; others stay as they are."""
     if os.environ.get(rtmdet_plugin_startup.REFUSAL_FILE):
-        sys.excepthook = report_uncaught
+        sys.excepthook = functools.partial(report_uncaught, sys.excepthook)
 
 
-def report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def report_uncaught(
+    other: Callable, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     """Write the traceback of an expected error to the run's log; `mim` prints the message as the last line."""
-    if not isinstance(error, EXPECTED):
-        sys.__excepthook__(kind, error, trace)
+    if not isinstance(error, EXPECTED) and getattr(error, 'errno', None) not in FULL:
+        other(kind, error, trace)
         return
     log = _log(''.join(traceback.format_exception(kind, error, trace)))
     if log is None or os.environ.get(SHOW, '0') not in ('', '0'):
-        sys.__excepthook__(kind, error, trace)
+        other(kind, error, trace)
     else:
         print(f'The traceback is in {log}; {SHOW}=1 shows it here.', file=sys.stderr)
     line = f'rtmdet_plugin: {message_of(error)}'
     try:
-        Path(os.environ[rtmdet_plugin_startup.REFUSAL_FILE]).write_text(line, errors='replace')
+        with open(os.environ[rtmdet_plugin_startup.REFUSAL_FILE], 'x', errors='replace') as file:
+            file.write(line)
+    except FileExistsError:  # another process was refused first
+        pass
     except OSError:  # `mim` runs on another machine
         print(line, file=sys.stderr)
 
 
 def message_of(error: BaseException) -> str:
     """The message of an error; without the traceback that PyTorch adds in a DataLoader's worker."""
-    text = str(error)
-    if text.startswith('Caught '):
-        text = re.split(r'^\S+(?:Error|Exception): ', text, flags=re.MULTILINE)[-1]
-    return text.strip() or type(error).__name__
+    return without_worker_traceback(str(error)).strip() or type(error).__name__
 
 
 def _log(text: str) -> str | None:

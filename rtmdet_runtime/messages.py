@@ -52,10 +52,12 @@ def needed_by(what: str) -> Iterator[None]:
         raise missing_package(error, what) from None
 
 
-def one_line(error: Exception) -> str:
+def without_worker_traceback(text: str) -> str:
     """Return the message of an error; of one in a DataLoader's worker without the traceback that PyTorch adds."""
-    text = str(error)
-    if text.startswith('Caught '):
-        text = re.split(r'^\S+(?:Error|Exception): ', text, flags=re.MULTILINE)[-1]
-    line = ' '.join(text.split()) or type(error).__name__
+    return re.split(r'^\S+(?:Error|Exception): ', text, flags=re.MULTILINE)[-1] if text.startswith('Caught ') else text
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error as one line; see `without_worker_traceback`."""
+    line = ' '.join(without_worker_traceback(str(error)).split()) or type(error).__name__
     return line.encode(errors='replace').decode()  # the name of a file may hold bytes that aren't text

@@ -21,6 +21,8 @@ from generate import Settings, generate
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'projects' / 'demo' / 'rtmdet_demo.py'
 WEIGHTS = CONFIG.with_suffix('.safetensors')
+FIRST = 'predictions_of_shipped_weights.png'
+PICTURES = (FIRST, 'predictions.png', 'curves.png')
 # Log lines that are shown in the terminal; the file holds all of them.
 SHOWN = dict(train=('Epoch(train)', 'Epoch(val)', 'Stage 2'), test=('Average Precision', 'Epoch(test)'))
 
@@ -52,6 +54,18 @@ def call(arguments: list[str], log: Path) -> None:
             raise SystemExit(f'demo: `mim {arguments[0]}` failed; the reason is at the end of {log}')
 
 
+def check_own(work_dir: Path) -> None:
+    """Refuse a folder of somebody else's: the results of an earlier demo in it are removed.
+
+    Raises:
+        ValueError: if it isn't empty and holds no generated images.
+    """
+    found = [path.name for path in work_dir.iterdir()] if work_dir.is_dir() else []
+    # An interrupted demo may have left no more than `data.unfinished`.
+    if found not in ([], ['data.unfinished']) and not (work_dir / 'data' / 'settings.json').is_file():
+        raise ValueError(f'{work_dir} is not empty and holds no earlier demo; name another --work-dir')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'demo')
@@ -64,18 +78,18 @@ def main() -> None:
 
     work_dir = args.work_dir.resolve()
     data, train_dir, test_dir = (work_dir / name for name in ('data', 'train', 'test'))
-    work_dir.mkdir(parents=True, exist_ok=True)
-    # Results of an earlier run must not be taken for this one's.
-    for folder in (train_dir, test_dir):
-        shutil.rmtree(folder, ignore_errors=True)
-    for image in work_dir.glob('*.png'):
-        image.unlink()
-
     settings = Settings(train=args.train, val=args.val)
     try:
+        check_own(work_dir)
+        work_dir.mkdir(parents=True, exist_ok=True)
         written = generate(data, settings)
     except ValueError as error:
         raise SystemExit(f'demo: {error}') from None
+    # Results of an earlier run must not be taken for this one's.
+    for folder in (train_dir, test_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    for image in PICTURES:
+        (work_dir / image).unlink(missing_ok=True)
     print(f'{settings.train} + {settings.val} images {"written to" if written else "are in"} {data}', flush=True)
 
     os.environ['RTMDET_DEMO_DATA'] = str(data)
@@ -85,7 +99,7 @@ def main() -> None:
     import report  # imports torch, which reads OMP_NUM_THREADS
     from mmengine.config import Config
 
-    first = work_dir / 'predictions_of_shipped_weights.png'
+    first = work_dir / FIRST
     report.draw_predictions(Config.fromfile(CONFIG), WEIGHTS, first)
     print(f'{time.time() - start:.0f} s: predictions of {WEIGHTS.name} drawn to {os.path.relpath(first)}', flush=True)
     print('Training a detector of the same kind from random weights:', flush=True)

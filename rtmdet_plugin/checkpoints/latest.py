@@ -64,9 +64,15 @@ def candidates(work_dir: str | Path) -> list[Path]:
     return named + sorted(others.values(), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def left_by_earlier_run(folder: str | Path) -> list[str]:
-    """Names of the checkpoints in a folder that a new run there would replace, sorted."""
-    return sorted(path.name for pattern in (*RESUMABLE, BEST) for path in Path(folder).glob(pattern))
+def left_by_earlier_run(folder: str | Path, filename_tmpl: str) -> list[Path]:
+    """List the checkpoints in a folder that a new run there would replace, by name.
+
+    Args:
+        folder: the work directory, or the one that checkpoints go to.
+        filename_tmpl: name of a checkpoint, with `{}` for the number of the epoch or step.
+    """
+    patterns = (*RESUMABLE, BEST, filename_tmpl.replace('{}', '*'))
+    return sorted({path for pattern in patterns for path in Path(folder).glob(pattern)})
 
 
 def damage(path: Path) -> str | None:

@@ -4,6 +4,7 @@
 them: `onnx_export.legacy_onnx_export()` and `mmyolo.import_mmyolo()`.
 """
 
+from .config_dump import keep_replaced_config
 from .cpu_launcher import allow_cpu_launcher
 from .torch_load import load_checkpoints_safely
 
@@ -15,6 +16,7 @@ def apply_compat() -> None:
     rtmdet_plugin_startup.install()
     load_checkpoints_safely()
     allow_cpu_launcher()
+    keep_replaced_config()
 
 
 __all__ = ['apply_compat']

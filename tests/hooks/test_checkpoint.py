@@ -8,6 +8,7 @@ from pathlib import Path
 import faults
 import pytest
 import torch
+from mmengine.config import Config
 
 from rtmdet_plugin.checkpoints.latest import candidates, damage, latest_usable, pointed_to
 from rtmdet_plugin.errors import RefusedError
@@ -174,9 +175,38 @@ def test_a_best_checkpoint_is_not_replaced_by_a_resume_that_finds_nothing(make_r
         make_runner(max_epochs=1, hooks=hooks(), resume=True).train()
 
 
-def test_an_earlier_run_is_replaced_if_asked_for(make_runner, work_dir):
+def test_a_refused_run_leaves_the_config_of_the_first(make_runner, work_dir):
+    make_runner(max_epochs=1, hooks=hooks(), cfg=Config(dict(batch=1), filename='cats.py', cfg_text='-')).train()
+    before = (work_dir / 'cats.py').read_bytes()
+    runner = make_runner(max_epochs=1, hooks=hooks(), cfg=Config(dict(batch=2), filename='cats.py', cfg_text='-'))
+    assert (work_dir / 'cats.py').read_bytes() != before, 'mmengine writes it when the runner is built'
+    with pytest.raises(RefusedError):
+        runner.train()
+    assert (work_dir / 'cats.py').read_bytes() == before
+
+
+def test_a_resume_from_another_folder_does_not_replace_what_is_here(make_runner, work_dir, tmp_path):
     make_runner(max_epochs=1, hooks=hooks()).train()
+    other = tmp_path / 'other.pth'
+    other.write_bytes((work_dir / 'epoch_1.pth').read_bytes())
+    with pytest.raises(RefusedError, match='epoch_1.pth'):
+        make_runner(max_epochs=2, hooks=hooks(), resume=True, load_from=str(other)).train()
+
+
+def test_checkpoints_under_names_of_the_users_are_seen(make_runner, work_dir):
+    settings = dict(filename_tmpl='cats_{}.pth')
+    make_runner(max_epochs=1, hooks=hooks(**settings)).train()
+    assert names(work_dir) == {'cats_1.pth'}
+    with pytest.raises(RefusedError, match='cats_1.pth'):
+        make_runner(max_epochs=1, hooks=hooks(**settings)).train()
+
+
+def test_an_earlier_run_is_moved_to_a_subfolder_if_asked_for(make_runner, work_dir):
+    make_runner(max_epochs=1, hooks=hooks()).train()
+    before = (work_dir / 'epoch_1.pth').read_bytes()
     runner = make_runner(max_epochs=2, hooks=hooks(allow_overwrite=True))
     runner.train()
-    assert f'may replace the checkpoints of an earlier run in {work_dir}: epoch_1.pth' in runner.log()
+    earlier = work_dir / f'earlier_{runner.timestamp}'
+    assert f'moved to the subfolder {earlier.name}: epoch_1.pth' in runner.log()
     assert names(work_dir) == {'epoch_1.pth', 'epoch_2.pth'}
+    assert (earlier / 'epoch_1.pth').read_bytes() == before and (earlier / 'last_checkpoint').is_file()

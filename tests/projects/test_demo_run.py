@@ -24,6 +24,9 @@ def test_demo_in_short(tmp_path):
     stale = tmp_path / 'train' / 'best_coco_bbox_mAP_epoch_99.pth'  # of an earlier run
     stale.parent.mkdir()
     stale.touch()
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'settings.json').write_text('{}')
+    (tmp_path / 'mine.png').touch()
     done = demo(tmp_path, '--min-ap50=1.01', '--cfg-options', *SHORT)
     # All of it ran, so the only complaint is the AP.
     assert done.returncode == 1, done.stderr
@@ -37,7 +40,7 @@ def test_demo_in_short(tmp_path):
         'data/val.json',
     ):
         assert (tmp_path / name).stat().st_size > 0
-    assert not stale.exists()
+    assert not stale.exists() and (tmp_path / 'mine.png').exists()
     assert done.stdout.index('predictions_of_shipped_weights.png') < done.stdout.index('Epoch(train)')
     assert 'Stage 2 (epochs 2 to 2)' in done.stdout
     assert 'Average Precision' in done.stdout  # the evaluator's own lines
@@ -50,3 +53,11 @@ def test_failing_training_is_one_line_with_the_log(tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith('demo: `mim train` failed')
     assert 'P4' in (tmp_path / 'train.log').read_text()
     assert [path.name for path in tmp_path.glob('*.png')] == ['predictions_of_shipped_weights.png']
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / 'epoch_300.pth').touch()
+    done = demo(tmp_path)
+    assert done.returncode == 1 and 'is not empty and holds no earlier demo; name another --work-dir' in done.stderr
+    assert (tmp_path / 'train' / 'epoch_300.pth').exists()

@@ -4,9 +4,10 @@ Deliberate differences from mmengine's CheckpointHook:
 - Files appear whole or not at all, `last_checkpoint` included, and `last_checkpoint` follows the file that it names.
 - An older checkpoint goes when the newer one is on the disk (mmengine: before), the older best one too.
 - `--resume` looks at the file first, and steps back past a damaged one with a warning.
-- A run that doesn't resume never replaces the checkpoints of an earlier one, unless it is told to.
+- A run never replaces the checkpoints of another one: it is refused, or moves them to a subfolder if it is told to.
 """
 
+import shutil
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,16 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from ...checkpoints.atomic_file import remove_partial_files
-from ...checkpoints.latest import INTERRUPTED, candidates, latest_usable, left_by_earlier_run, point_to, pointed_to
+from ...checkpoints.latest import (
+    INTERRUPTED,
+    POINTER,
+    candidates,
+    latest_usable,
+    left_by_earlier_run,
+    point_to,
+    pointed_to,
+)
+from ...compat.config_dump import restore_config
 from ...errors import RefusedError
 
 ATOMIC = dict(backend='rtm_atomic')
@@ -29,12 +39,13 @@ class RTMCheckpointHook(CheckpointHook):
     """mmengine's `CheckpointHook`, with its arguments and one more; see the module.
 
     Args:
-        allow_overwrite: whether a run that doesn't resume may replace the checkpoints of an earlier run.
+        allow_overwrite: whether a run may use the folder of an earlier one that it doesn't continue; the earlier
+            checkpoints are moved to the subfolder `earlier_<time>`.
 
     Raises:
         RefusedError: before the first step, if the folder holds checkpoints of an earlier run, and the run neither
-            resumes nor has `allow_overwrite` (folders that aren't on a local disk are not looked at); on `--resume`, if
-            there are checkpoints and all of them are damaged.
+            continues it nor has `allow_overwrite` (folders that aren't on a local disk are not looked at); on
+            `--resume`, if there are checkpoints and all of them are damaged.
         OSError: where a checkpoint can't be written; it names the last good one.
     """
 
@@ -56,29 +67,35 @@ class RTMCheckpointHook(CheckpointHook):
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         if self.backend_args is None and self.file_client_args is None and isinstance(self.file_backend, LocalBackend):
             self.backend_args = ATOMIC
-            if not (runner._resume and runner._load_from):
-                self._protect_earlier_run(runner)
+            self._protect_earlier_run(runner)
             if is_main_process():
                 for folder in (self.out_dir, runner.work_dir):
                     remove_partial_files(folder)
 
     def _protect_earlier_run(self, runner: Runner) -> None:
-        """Refuse to replace what an earlier run has left; the main process looks for all."""
+        """Refuse to replace the checkpoints of an earlier run, or move them; the main process looks for all."""
         # `interrupted.pth` is in the work directory, wherever the others go.
         folders = {Path(folder).resolve() for folder in (self.out_dir, runner.work_dir)}
-        found = [[name for folder in folders for name in left_by_earlier_run(folder)]]
-        broadcast_object_list(found)
-        names = found[0]
-        if not names:
+        if runner._resume and runner._load_from and Path(runner._load_from).resolve().parent in folders:
             return
+        found = [[path for folder in folders for path in left_by_earlier_run(folder, self.filename_tmpl)]]
+        broadcast_object_list(found)
+        paths = found[0]
+        if not paths:
+            return
+        names = [path.name for path in paths]
         listed = ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
         if self.allow_overwrite:
-            runner.logger.warning(f'This run may replace the checkpoints of an earlier run in {self.out_dir}: {listed}')
+            if is_main_process():
+                move_to_subfolder([*paths, Path(runner.work_dir, POINTER)], f'earlier_{runner.timestamp}')
+            runner.logger.warning(f'{self.out_dir}: moved to the subfolder earlier_{runner.timestamp}: {listed}')
             return
+        if is_main_process():
+            restore_config(runner)
         resumable = 'to continue that run, add --resume; ' if candidates(runner.work_dir) else ''
         raise RefusedError(
             f'{self.out_dir} holds checkpoints of an earlier run, which this one would replace: {listed}. Choose: '
-            f'{resumable}to keep them, another --work-dir; to replace them, --cfg-options '
+            f'{resumable}to keep them, another --work-dir; to move them to a subfolder, --cfg-options '
             'default_hooks.checkpoint.allow_overwrite=True'
         )
 
@@ -134,6 +151,14 @@ class RTMCheckpointHook(CheckpointHook):
         for path in waiting.outdated:
             if path not in best:  # an epoch that was validated again after a resume
                 backend.remove(path)
+
+
+def move_to_subfolder(paths: list[Path], name: str) -> None:
+    """Move files to the subfolder `name` of their folder; those that aren't there are skipped."""
+    for path in paths:
+        if path.exists():
+            (path.parent / name).mkdir(exist_ok=True)
+            shutil.move(path, path.parent / name / path.name)
 
 
 class _RemoveLater:
