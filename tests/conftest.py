@@ -1,4 +1,4 @@
-"""What every test relies on: the plugin is imported first, torch uses one thread, data comes from the environment."""
+"""Prepare every test: the plugin is imported first, torch uses one thread; images and weights are fixtures."""
 
 import ctypes
 import os
@@ -8,9 +8,13 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from samples import SHAPES_CONFIG, SHAPES_WEIGHTS, write_shapes
+from torch import nn
 
 import rtmdet_plugin  # noqa: F401  tests that import mmdet straight away find the gaps closed
+from rtmdet_plugin.deploy.checkpoint import load_model
 
 torch.set_num_threads(1)
 cv2.setNumThreads(0)  # a forked worker would wait for ever for threads that OpenCV had started before the fork
@@ -47,7 +51,7 @@ def _folder(variable: str, what: str) -> Path:
 
 @pytest.fixture(scope='session')
 def data_root() -> Path:
-    """Folder with real data sets (`coco_tiny`, `bccd`), from RTMDET_DATA."""
+    """Folder with real datasets (`coco_tiny`, `bccd`), from RTMDET_DATA."""
     return _folder('RTMDET_DATA', 'real data')
 
 
@@ -55,3 +59,60 @@ def data_root() -> Path:
 def weights_root() -> Path:
     """Folder with published weights, from RTMDET_WEIGHTS."""
     return _folder('RTMDET_WEIGHTS', 'published weights')
+
+
+NEED_OPENMMLAB = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before the tests that are marked slow are left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    names = {'data_root', 'weights_root'}
+    config.stash[NEED_OPENMMLAB] = [item.nodeid for item in items if names & set(item.fixturenames)]
+
+
+@pytest.fixture
+def need_openmmlab(request) -> list[str]:
+    """Collected tests that skip without RTMDET_DATA or RTMDET_WEIGHTS, including those marked slow."""
+    return request.config.stash[NEED_OPENMMLAB]
+
+
+@pytest.fixture(scope='session')
+def shapes(tmp_path_factory) -> Path:
+    """Folder with generated images: train/, val/, train.json, val.json."""
+    folder = tmp_path_factory.mktemp('shapes') / 'data'
+    write_shapes(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def shape_images(shapes) -> list[Path]:
+    """Images of `shapes` to test on."""
+    return sorted((shapes / 'val').iterdir())
+
+
+@pytest.fixture(scope='session')
+def shapes_config(shapes):
+    """A function: changes -> the demo's config on `shapes`."""
+
+    def get(changes: dict | None = None) -> Config:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv('RTMDET_DEMO_DATA', str(shapes))
+            config = Config.fromfile(SHAPES_CONFIG)
+        config.merge_from_dict(changes or {})
+        return config
+
+    return get
+
+
+@pytest.fixture(scope='session')
+def shapes_model(shapes_config) -> nn.Module:
+    """The demo's detector with its trained weights, in float32, for all tests: change a copy only."""
+    return load_model(shapes_config(), SHAPES_WEIGHTS)
+
+
+@pytest.fixture(scope='session')
+def shapes_checkpoint(shapes_model, tmp_path_factory) -> Path:
+    """Weights and classes of `shapes_model` as a training saves them."""
+    path = tmp_path_factory.mktemp('checkpoint') / 'shapes.pth'
+    torch.save(dict(state_dict=shapes_model.state_dict(), meta=dict(dataset_meta=shapes_model.dataset_meta)), path)
+    return path

@@ -1,26 +1,25 @@
-"""The published person weights on real pictures: every form and backend against PyTorch, boxes and AP."""
+"""Trained weights on images of several sizes: every form and backend against PyTorch, boxes and AP."""
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from samples import SHAPES_WEIGHTS, assert_same_ap
 
-from rtmdet_plugin.export.convert import to_ncnn, to_openvino
-from rtmdet_plugin.export.onnx_export import export_onnx
-from rtmdet_plugin.inference.evaluation import evaluate, use_thresholds
+from rtmdet_plugin.deploy.convert import to_ncnn, to_openvino
+from rtmdet_plugin.deploy.evaluation import evaluate, evaluate_checkpoint, use_thresholds
+from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_runtime import RTMDetector
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 TORCHSCRIPT, DYNAMO = 17, 18  # opsets
-NMS = dict(iou_thr=0.6)  # with which AP 0.264 was measured
+NMS = dict(iou_thr=0.6)  # another one than the config's 0.65
 
 
 @pytest.fixture(scope='module')
-def models(person_model, tmp_path_factory):
+def models(shapes_model, tmp_path_factory):
     """A function: a name -> the file, exported when it is first asked for."""
     folder = tmp_path_factory.mktemp('models')
     settings = {
@@ -34,7 +33,7 @@ def models(person_model, tmp_path_factory):
     def get(name: str, suffix: str = '.onnx'):
         source, path = folder / f'{name}.onnx', folder / f'{name}{suffix}'
         if not source.exists():
-            export_onnx(person_model, source, **{'opset': TORCHSCRIPT, **NMS, **settings[name]})
+            export_onnx(shapes_model, source, **{'opset': TORCHSCRIPT, **NMS, **settings[name]})
         if not path.exists():
             {'.xml': to_openvino, '.param': to_ncnn}[suffix](source, path)
         return path
@@ -50,18 +49,21 @@ def open_detector(models, name, suffix='.onnx', backend=None, **settings):
 
 
 @pytest.fixture(scope='module')
-def pictures(data_root):
-    paths = sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))[:8]
-    assert len(paths) == 8
-    return paths
+def pictures(shape_images):
+    return shape_images[:8]
+
+
+def as_rows(boxes, scores, labels) -> np.ndarray:
+    """Boxes in pixels, scores in thousandths and labels far apart: one distance for all of them. (N, 6)"""
+    return np.concatenate([boxes, 1000 * scores[:, None], 1000 * labels[:, None]], axis=1)
 
 
 @pytest.fixture(scope='module')
-def expected(person_model, pictures):
-    """PyTorch's boxes: mmdet's test pipeline, network and post-processing."""
-    pipeline = [step for step in person_model.cfg.test_dataloader.dataset.pipeline if step.type != 'LoadAnnotations']
+def expected(shapes_model, pictures):
+    """PyTorch's boxes: mmdet's test pipeline, network and post-processing. One array for each image."""
+    pipeline = [step for step in shapes_model.cfg.test_dataloader.dataset.pipeline if step.type != 'LoadAnnotations']
     prepare = Compose(pipeline)
-    model = copy.deepcopy(person_model)  # other tests have it as well
+    model = copy.deepcopy(shapes_model)  # other tests have it as well
     model.bbox_head.test_cfg = Config(
         dict(model.bbox_head.test_cfg, nms=dict(type='nms', iou_threshold=NMS['iou_thr']))
     )
@@ -70,20 +72,33 @@ def expected(person_model, pictures):
             model.test_step(pseudo_collate([prepare(dict(img_path=str(path), img_id=0))]))[0] for path in pictures
         ]
     return [
-        np.concatenate([s.bboxes.numpy(), s.scores[:, None].numpy()], axis=1)
+        as_rows(s.bboxes.numpy(), s.scores.numpy(), s.labels.numpy())
         for s in (sample.pred_instances for sample in samples)
     ]
 
 
 def assert_same_boxes(found, expected, pixels: float = 0.05) -> None:
-    """As sets, because scores that are equal but for rounding change places; a thousandth may fall otherwise in NMS."""
-    assert len(expected) > 50, 'too few boxes to compare'
+    """As sets, because scores that rounding alone tells apart change places; NMS may drop one in a hundred."""
+    assert len(expected) > 20, 'too few boxes to compare'
     assert abs(len(found) - len(expected)) <= 1
-    rows = np.concatenate([found.boxes, 1000 * found.scores[:, None]], axis=1)
-    distance = np.abs(rows[:, None] - np.concatenate([expected[:, :4], 1000 * expected[:, 4:]], axis=1)).max(2)
-    assert (distance.min(0) > pixels).mean() <= 0.01 and (distance.min(1) > pixels).mean() <= 0.01
+    distance = np.abs(as_rows(found.boxes, found.scores, found.labels)[:, None] - expected).max(2)
+    for nearest in (distance.min(0), distance.min(1)):
+        assert (nearest > pixels).sum() <= max(1, 0.01 * len(expected))
     # what a user sees has to be there without exception
-    assert distance.min(0)[expected[:, 4] > 0.05].max(initial=0) < pixels
+    assert distance.min(0)[expected[:, 4] > 50].max(initial=0) < pixels
+
+
+@pytest.fixture(scope='module')
+def nms_config(shapes_config) -> Config:
+    return shapes_config({'model.test_cfg.nms.iou_threshold': NMS['iou_thr']})
+
+
+@pytest.fixture(scope='module')
+def expected_ap(nms_config, tmp_path_factory) -> dict[str, float]:
+    """Metrics of the checkpoint, from mmengine's Runner."""
+    metrics, _ = evaluate_checkpoint(nms_config, SHAPES_WEIGHTS, tmp_path_factory.mktemp('runner'))
+    assert metrics['coco/bbox_mAP'] > 0.6, 'a detector that finds nothing proves nothing'
+    return metrics
 
 
 EACH = [
@@ -111,16 +126,10 @@ def test_boxes_are_pytorch_s(models, pictures, expected, name, suffix, backend):
     [('raw', '.onnx', None), ('decoded', '.onnx', None), ('nms', '.onnx', None), ('decoded', '.xml', None),
      ('raw', '.param', None)],
 )  # fmt: skip
-def test_ap_is_pytorch_s(models, data_root, monkeypatch, name, suffix, backend):
-    """0.264, see test_parity_mmdet.py."""
-    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
-    config = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
-    config.model.test_cfg.nms.iou_threshold = NMS['iou_thr']
+def test_ap_is_pytorch_s(models, nms_config, expected_ap, name, suffix, backend):
     detector = open_detector(models, name, suffix, backend)
-    use_thresholds(detector, config.model.test_cfg)
-    metrics = evaluate(config, detector, batch_size=8)
-    assert metrics['coco/bbox_mAP'] == pytest.approx(0.264, abs=0.002)
-    assert metrics['coco/bbox_mAP_50'] == pytest.approx(0.503, abs=0.002)
+    use_thresholds(detector, nms_config.model.test_cfg)
+    assert_same_ap(evaluate(nms_config, detector, batch_size=8), expected_ap)
 
 
 @pytest.mark.parametrize(('name', 'backend'), [('decoded', None), ('nms', None), ('decoded', 'openvino')])
@@ -129,32 +138,34 @@ def test_a_batch_of_eight_is_eight_pictures(models, pictures, name, backend):
     together = detector.predict(pictures, batch_size=8)
     for path, found in zip(pictures, together, strict=True):
         alone = detector.predict(path)
+        sure = alone.scores > 0.05  # with lower ones, equal scores change places
         np.testing.assert_allclose(found.scores, alone.scores, atol=1e-5)
-        np.testing.assert_allclose(found.boxes[:50], alone.boxes[:50], atol=1e-2)
+        np.testing.assert_allclose(found.boxes[sure], alone.boxes[sure], atol=1e-2)
+        np.testing.assert_array_equal(found.labels[sure], alone.labels[sure])
+    assert sum((found.scores > 0.05).sum() for found in together) > 10
 
 
 @pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
-def test_sizes_on_one_model(models, pictures, person_model, backend):
-    """320, 640 and 480x640: each as PyTorch gives it for the same input."""
-    for size in ((320, 320), (640, 640), (480, 640)):
+def test_sizes_on_one_model(models, pictures, shapes_model, backend):
+    """The trained size, a larger and a wide one: each as PyTorch gives it for the same input."""
+    for size in ((128, 128), (320, 320), (192, 256)):
         detector = open_detector(models, 'decoded', backend=backend, size=size)
         inputs, _ = detector.preprocess([pictures[0]])
         assert inputs.shape == (1, 3, *size)
         boxes, scores = detector.backend(inputs)
         with torch.no_grad():
-            logits, distances = person_model(torch.from_numpy(inputs))
-        expected_scores = torch.cat([level.flatten(2) for level in logits], 2).sigmoid()[0, 0].numpy()
-        np.testing.assert_allclose(scores[0, :, 0], expected_scores, atol=1e-4)
-        generator = person_model.bbox_head.prior_generator
+            logits, distances = shapes_model(torch.from_numpy(inputs))
+        expected_scores = torch.cat([level.flatten(2) for level in logits], 2).sigmoid()[0].T.numpy()
+        np.testing.assert_allclose(scores[0], expected_scores, atol=1e-4)
+        generator = shapes_model.bbox_head.prior_generator
         priors = torch.cat(generator.grid_priors([m.shape[-2:] for m in logits], device='cpu'))
         sides = torch.cat([level.flatten(2) for level in distances], 2)[0].T
-        expected_boxes = person_model.bbox_head.bbox_coder.decode(priors, sides, max_shape=size).numpy()
+        expected_boxes = shapes_model.bbox_head.bbox_coder.decode(priors, sides, max_shape=size).numpy()
         np.testing.assert_allclose(boxes[0], expected_boxes, atol=0.02)
         assert len(detector.predict(pictures[0])) > 10
 
 
-def test_a_test_set_of_other_classes_is_refused(models, data_root, monkeypatch):
-    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
-    config = Config.fromfile(CONFIGS / 'rtmdet_nano.py')
-    with pytest.raises(ValueError, match='the model has 1 classes, the test set 80'):
+def test_a_test_set_of_other_classes_is_refused(models, shapes_config):
+    config = shapes_config({'test_dataloader.dataset.metainfo': dict(classes=('circle', 'cross'))})
+    with pytest.raises(ValueError, match='the model has 4 classes, the test set 2'):
         evaluate(config, open_detector(models, 'raw'))

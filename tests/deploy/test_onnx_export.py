@@ -233,13 +233,13 @@ def test_mmdet_s_own_model_exports_to_the_same(tmp_path):
         np.testing.assert_allclose(outputs[0][name], outputs[1][name], rtol=1e-4, atol=1e-3)
 
 
-def test_the_file_describes_itself(person_model, tmp_path):
-    info = export_onnx(person_model, tmp_path / 'm.onnx', opset=TORCHSCRIPT, score_thr=0.3, iou_thr=0.5, max_per_img=7)
+def test_the_file_describes_itself(shapes_model, tmp_path):
+    info = export_onnx(shapes_model, tmp_path / 'm.onnx', opset=TORCHSCRIPT, score_thr=0.3, iou_thr=0.5, max_per_img=7)
     model = onnx.load(tmp_path / 'm.onnx')
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert ModelInfo.from_properties(properties, 'm.onnx') == info
-    assert json.loads(properties['rtmdet.classes']) == ['person']
-    assert (info.form, info.input_size, info.keep_ratio, info.to_rgb) == ('decoded', (320, 320), True, False)
+    assert json.loads(properties['rtmdet.classes']) == ['circle', 'square', 'triangle', 'cross']
+    assert (info.form, info.input_size, info.keep_ratio, info.to_rgb) == ('decoded', (128, 128), True, False)
     assert (info.mean, info.std) == ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
     assert (info.pad_value, info.strides, info.exp_on_reg) == ((114, 114, 114), (8, 16, 32), False)
     assert (info.score_thr, info.iou_thr, info.nms_pre, info.max_per_img) == (0.3, 0.5, 30000, 7)

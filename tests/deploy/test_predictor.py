@@ -1,34 +1,27 @@
 """`RTMDetPredictor`: the boxes of the exported model, from PyTorch."""
 
 import contextlib
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from samples import SHAPES_CONFIG, SHAPES_WEIGHTS
 
 from rtmdet_plugin import RTMDetPredictor, TorchBackend, check_settings, cpu_has_bfloat16
 from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_runtime import RTMDetector
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'rtmdet_nano_person.py'
-
 
 @pytest.fixture(scope='module')
-def checkpoint(weights_root):
-    return weights_root / 'rtmdet_nano_person.pth'
+def pictures(shape_images):
+    return shape_images[:3]
 
 
-@pytest.fixture(scope='module')
-def pictures(data_root):
-    return sorted((data_root / 'coco_tiny' / 'val2017').iterdir())[:3]
-
-
-def test_same_boxes_as_the_exported_model(checkpoint, person_model, pictures, tmp_path):
-    export_onnx(person_model, tmp_path / 'm.onnx', form='raw', opset=17, score_thr=0.1)
+def test_same_boxes_as_the_exported_model(shapes_model, pictures, tmp_path):
+    export_onnx(shapes_model, tmp_path / 'm.onnx', form='raw', opset=17, score_thr=0.1)
     expected = RTMDetector(tmp_path / 'm.onnx').predict(pictures)
-    found = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.1).predict(pictures, batch_size=2)
+    found = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, score_thr=0.1).predict(pictures, batch_size=2)
     assert sum(map(len, expected)) > 5
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
@@ -37,9 +30,9 @@ def test_same_boxes_as_the_exported_model(checkpoint, person_model, pictures, tm
 
 
 @pytest.mark.skipif(not cpu_has_bfloat16(), reason='this CPU has no bfloat16')
-def test_bfloat16_is_near_float32(checkpoint, pictures):
-    exact = RTMDetPredictor(CONFIG, checkpoint)
-    rough = RTMDetPredictor(CONFIG, checkpoint, precision='bfloat16')
+def test_bfloat16_is_near_float32(pictures):
+    exact = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS)
+    rough = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, precision='bfloat16')
     inputs, _ = exact.preprocess(pictures)
     logits = (np.concatenate([maps.ravel() for maps in p.backend(inputs)[:3]]) for p in (exact, rough))
     a, b = (1 / (1 + np.exp(-values)) for values in logits)
@@ -47,8 +40,8 @@ def test_bfloat16_is_near_float32(checkpoint, pictures):
     assert np.abs(a - b).mean() < 5e-3
 
 
-def test_size_and_thresholds_are_the_callers(checkpoint, pictures):
-    predictor = RTMDetPredictor(CONFIG, checkpoint, size=(192, 256), score_thr=0.2, max_per_img=2)
+def test_size_and_thresholds_are_the_callers(pictures):
+    predictor = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, size=(192, 256), score_thr=0.2, max_per_img=2)
     assert predictor.preprocess(pictures[:1])[0].shape == (1, 3, 192, 256)
     found = predictor.predict(pictures[0])
     assert len(found) <= 2 and (found.scores > 0.2).all()
@@ -63,9 +56,9 @@ def test_size_and_thresholds_are_the_callers(checkpoint, pictures):
         (dict(size=(100, 320)), 'multiples of 32'),
     ],
 )
-def test_says_what_is_accepted(checkpoint, arguments, message):
+def test_says_what_is_accepted(arguments, message):
     with pytest.raises(ValueError, match=message):
-        RTMDetPredictor(CONFIG, checkpoint, **arguments)
+        RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -122,17 +115,17 @@ def test_cuda_graphs_are_recorded_on_their_own_device(monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
-def test_cuda_graphs_replay_what_they_recorded(checkpoint, pictures):
-    plain = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.3, device='cuda')
-    graphs = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.3, device='cuda', cuda_graphs=True)
+def test_cuda_graphs_replay_what_they_recorded(pictures):
+    plain = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, score_thr=0.3, device='cuda')
+    graphs = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, score_thr=0.3, device='cuda', cuda_graphs=True)
     for picture in pictures:  # the first records
         np.testing.assert_allclose(graphs.predict(picture).boxes, plain.predict(picture).boxes, atol=0.1)
 
 
 @pytest.mark.slow
-def test_compiled_network_gives_the_same(checkpoint, pictures):
-    plain = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.1).predict(pictures)
-    compiled = RTMDetPredictor(CONFIG, checkpoint, score_thr=0.1, compile=True).predict(pictures)
+def test_compiled_network_gives_the_same(pictures):
+    plain = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, score_thr=0.1).predict(pictures)
+    compiled = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, score_thr=0.1, compile=True).predict(pictures)
     assert sum(map(len, plain)) > 5
     for a, b in zip(compiled, plain, strict=True):
         np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
