@@ -14,7 +14,7 @@ from samples import SHAPES_CONFIG, SHAPES_WEIGHTS, write_shapes
 from torch import nn
 
 import rtmdet_plugin  # noqa: F401  tests that import mmdet straight away find the gaps closed
-from rtmdet_plugin.deploy.checkpoint import load_model
+from rtmdet_plugin.checkpoints.load_model import load_model
 
 torch.set_num_threads(1)
 cv2.setNumThreads(0)  # a forked worker would wait for ever for threads that OpenCV had started before the fork
