@@ -1,4 +1,4 @@
-"""Keep the config of an earlier run if the run that replaced it is refused.
+"""Remember the config of an earlier run, for the case that the run that replaced it is refused.
 
 mmengine's Runner writes its config to the work directory when it is built, before any hook can look at the folder.
 """
@@ -7,8 +7,6 @@ import functools
 from pathlib import Path
 
 from mmengine.runner import Runner
-
-from ..checkpoints.atomic_file import write_atomically
 
 
 def keep_replaced_config() -> None:
@@ -21,13 +19,7 @@ def keep_replaced_config() -> None:
     def dump_config(self: Runner) -> None:
         before = {path: path.read_bytes() for path in Path(self.work_dir).glob('*.py')}
         original(self)
-        self._replaced_configs = {path: content for path, content in before.items() if path.read_bytes() != content}
+        self.replaced_configs = {path: content for path, content in before.items() if path.read_bytes() != content}
 
     dump_config.keeps_replaced = True
     Runner.dump_config = dump_config
-
-
-def restore_config(runner: Runner) -> None:
-    """Write back the config that this run has replaced, if there was one."""
-    for path, content in getattr(runner, '_replaced_configs', {}).items():
-        write_atomically(path, content)

@@ -18,7 +18,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from ...checkpoints.atomic_file import remove_partial_files
+from ...checkpoints.atomic_file import remove_partial_files, write_atomically
 from ...checkpoints.latest import (
     INTERRUPTED,
     POINTER,
@@ -28,7 +28,6 @@ from ...checkpoints.latest import (
     point_to,
     pointed_to,
 )
-from ...compat.config_dump import restore_config
 from ...errors import RefusedError
 
 ATOMIC = dict(backend='rtm_atomic')
@@ -91,7 +90,8 @@ class RTMCheckpointHook(CheckpointHook):
             runner.logger.warning(f'{self.out_dir}: moved to the subfolder earlier_{runner.timestamp}: {listed}')
             return
         if is_main_process():
-            restore_config(runner)
+            for path, content in runner.replaced_configs.items():  # of compat/config_dump.py
+                write_atomically(path, content)
         resumable = 'to continue that run, add --resume; ' if candidates(runner.work_dir) else ''
         raise RefusedError(
             f'{self.out_dir} holds checkpoints of an earlier run, which this one would replace: {listed}. Choose: '
