@@ -76,7 +76,6 @@ def test_stopped_and_resumed_is_as_never_stopped(data, tmp_path, number, workers
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     reference = start(config, whole)
     stopped = start(config, parts, at='0:5')
-    ended(reference, 0)
     while not (parts / 'ready').exists() and stopped.poll() is None:
         time.sleep(0.1)
     # SIGTERM as a supervisor sends it, to what it has started; Ctrl-C as a terminal sends it, to everybody.
@@ -84,6 +83,7 @@ def test_stopped_and_resumed_is_as_never_stopped(data, tmp_path, number, workers
     output = ended(stopped, 128 + number)
     assert f'{number.name}: stopped after iteration 6' in output and 'Traceback' not in output
     assert group(stopped.pid) == [], 'no worker is left'
+    ended(reference, 0)
     output = ended(start(config, parts, '--resume'), 0)
     assert 'Going on within epoch 1: its first 6 batches are done.' in output
     assert_same(last(parts), last(whole))
