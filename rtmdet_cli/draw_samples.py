@@ -38,14 +38,14 @@ def command(config, out, count, stage, seed, changes) -> None:
     CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py.
     """
     from rtmdet_plugin.datasets.preview import draw_samples, image_files, training_set
-    from rtmdet_runtime.drawing import write_image
+    from rtmdet_runtime.drawing import check_image, write_image
     from rtmdet_runtime.output import check_output, input_files
 
     config = changed_config(config, changes)
     check_output(out, input_files([]), ENDINGS)
     dataset = training_set(config, int(stage))
     if out.exists():
-        check_output(out, input_files(image_files(dataset)), ENDINGS)
+        check_image(out, input_files(image_files(dataset)), ENDINGS)
     samples = draw_samples(dataset, count, seed)
     write_image(out, samples)
     height, width = samples.shape[:2]

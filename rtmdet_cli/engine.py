@@ -8,9 +8,7 @@ from pathlib import Path
 import click
 
 from rtmdet_runtime.choices import ENGINE_BATCHES, ENGINE_PRECISIONS
-from rtmdet_runtime.output import InputFiles, check_output, input_files
-
-MODELS = ('.engine', '.json', '.onnx', '.pth', '.safetensors')
+from rtmdet_runtime.output import check_output, input_files
 
 
 @click.command('engine')
@@ -33,7 +31,7 @@ MODELS = ('.engine', '.json', '.onnx', '.pth', '.safetensors')
 @click.option('--min-size', type=int, nargs=2, metavar='H W', help="Smallest input. Default: the model's own.")
 @click.option('--opt-size', type=int, nargs=2, metavar='H W', help='Usual input, for which the engine is made.')
 @click.option('--max-size', type=int, nargs=2, metavar='H W', help='Largest input.')
-@click.option('--timing-cache', type=click.Path(path_type=Path), help="File for the builder's measurements.")
+@click.option('--timing-cache', type=click.Path(path_type=Path), help="File (.cache) for the builder's measurements.")
 @click.option('--for-trtexec', is_flag=True, help="Write trtexec's input instead, and print its command.")
 def command(model, out, precision, batches, min_size, opt_size, max_size, timing_cache, for_trtexec) -> None:
     """Build a TensorRT engine from MODEL (.onnx), for this machine's GPU and this version of TensorRT.
@@ -49,7 +47,7 @@ def command(model, out, precision, batches, min_size, opt_size, max_size, timing
     if for_trtexec:
         check_output(out.with_name(f'{out.name}.onnx'), inputs, ('.onnx',))
     if timing_cache is not None:
-        check_timing_cache(timing_cache, inputs)
+        check_output(timing_cache, inputs, ('.cache',))
     from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes, prepare_trtexec
 
     shapes = input_shapes(model, batches, sizes if all(sizes) else None)
@@ -59,14 +57,3 @@ def command(model, out, precision, batches, min_size, opt_size, max_size, timing
     else:
         build_engine(model, out, **settings)
         click.echo(f'{out}: {precision}')
-
-
-def check_timing_cache(path: Path, inputs: InputFiles) -> None:
-    """Refuse a timing cache that would replace a model; its name may have any ending that isn't one of a model.
-
-    Raises:
-        ValueError, OSError: see `check_output`.
-    """
-    if path.suffix in MODELS:
-        raise ValueError(f'--timing-cache {path} must not end in {", ".join(MODELS)}; choose another name')
-    check_output(path, inputs, (path.suffix,))

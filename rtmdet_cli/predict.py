@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rtmdet_runtime.detector import Detections, RTMDetector
     from rtmdet_runtime.image import Image
 
-RECORDS = r'\[\s*(\]|\{\s*"image"\s*:)'
-"""Beginning of the JSON file of `predict`."""
+RECORDS = r'\[\s*(\]|\{\s*"image"\s*:\s*"(\\.|[^"\\])*"\s*,\s*"boxes"\s*:)'
+"""Beginning of the JSON file of `predict`; CreateML's labels have `annotations` after `image`."""
 
 
 def record(path: Path, found: Detections, classes: tuple[str, ...]) -> dict:

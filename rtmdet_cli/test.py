@@ -14,8 +14,8 @@ from .options import backend_option, size_option, threads_option
 
 CHECKPOINTS = ('.pth', '.safetensors')
 EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
-METRICS = r'\{\s*(\}|"[^"]*"\s*:\s*[-\d.NI])'
-"""Beginning of the JSON file: a name and a number."""
+METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
+"""Beginning of the JSON file: a name such as coco/bbox_mAP and a number; a label map has no prefix."""
 
 
 @click.command('test')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,9 @@ import numpy as np
 from .detector import Detections
 from .image import Image
 from .output import InputFiles, check_output, write_whole
+
+MARK = b'\nDrawn by rtmdet.\n'
+"""End of each file that `write_image` writes, which decoders ignore: only files with it are replaced."""
 
 
 def label_colour(label: int) -> tuple[int, int, int]:
@@ -31,7 +35,7 @@ def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Imag
 
 
 def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:
-    """Refuse drawn images that can't be written, or would replace an input or each other.
+    """Refuse drawn images that can't be written, or would replace an input, another image or each other.
 
     Args:
         paths: images to draw on; the drawn ones have their names.
@@ -49,7 +53,7 @@ def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:
                 f'{path.suffix or "nothing"}; accepted: .bmp, .jpg, .png, .tif, .webp and what else it writes'
             )
         target = folder / path.name
-        check_output(target, inputs, (path.suffix,))
+        check_image(target, inputs, (path.suffix,))
         if taken.setdefault(target.resolve(), path) != path:
             raise ValueError(
                 f'--out {folder}: {taken[target.resolve()]} and {path} would be drawn to the same file; '
@@ -57,8 +61,22 @@ def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:
             )
 
 
+def check_image(path: Path, inputs: InputFiles, endings: Iterable[str]) -> None:
+    """Refuse an image that would replace an input or any file that `write_image` did not write.
+
+    Args:
+        path, inputs, endings: see `check_output`.
+
+    Raises:
+        ValueError, OSError: see `check_output`.
+    """
+    check_output(path, inputs, endings)
+    if path.exists() and not path.read_bytes().endswith(MARK):
+        raise ValueError(f'{path} would replace a file that rtmdet did not draw; choose another name, or remove it')
+
+
 def write_image(path: Path, image: Image) -> None:
-    """Write an image in the format of its ending, completely or not at all.
+    """Write an image in the format of its ending and a `MARK`, completely or not at all.
 
     Raises:
         ValueError: if the format doesn't take it, such as for its size.
@@ -70,4 +88,4 @@ def write_image(path: Path, image: Image) -> None:
         encoded = False
     if not encoded:
         raise ValueError(f'{path}: OpenCV does not write an image of {image.shape[:2]} (height, width) in this format')
-    write_whole(path, content.tobytes())
+    write_whole(path, content.tobytes() + MARK)

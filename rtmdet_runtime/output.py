@@ -16,6 +16,8 @@ STDOUT = Path('-')
 """Standard output, as the name of a JSON file."""
 METADATA = r'\{\s*"rtmdet\.'
 """Beginning of the JSON file beside a model of ncnn or TensorRT."""
+MODELS = {'.onnx': r'\x08', '.xml': r'<\?xml[^>]*>\s*<net\b', '.param': r'7767517\b'}
+"""Beginning of a model by the ending of its name: the version of ONNX, OpenVINO's element, ncnn's number."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 InputFiles = Mapping[tuple[int, int], Path]
 """Files that a command reads, by device and inode, which all links to a file and all spellings of its name share."""
@@ -47,13 +49,14 @@ def _identity(path: Path) -> tuple[int, int]:
 def check_output(path: Path, inputs: InputFiles, endings: Iterable[str], beginning: str | None = None) -> None:
     """Refuse a result that would replace an input or a file of another kind, before the work that it is for.
 
-    The files that are written beside a model are checked as well.
+    The files that are written beside a model are checked as well: weights (.bin) must belong to an earlier one.
 
     Args:
         path: the file to write.
         inputs: see `input_files`.
         endings: those that its name may have.
-        beginning: what a file that is there already must begin with, as a regular expression; None for anything.
+        beginning: what a file that is there already must begin with, as a regular expression; None for that in
+            `MODELS`, or anything for other endings.
 
     Raises:
         ValueError: if the ending is another one, or if an input or a file of another kind would be replaced.
@@ -62,13 +65,14 @@ def check_output(path: Path, inputs: InputFiles, endings: Iterable[str], beginni
     if path.suffix not in endings:
         raise ValueError(f'the name of {path} must end in {", ".join(endings)}, got {path.suffix or "no ending"}')
     beside = [(file, METADATA if file.suffix == '.json' else None) for file in files_beside(path)]
-    for file, start in ((path, beginning), *beside):
+    for file, start in ((path, beginning or MODELS.get(path.suffix)), *beside):
         check_writable(file)
         if not file.exists():
             continue
         if (source := inputs.get(_identity(file))) is not None:
             raise ValueError(f'{file} would replace the input {source}; choose another name')
-        if start is not None and not _begins_with(file, start):
+        stray = file.suffix == '.bin' and not path.exists()
+        if stray or start is not None and not _begins_with(file, start):
             raise ValueError(f'{file} would replace a file of another kind; choose another name, or remove it')
 
 

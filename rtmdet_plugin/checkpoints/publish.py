@@ -42,7 +42,7 @@ def publish(source: str | Path, target: str | Path) -> Published:
     """
     target = Path(target)
     check_output(target, input_files([source]), (SUFFIX, '.pth'))
-    if target.suffix == '.pth' and target.is_file():
+    if target.is_file():
         _check_replaceable(target)
     checkpoint = CheckpointLoader.load_checkpoint(str(source), map_location='cpu', logger=None)
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
@@ -74,5 +74,10 @@ def _check_replaceable(path: Path) -> None:
         there = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger=None)
     except (ValueError, RuntimeError, OSError, UnpicklingError):
         there = None
-    if not isinstance(there, dict) or not there.keys() <= {'meta', 'state_dict'}:
-        raise ValueError(f'{path} would replace a file that holds more than published weights; choose another name')
+    ours = isinstance(there, dict) and there.keys() <= {'meta', 'state_dict'}
+    if ours and path.suffix == SUFFIX:  # any file has no more than these; those of other programs have no `META`
+        ours = not there['meta'].keys().isdisjoint(META)
+    if not ours:
+        raise ValueError(
+            f'{path} would replace a file that rtmdet publish did not write; choose another name, or remove it'
+        )

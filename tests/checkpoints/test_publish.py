@@ -83,19 +83,23 @@ def test_what_is_refused(source, tmp_path):
 
 
 def test_no_checkpoint_of_a_training_is_replaced(source, tmp_path):
+    save_file = pytest.importorskip('safetensors.torch').save_file
     path, _ = source
     (tmp_path / 'link.pth').symlink_to('epoch_3.pth')
     shutil.copy(path, tmp_path / 'epoch_2.pth')
+    save_file(dict(a=torch.zeros(1)), tmp_path / 'others.safetensors', dict(format='pt'))
     (tmp_path / 'text.pth').write_text('no checkpoint')
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     for name, said in (
         ('epoch_3.pth', 'would replace the input'),
         ('link.pth', 'would replace the input'),
-        ('epoch_2.pth', 'holds more than published weights'),
-        ('text.pth', 'holds more than published weights'),
+        ('epoch_2.pth', 'a file that rtmdet publish did not write'),
+        ('text.pth', 'a file that rtmdet publish did not write'),
+        ('others.safetensors', 'a file that rtmdet publish did not write'),
     ):
         with pytest.raises(ValueError, match=said):
             publish(path, tmp_path / name)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     for _ in range(2):  # what was published before may be replaced
         publish(path, tmp_path / 'cats.pth')
+        publish(path, tmp_path / 'cats.safetensors')

@@ -114,6 +114,7 @@ def files(tmp_path, monkeypatch) -> Path:
     Path('link.onnx').symlink_to('m.onnx')
     Path('link.json').symlink_to('config.json')
     Path('linked.bin').hardlink_to('w.pth')
+    Path('linked.cache').hardlink_to('m.onnx')
     Path('images').mkdir()
     return tmp_path
 
@@ -132,7 +133,8 @@ def test_no_output_replaces_an_input(files):
         'quantize m.onnx images -o images/../link.onnx': 'would replace the input m.onnx',
         'export config.py w.pth -o linked.xml': 'linked.bin would replace the input w.pth',
         'engine e.engine.onnx -o e.engine --for-trtexec': 'e.engine.onnx would replace the input',
-        'engine m.onnx -o e.engine --timing-cache m.onnx': '--timing-cache m.onnx must not end in',
+        'engine m.onnx -o e.engine --timing-cache m.xml': 'm.xml must end in .cache',
+        'engine m.onnx -o e.engine --timing-cache linked.cache': 'linked.cache would replace the input m.onnx',
         'publish w.pth -o w.pth': 'w.pth would replace the input w.pth',
         'benchmark --json a.onnx b.onnx': 'a.onnx must end in .json',
         'test config.json m.onnx --json config.json': 'config.json would replace the input config.json',
@@ -143,13 +145,22 @@ def test_no_output_replaces_an_input(files):
 
 def test_no_output_replaces_a_file_of_another_kind(files):
     (files / 'n.json').write_text('{"images": []}')
+    (files / 'label_map.json').write_text('{"cat": 0}')
+    (files / 'labels.xml').write_text('<?xml version="1.0"?><annotation><folder>VOC2007</folder></annotation>')
+    (files / 'notes.param').write_text('learning rate 0.004')
+    (files / 'firmware.bin').write_bytes(b'x')
     commands = {
         'export config.py w.pth -o w.pth': 'w.pth must end in .onnx, .xml, .param',
         'export config.py w.pth -o n.param': 'n.json would replace a file of another kind',
+        'export config.py w.pth -o labels.xml': 'labels.xml would replace a file of another kind',
+        'export config.py w.pth -o notes.param': 'notes.param would replace a file of another kind',
+        'export config.py w.pth -o firmware.xml': 'firmware.bin would replace a file of another kind',
+        'quantize m.onnx images -o a.onnx': 'a.onnx would replace a file of another kind',
         'quantize m.onnx images -o m.param': 'm.param must end in .onnx, .xml',
         'engine m.onnx -o m.onnx': 'm.onnx must end in .engine',
         'publish w.pth -o m.onnx': 'm.onnx must end in .safetensors, .pth',
         'benchmark m.onnx --json n.json': 'n.json would replace a file of another kind',
+        'test config.py m.onnx --json label_map.json': 'label_map.json would replace a file of another kind',
         'test config.py m.onnx --json n.json': 'n.json would replace a file of another kind',
     }
     refusals(files, commands)

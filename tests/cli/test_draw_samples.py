@@ -114,3 +114,7 @@ def test_no_image_of_the_dataset_is_replaced(config, tmp_path):
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 1 and said in done.output
     assert (tmp_path / '3.png').read_bytes() == before
+    (tmp_path / 'other.png').write_bytes(before)
+    done = CliRunner().invoke(main, [*command[:-1], str(tmp_path / 'other.png')])
+    assert 'other.png would replace a file that rtmdet did not draw' in done.output
+    assert (tmp_path / 'other.png').read_bytes() == before

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
 from rtmdet_cli.main import main  # noqa: E402
+from rtmdet_runtime.drawing import check_image, write_image  # noqa: E402
 
 BOXES, SCORES = [[0, 0, 10 + 1 / 3, 10 + 1 / 7]], [[0.9 + 1 / 300, 0]]
 
@@ -47,6 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_no_output_replaces_an_input_or_a_file_of_another_kind(folder):
     (folder / 'annotations.json').write_text(json.dumps(dict(images=[], annotations=[])))
     (folder / 'results.json').write_text(json.dumps([dict(image_id=1, bbox=[])]))
+    (folder / 'createml.json').write_text(json.dumps([dict(image='a.png', annotations=[])]))
     os.link('model.onnx', 'hard.json')
     (folder / 'link.json').symlink_to('images/a.png')
     before = contents(folder)
@@ -58,6 +60,7 @@ def test_no_output_replaces_an_input_or_a_file_of_another_kind(folder):
         (('images', '--json', 'link.json'), 'link.json would replace the input images/a.png'),
         (('images', '--json', 'annotations.json'), 'annotations.json would replace a file of another kind'),
         (('images', '--json', 'results.json'), 'results.json would replace a file of another kind'),
+        (('images', '--json', 'createml.json'), 'createml.json would replace a file of another kind'),
         (('images', '--out', 'images'), 'images/a.png would replace the input images/a.png'),
         ((folder / 'images' / 'a.png', '--out', 'images/../images'), 'a.png would replace the input'),
     ):
@@ -81,6 +84,22 @@ def test_a_drawn_image_replaces_no_other_input(folder):
     assert 'would replace the input images/b.png' in call('model.onnx', 'images', '--out', 'drawn', code=1).stderr
     said = call('model.onnx', 'images/a.png', 'others/a.png', '--out', 'new', code=1).stderr
     assert 'images/a.png and others/a.png would be drawn to the same file' in said and not Path('new').exists()
+
+
+def test_a_drawn_image_replaces_no_image_that_was_not_drawn(folder):
+    (folder / 'originals').mkdir()
+    write(folder / 'originals' / 'b.png')
+    before = contents(folder)
+    said = call('model.onnx', 'images', '--out', 'originals', code=1).stderr
+    assert 'originals/b.png would replace a file that rtmdet did not draw' in said and contents(folder) == before
+
+
+@pytest.mark.parametrize('ending', ['.bmp', '.jpg', '.png', '.tif', '.webp'])
+def test_the_mark_of_a_drawn_image_is_no_part_of_it(tmp_path, ending):
+    image = np.full((64, 96, 3), 90, np.uint8)
+    write_image(tmp_path / f'a{ending}', image)
+    check_image(tmp_path / f'a{ending}', {}, (ending,))
+    assert np.abs(cv2.imread(str(tmp_path / f'a{ending}')).astype(int) - image).max() <= 2
 
 
 def test_an_earlier_result_is_replaced(folder):
