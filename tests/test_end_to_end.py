@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from samples import SHAPES_CONFIG
 from user_run import CONFIGS, ROOT, write_user_data
 
 
@@ -153,25 +154,24 @@ def test_two_processes_on_cpu_end_with_equal_weights(pictures, tmp_path):
 
 
 NINE_PICTURES = """
-_base_ = '{configs}/rtmdet_nano_person.py'
+_base_ = '{config}'
 
-data = dict(data_root='{coco}/', indices=9)
 # One at a time: which pictures share a batch changes the last bits.
-test_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dataset=data)
-test_evaluator = dict(ann_file='{coco}/annotations/instances_val2017.json')
+test_dataloader = dict(batch_size=1, dataset=dict(indices=9))
 load_from = '{weights}'
 work_dir = '{work}'
 """
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_each_picture_once(data_root, weights_root, tmp_path):
+def test_two_processes_evaluate_each_picture_once(shapes, shapes_checkpoint, tmp_path, monkeypatch):
     """Nine pictures: two processes take five each, and the one that is there twice counts once."""
-    weights, work, coco = weights_root / 'rtmdet_nano_person.pth', tmp_path / 'work', data_root / 'coco_tiny'
+    monkeypatch.setenv('RTMDET_DEMO_DATA', str(shapes))
+    weights, work = shapes_checkpoint, tmp_path / 'work'
     path = tmp_path / 'nine.py'
-    path.write_text(NINE_PICTURES.format(configs=CONFIGS, coco=coco, weights=weights, work=work))
+    path.write_text(NINE_PICTURES.format(config=SHAPES_CONFIG, weights=weights, work=work))
     alone = Runner.from_cfg(Config.fromfile(path)).test()
-    assert alone['coco/bbox_mAP'] > 0.05, 'of 50 pictures, of which nine were looked at'
+    assert alone['coco/bbox_mAP'] > 0.05, 'of 24 pictures, of which nine were looked at'
 
     arguments = ('--checkpoint', weights, '--launcher', 'pytorch', '--gpus', 2, '--out', tmp_path / 'found.pkl')
     output = mim('test', 'mmdet', path, '--work-dir', tmp_path / 'two', *arguments)
@@ -179,7 +179,7 @@ def test_two_processes_evaluate_each_picture_once(data_root, weights_root, tmp_p
     together = json.loads(written.read_text())
     assert {name: together[name] for name in alone} == alone, output[-2000:]
     found = mmengine.load(tmp_path / 'found.pkl')
-    truth = json.loads((coco / 'annotations' / 'instances_val2017.json').read_text())
+    truth = json.loads((shapes / 'val.json').read_text())
     assert [picture['img_id'] for picture in found] == [image['id'] for image in truth['images'][:9]]
 
 
@@ -228,11 +228,10 @@ def test_det_inferencer_takes_sizes_that_32_does_not_divide(pictures, tmp_path):
     assert found.keys() == {'bboxes', 'labels', 'scores'}
 
 
-def test_det_inferencer_finds_people(data_root, weights_root, tmp_path):
-    weights = weights_root / 'rtmdet_nano_person.pth'
-    truth = json.loads((data_root / 'coco_tiny' / 'annotations' / 'instances_val2017.json').read_text())
-    people = {a['image_id'] for a in truth['annotations'] if a['category_id'] == 1 and a['area'] > 96**2}
-    image = next(i for i in truth['images'] if i['id'] in people)
-    picture = data_root / 'coco_tiny' / 'val2017' / image['file_name']
-    (found,) = infer(picture, weights, tmp_path, CONFIGS / 'rtmdet_nano_person.py')
-    assert max(found['scores']) > 0.5
+def test_det_inferencer_finds_shapes(shape_images, shapes, shapes_checkpoint, tmp_path):
+    truth = json.loads((shapes / 'val.json').read_text())
+    (image,) = (image for image in truth['images'] if image['file_name'] == shape_images[1].name)
+    shown = [a['category_id'] - 1 for a in truth['annotations'] if a['image_id'] == image['id']]
+    (found,) = infer(shape_images[1], shapes_checkpoint, tmp_path, SHAPES_CONFIG)
+    sure = [label for label, score in zip(found['labels'], found['scores'], strict=True) if score > 0.5]
+    assert sorted(sure) == sorted(shown) != []

@@ -128,12 +128,21 @@ except FileNotFoundError as error:
     assert 'rtmdet_huge.py' in message and 'the nearest: ' in message and 'rtmdet_nano.py' in message
 
 
-def test_the_command_takes_packaged_configs_by_name(environment, empty, weights_root):
+def test_the_command_takes_packaged_configs_by_name(environment, empty):
     """`rtmdet export`, and what `deploy` reads a deploy config with, where there is no checkout."""
-    code = f"""
+    code = """
 import sys
-from rtmdet_cli.main import main
-sys.argv[1:] = ['export', 'rtmdet_plugin::rtmdet_nano_person.py', '{weights_root}/rtmdet_nano_person.pth',
+import torch
+import rtmdet_plugin
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+from rtmdet_command import main
+from rtmdet_plugin.deploy.checkpoint import load_config
+init_default_scope('mmdet')
+model = load_config('rtmdet_plugin::rtmdet_nano_person.py').model
+model.backbone.init_cfg = None
+torch.save(MODELS.build(model).state_dict(), 'random.pth')
+sys.argv[1:] = ['export', 'rtmdet_plugin::rtmdet_nano_person.py', 'random.pth',
                 '-o', 'm.onnx', '--opset', '17', '--size', '64', '64']
 main(standalone_mode=False)
 from rtmdet_plugin.mmdeploy_support.config import load_deploy_config

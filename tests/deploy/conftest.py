@@ -1,4 +1,4 @@
-"""Models to export: the published person weights, or random ones of any size."""
+"""Models to export: random ones of any size. Trained ones are `shapes_model` of tests/conftest.py."""
 
 from pathlib import Path
 
@@ -11,8 +11,6 @@ from torch import nn
 
 pytest.importorskip('onnx', reason='onnx is not installed')
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
-
-from rtmdet_plugin.checkpoints.load_model import load_model  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -42,13 +40,3 @@ def random_model():
         return kept[size]
 
     return get
-
-
-@pytest.fixture(scope='session')
-def person_config() -> Config:
-    return Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
-
-
-@pytest.fixture(scope='session')
-def person_model(weights_root) -> nn.Module:
-    return load_model(CONFIGS / 'rtmdet_nano_person.py', weights_root / 'rtmdet_nano_person.pth')

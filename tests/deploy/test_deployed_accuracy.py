@@ -7,11 +7,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from samples import SHAPES_WEIGHTS, assert_same_ap
+from samples import ROOT, SHAPES_WEIGHTS, assert_same_ap
 
-from rtmdet_plugin.export.convert import to_ncnn, to_openvino
-from rtmdet_plugin.export.onnx_export import export_onnx
-from rtmdet_plugin.inference.evaluation import evaluate, evaluate_checkpoint, use_thresholds
+from rtmdet_plugin.deploy.checkpoint import load_model
+from rtmdet_plugin.deploy.convert import to_ncnn, to_openvino
+from rtmdet_plugin.deploy.evaluation import evaluate, evaluate_checkpoint, use_thresholds
+from rtmdet_plugin.deploy.onnx_export import export_onnx
 from rtmdet_runtime import RTMDetector
 
 TORCHSCRIPT, DYNAMO = 17, 18  # opsets
@@ -130,6 +131,21 @@ def test_ap_is_pytorch_s(models, nms_config, expected_ap, name, suffix, backend)
     detector = open_detector(models, name, suffix, backend)
     use_thresholds(detector, nms_config.model.test_cfg)
     assert_same_ap(evaluate(nms_config, detector, batch_size=8), expected_ap)
+
+
+@pytest.mark.slow
+def test_ap_of_the_person_weights(data_root, weights_root, monkeypatch, tmp_path):
+    """0.264 in each form, as in PyTorch: see tests/test_parity_mmdet.py."""
+    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
+    config = Config.fromfile(ROOT / 'configs' / 'rtmdet_nano_person.py')
+    config.model.test_cfg.nms.iou_threshold = NMS['iou_thr']
+    model = load_model(config, weights_root / 'rtmdet_nano_person.pth')
+    for form in ('raw', 'decoded', 'nms'):
+        path = tmp_path / f'{form}.onnx'
+        export_onnx(model, path, form=form, dynamic='batch', opset=TORCHSCRIPT, **NMS)
+        metrics = evaluate(config, RTMDetector(path, threads=1), batch_size=8)
+        assert metrics['coco/bbox_mAP'] == pytest.approx(0.264, abs=0.002), form
+        assert metrics['coco/bbox_mAP_50'] == pytest.approx(0.503, abs=0.002), form
 
 
 @pytest.mark.parametrize(('name', 'backend'), [('decoded', None), ('nms', None), ('decoded', 'openvino')])

@@ -10,31 +10,31 @@ import pytest
 import torch
 from click.testing import CliRunner
 from mmengine.config import Config
+from samples import ROOT
 
-from rtmdet_cli.main import main
-from rtmdet_plugin.export.graph_parts import GraphLinks, find_parts
-from rtmdet_plugin.export.nms_nodes import cut_efficient_nms
-from rtmdet_plugin.export.onnx_export import export_onnx
-from rtmdet_plugin.inference.evaluation import evaluate
-from rtmdet_plugin.quantization.nncf_int8 import quantize_openvino
-from rtmdet_plugin.quantization.quantize import FLOAT_PARTS, TARGETS, Calibration, evenly_spaced, quantize_onnx
-from rtmdet_plugin.quantization.sensitivity import find_layers, round_weights
-from rtmdet_plugin.tensorrt.engine import check_graph, prepare_graph
+from rtmdet_command import main
+from rtmdet_plugin.deploy.checkpoint import load_model
+from rtmdet_plugin.deploy.evaluation import evaluate
+from rtmdet_plugin.deploy.graph_parts import GraphLinks, find_parts
+from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino
+from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, TARGETS, Calibration, evenly_spaced, quantize_onnx
+from rtmdet_plugin.deploy.sensitivity import find_layers, round_weights
+from rtmdet_plugin.deploy.tails import cut_efficient_nms
+from rtmdet_plugin.deploy.tensorrt import check_graph, prepare_graph
 from rtmdet_runtime import RTMDetector
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 @pytest.fixture(scope='module')
-def model(person_model, tmp_path_factory) -> Path:
+def model(shapes_model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp('float') / 'm.onnx'
-    export_onnx(person_model, path, opset=17)
+    export_onnx(shapes_model, path, opset=17)
     return path
 
 
 @pytest.fixture(scope='module')
-def pictures(data_root) -> list[Path]:
-    return sorted((data_root / 'coco_tiny' / 'train2017').iterdir())[:3]
+def pictures(shape_images) -> list[Path]:
+    return shape_images[:3]
 
 
 @pytest.fixture(scope='module')
@@ -43,8 +43,8 @@ def calibration(model, pictures) -> Calibration:
 
 
 @pytest.mark.parametrize('opset', [17, 18])
-def test_parts_are_found_by_their_place(person_model, opset, tmp_path):
-    export_onnx(person_model, tmp_path / 'm.onnx', opset=opset)
+def test_parts_are_found_by_their_place(shapes_model, opset, tmp_path):
+    export_onnx(shapes_model, tmp_path / 'm.onnx', opset=opset)
     graph = onnx.load(tmp_path / 'm.onnx').graph
     nodes = {node.name: node for node in graph.node}
     parts = find_parts(graph)
@@ -85,25 +85,22 @@ def test_same_pictures_same_file(model, pictures, tmp_path):
     assert (tmp_path / 'a.onnx').read_bytes() == (tmp_path / 'b.onnx').read_bytes()
 
 
-@pytest.mark.parametrize(
-    ('form', 'target'), [*[('decoded', target) for target in TARGETS], ('raw', 'openvino'), ('nms', 'onnxruntime')]
-)
-def test_each_form_finds_what_the_float_model_finds(person_model, pictures, form, target, tmp_path):
-    export_onnx(person_model, tmp_path / 'm.onnx', form=form, opset=17, score_thr=0.3)
+@pytest.mark.parametrize(('form', 'target'), [('decoded', 'tensorrt'), ('raw', 'openvino'), ('nms', 'onnxruntime')])
+def test_each_form_finds_what_the_float_model_finds(shapes_model, pictures, form, target, tmp_path):
+    export_onnx(shapes_model, tmp_path / 'm.onnx', form=form, opset=17, score_thr=0.3)
     calibration = Calibration(tmp_path / 'm.onnx', pictures, threads=1)
-    ranges = calibration.ranges('mse')
-    layers = calibration.fragile_layers(ranges, FLOAT_PARTS, 0.002, target)
-    onnx.save(calibration.quantize(ranges, FLOAT_PARTS, layers, target), tmp_path / 'q.onnx')
+    onnx.save(calibration.quantize(calibration.ranges('mse'), FLOAT_PARTS, (), target), tmp_path / 'q.onnx')
     (tmp_path / 'm.onnx').rename(tmp_path / 'f.onnx')
     expected, found = (RTMDetector(tmp_path / f'{name}.onnx', threads=1).predict(pictures) for name in 'fq')
     sure = [detections.above(0.5) for detections in expected]
-    assert sum(map(len, sure)) >= 2
+    assert sum(map(len, sure)) >= 4
     for ours, theirs in zip(found, sure, strict=True):
         distance = np.abs(theirs.boxes[:, None] - ours.boxes[None]).max(2, initial=0)
-        assert (distance.min(1, initial=1000) < 20).all()  # pixels of pictures of 640
+        distance[theirs.labels[:, None] != ours.labels] = np.inf
+        assert (distance.min(1, initial=np.inf) < 3).all()  # pixels; 0.6 were seen
 
 
-@pytest.mark.parametrize('form', ['raw', 'decoded', 'nms'])
+@pytest.mark.parametrize('form', [pytest.param('raw', marks=pytest.mark.slow), 'decoded', 'nms'])
 def test_nothing_has_to_stay_in_float(random_model, pictures, form, tmp_path):
     """What is behind the predictions isn't theirs: it is never rounded as their activation."""
     export_onnx(random_model('nano'), tmp_path / 'm.onnx', form=form, size=(96, 96), opset=17)
@@ -116,7 +113,7 @@ def test_nothing_has_to_stay_in_float(random_model, pictures, form, tmp_path):
     assert quantize_onnx(tmp_path / 'm.onnx', tmp_path / 'q.onnx', pictures[:1], keep_float=(), tolerance=0, threads=1)
 
 
-@pytest.mark.parametrize('target', TARGETS)
+@pytest.mark.parametrize('target', ['onnxruntime', 'openvino'])  # for TensorRT the layers are OpenVINO's
 def test_a_layer_with_outliers_is_found(calibration, target):
     ranges = calibration.ranges('minmax')
     layers = find_layers(calibration.model.graph, [n for part in FLOAT_PARTS for n in calibration.parts[part]], target)
@@ -162,22 +159,36 @@ def test_layers_are_measured_without_a_sure_score(random_model, pictures, tmp_pa
     assert scores.max() < 0.1 and max(errors.values()) > 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('target', ['onnxruntime', 'openvino', 'nncf'])
-def test_ap_is_close_to_float(model, data_root, target, monkeypatch, tmp_path):
-    """AP of the person weights within 0.005 of float, calibrated on the pictures of the train set."""
-    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
-    config = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
-    pictures = sorted((data_root / 'coco_tiny' / 'train2017').iterdir())
-    quantized, backend = tmp_path / 'q.onnx', 'onnxruntime' if target == 'onnxruntime' else 'openvino'
+def ap_in_float_and_int8(model: Path, config: Config, pictures: list[Path], target: str, folder: Path) -> list[float]:
+    """AP on the config's test set, before and after `model` is quantised with `pictures`."""
+    quantized, backend = folder / 'q.onnx', 'onnxruntime' if target == 'onnxruntime' else 'openvino'
     if target == 'nncf':
         pytest.importorskip('nncf', reason='nncf is not installed')
-        quantized = tmp_path / 'q.xml'
+        quantized = folder / 'q.xml'
         quantize_openvino(model, quantized, pictures, threads=1)
     else:
         quantize_onnx(model, quantized, pictures, target=target, threads=1)
     detectors = [RTMDetector(file, backend=backend, threads=1) for file in (model, quantized)]
-    expected, ours = (evaluate(config, detector)['coco/bbox_mAP'] for detector in detectors)
+    return [evaluate(config, detector)['coco/bbox_mAP'] for detector in detectors]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('target', ['onnxruntime', 'openvino', 'nncf'])
+def test_ap_is_close_to_float(model, shapes, shapes_config, target, tmp_path):
+    pictures = sorted((shapes / 'train').iterdir())
+    expected, ours = ap_in_float_and_int8(model, shapes_config(), pictures, target, tmp_path)
+    assert expected > 0.6
+    assert ours > expected - 0.03
+
+
+@pytest.mark.slow
+def test_ap_of_the_person_weights_is_close_to_float(data_root, weights_root, monkeypatch, tmp_path):
+    """AP of the published weights within 0.005 of float, calibrated on the images of the train set."""
+    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
+    config = Config.fromfile(ROOT / 'configs' / 'rtmdet_nano_person.py')
+    export_onnx(load_model(config, weights_root / 'rtmdet_nano_person.pth'), tmp_path / 'm.onnx', opset=17)
+    pictures = sorted((data_root / 'coco_tiny' / 'train2017').iterdir())
+    expected, ours = ap_in_float_and_int8(tmp_path / 'm.onnx', config, pictures, 'onnxruntime', tmp_path)
     assert expected == pytest.approx(0.264, abs=0.002)
     assert ours > expected - 0.005 - 1e-9
 
@@ -202,11 +213,11 @@ def test_for_tensorrt_has_pairs_at_convolutions_alone(calibration):
     assert all(kinds[name] for node in quantized.graph.node for name in node.output if name in links.readers)
 
 
-def test_form_trt_is_quantised_up_to_the_plugin(person_model, pictures, tmp_path):
-    export_onnx(person_model, tmp_path / 'm.onnx', form='trt', opset=17, score_thr=0.3)
+def test_form_trt_is_quantised_up_to_the_plugin(shapes_model, pictures, tmp_path):
+    export_onnx(shapes_model, tmp_path / 'm.onnx', form='trt', opset=17, score_thr=0.3)
     layers = quantize_onnx(tmp_path / 'm.onnx', tmp_path / 'q.onnx', pictures, target='tensorrt', threads=1)
     source, quantized = onnx.load(tmp_path / 'm.onnx'), onnx.load(tmp_path / 'q.onnx')
-    assert 20 < len(layers) < 90
+    assert 0 < len(layers) < 40
     for part in ('output', 'input'):
         assert [*getattr(quantized.graph, part)] == [*getattr(source.graph, part)]
     assert [n for n in quantized.graph.node if n.domain] == [n for n in source.graph.node if n.domain]
@@ -223,10 +234,10 @@ def test_form_trt_is_quantised_up_to_the_plugin(person_model, pictures, tmp_path
         [np.concatenate(outputs) for outputs in zip(*(d.backend(x[None]) for x in inputs), strict=True)]
         for d in (expected, ours)
     )
-    found = scores[..., 0] > 0.3
+    found = scores.max(2) > 0.3
     assert found.sum() > 20
     assert 0 < np.abs(our_scores - scores)[found].mean() < 0.05
-    assert 0 < np.median(np.abs(our_boxes - boxes)[found]) < 2  # pixels of 320
+    assert 0 < np.median(np.abs(our_boxes - boxes)[found]) < 2  # pixels
 
 
 def test_evenly_spaced():
@@ -234,11 +245,11 @@ def test_evenly_spaced():
     assert evenly_spaced([1, 2], 5) == [1, 2]
 
 
-def test_says_what_is_accepted(model, pictures, person_model, tmp_path):
+def test_says_what_is_accepted(model, pictures, shapes_model, tmp_path):
     out, bad = tmp_path / 'out' / 'q.onnx', tmp_path / 'bad.jpg'
     bad.write_bytes(b'no picture')
     foreign, trt = tmp_path / 'foreign.onnx', tmp_path / 'trt.onnx'
-    export_onnx(person_model, trt, form='trt', opset=17)
+    export_onnx(shapes_model, trt, form='trt', opset=17)
     graph = onnx.load(model)
     del graph.metadata_props[:]
     onnx.save(graph, foreign)
@@ -262,8 +273,8 @@ def test_says_what_is_accepted(model, pictures, person_model, tmp_path):
         quantize_onnx(out, tmp_path / 'again.onnx', pictures)
 
 
-def test_command(model, data_root, tmp_path):
-    images, out = data_root / 'coco_tiny' / 'train2017', tmp_path / 'q.onnx'
+def test_command(model, shapes, tmp_path):
+    images, out = shapes / 'train', tmp_path / 'q.onnx'
 
     def call(*arguments) -> tuple[int, str]:
         done = CliRunner().invoke(main, ['quantize', *map(str, arguments)])

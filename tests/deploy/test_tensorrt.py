@@ -36,11 +36,10 @@ def exported(random_model, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def quantized(exported, data_root, tmp_path_factory):
+def quantized(exported, shape_images, tmp_path_factory):
     """A model of the form trt in INT8, with the parts that stay in float by default."""
     path = tmp_path_factory.mktemp('quantized') / 'q.onnx'
-    pictures = sorted((data_root / 'coco_tiny' / 'train2017').iterdir())[:2]
-    quantize_onnx(exported('trt'), path, pictures, target='tensorrt', tolerance=1, threads=1)
+    quantize_onnx(exported('trt'), path, shape_images[:2], target='tensorrt', tolerance=1, threads=1)
     return path
 
 
@@ -264,10 +263,9 @@ class TestPrecision:
         assert find_unsupported(model) == []
 
 
-def test_a_precision_that_does_not_go_with_the_graph(exported, quantized, data_root, tmp_path):
+def test_a_precision_that_does_not_go_with_the_graph(exported, quantized, shape_images, tmp_path):
     for_others = tmp_path / 'q.onnx'
-    picture = next((data_root / 'coco_tiny' / 'train2017').iterdir())
-    quantize_onnx(exported('decoded'), for_others, [picture], tolerance=1, threads=1)
+    quantize_onnx(exported('decoded'), for_others, shape_images[:1], tolerance=1, threads=1)
     not_for_tensorrt = r'q.onnx: not for TensorRT: .*Linear .*: .*UINT8.* more; quantise it with --target tensorrt'
     for source, precision, said in (
         (exported('trt'), 'int8', 'no QuantizeLinear'),

@@ -1,6 +1,7 @@
-"""A checkpoint through mmdeploy to each backend that runs here, on a picture and on real ones."""
+"""A checkpoint through mmdeploy to each backend that runs here: random weights on noise, trained ones on images."""
 
 import functools
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,14 +15,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from samples import SHAPES_WEIGHTS, assert_same_ap
 
 pytest.importorskip('mmdeploy', reason='mmdeploy is not installed (docs/mmdeploy.md says how)')
 
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
-from rtmdet_plugin.mmdeploy_support import deploy as deploy_module
-from rtmdet_plugin.mmdeploy_support.comparison import compare
-from rtmdet_plugin.mmdeploy_support.deploy import deploy, export_graph
-from rtmdet_plugin.tensorrt.support import PLUGINS, SUPPORTED
+from rtmdet_plugin.deploy.evaluation import evaluate_checkpoint
+from rtmdet_plugin.deploy.mmdeploy import deploy as deploy_module
+from rtmdet_plugin.deploy.mmdeploy.comparison import compare
+from rtmdet_plugin.deploy.mmdeploy.deploy import deploy, export_graph
+from rtmdet_plugin.deploy.tensorrt_support import PLUGINS, SUPPORTED
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 BACKENDS = {
@@ -211,23 +214,20 @@ def test_pipeline_json_holds_letterbox_and_thresholds(deployed):
     assert (model['net'], model['backend']) == ('end2end.onnx', 'onnxruntime')
 
 
-def test_int8_is_calibrated_at_the_engines_size(data_root, weights_root, tmp_path, monkeypatch):
+def test_int8_is_calibrated_at_the_engines_size(shapes_config, shape_images, tmp_path, monkeypatch):
     """mmdeploy's calibration data, as far as that needs no GPU: without its check for one, and without the engine."""
     h5py = pytest.importorskip('h5py', reason='h5py is not installed')
-    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
     monkeypatch.setattr('mmdeploy.apis.utils.utils.check_backend_device', lambda **kwargs: None)
     monkeypatch.setattr('rtmdet_plugin.mmdeploy_support.job.to_backend', lambda *args, **kwargs: [])
     from rtmdet_plugin.mmdeploy_support.job import Job
 
-    cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
-    cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
     deploy_cfg = Config.fromfile(CONFIGS / 'deploy' / 'tensorrt_int8_static.py')
     deploy_cfg.onnx_config.input_shape = (256, 192)
-    job = Job.of(cfg, weights_root / 'rtmdet_nano_person.pth', deploy_cfg, 'cpu')
+    job = Job.of(shapes_config(), SHAPES_WEIGHTS, deploy_cfg, 'cpu')
     job.convert(tmp_path / 'end2end.onnx')
     with h5py.File(tmp_path / 'calib_data.h5') as file:
         pictures = file['calib_data/end2end/input'].values()
-        assert len(pictures) == 50 and {picture.shape for picture in pictures} == {(1, 3, 192, 256)}
+        assert len(pictures) == len(shape_images) and {picture.shape for picture in pictures} == {(1, 3, 192, 256)}
 
 
 # --- bad input ---
@@ -329,44 +329,68 @@ def test_importing_the_folder_does_not_import_mmdeploy():
     assert done.stdout.strip() == 'False', done.stderr
 
 
-# --- real weights on real pictures ---
+# --- trained weights ---
 
 
-@pytest.mark.slow
-@backends
-def test_ap_of_the_person_weights(name, data_root, weights_root, tmp_path, monkeypatch):
-    """AP of each form within 0.002 of PyTorch's 0.264 (tests/test_parity_mmdet.py)."""
-    for package in BACKENDS[name]:
-        pytest.importorskip(package, reason=f'{package} is not installed')
-    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
+LIMITS = {'score_thr': 0.001, 'nms.iou_threshold': 0.6, 'max_per_img': 300}
+
+
+def deployed_metrics(name: str, cfg: Config, checkpoint: Path, deploy_cfg: Config, folder: Path) -> dict[str, float]:
+    """Deploy with `LIMITS` into `folder`, an image of the test set for the comparison, and measure on the test set."""
     from mmdet.registry import DATASETS, METRICS
 
     from rtmdet_plugin.mmdeploy_support.job import Job, task_processor
     from rtmdet_plugin.mmdeploy_support.sdk import detect
 
-    cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False, batch_size=8 if 'dynamic' in name else 1)
-    deploy_cfg = Config.fromfile(CONFIGS / 'deploy' / f'{name}.py')
     deploy_cfg.codebase_config.post_processing = dict(
         score_threshold=0.001, iou_threshold=0.6, pre_top_k=5000, max_output_boxes_per_class=300, keep_top_k=300
     )
-    checkpoint = weights_root / 'rtmdet_nano_person.pth'
-    image = sorted((data_root / 'coco_tiny' / 'val2017').glob('*.jpg'))[0]
-    deployment = deploy(cfg, checkpoint, deploy_cfg, image, tmp_path / 'out')
     job = Job.of(cfg, checkpoint, deploy_cfg, 'cpu')
-    if name == 'sdk':
-        dataset = DATASETS.build(job.model_cfg.test_dataloader.dataset)
-        metric = METRICS.build(job.model_cfg.test_evaluator)
-        metric.dataset_meta = dataset.metainfo
-        for index in range(len(dataset)):
-            info = dataset.get_data_info(index)
-            found = detect(deployment.folder, info['img_path'])
-            size = (info['height'], info['width'])
-            metric.process({}, [dict(img_id=info['img_id'], ori_shape=size, pred_instances=found)])
-        metrics = metric.evaluate(len(dataset))
-    else:
+    dataset = DATASETS.build(job.model_cfg.test_dataloader.dataset)
+    deployment = deploy(cfg, checkpoint, deploy_cfg, dataset.get_data_info(0)['img_path'], folder / 'out')
+    if name != 'sdk':
         tasks = task_processor(job.model_cfg, job.deploy_cfg, 'cpu')
         model = tasks.build_backend_model([str(file) for file in deployment.files])
-        metrics = tasks.build_test_runner(model, str(tmp_path)).test()
-    assert metrics['coco/bbox_mAP'] == pytest.approx(0.264, abs=0.002)
-    assert metrics['coco/bbox_mAP_50'] == pytest.approx(0.503, abs=0.002)
+        return tasks.build_test_runner(model, str(folder)).test()
+    metric = METRICS.build(job.model_cfg.test_evaluator)
+    metric.dataset_meta = dataset.metainfo
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        found = detect(deployment.folder, info['img_path'])
+        size = (info['height'], info['width'])
+        metric.process({}, [dict(img_id=info['img_id'], ori_shape=size, pred_instances=found)])
+    return metric.evaluate(len(dataset))
+
+
+@pytest.fixture(scope='module')
+def expected_ap(shapes_config, tmp_path_factory) -> dict[str, float]:
+    """Metrics of PyTorch with `LIMITS`."""
+    config = shapes_config({f'model.test_cfg.{name}': value for name, value in LIMITS.items()})
+    metrics, _ = evaluate_checkpoint(config, SHAPES_WEIGHTS, tmp_path_factory.mktemp('runner'))
+    assert metrics['coco/bbox_mAP'] > 0.6, 'a detector that finds nothing proves nothing'
+    return metrics
+
+
+@pytest.mark.slow
+@backends
+def test_ap_is_pytorch_s(name, shapes_config, expected_ap, deploy_config, tmp_path):
+    for package in BACKENDS[name]:
+        pytest.importorskip(package, reason=f'{package} is not installed')
+    deploy_cfg = deploy_config(name, size=(128, 128))
+    assert_same_ap(deployed_metrics(name, shapes_config(), SHAPES_WEIGHTS, deploy_cfg, tmp_path), expected_ap)
+
+
+@pytest.mark.slow
+def test_ap_of_the_person_weights(data_root, weights_root, tmp_path, monkeypatch):
+    """AP by each backend within 0.002 of PyTorch's 0.264 (tests/test_parity_mmdet.py)."""
+    monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
+    installed = [name for name, packages in BACKENDS.items() if all(map(importlib.util.find_spec, packages))]
+    assert installed
+    for name in installed:
+        cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
+        deploy_cfg = Config.fromfile(CONFIGS / 'deploy' / f'{name}.py')
+        checkpoint = weights_root / 'rtmdet_nano_person.pth'
+        metrics = deployed_metrics(name, cfg, checkpoint, deploy_cfg, tmp_path / name)
+        assert metrics['coco/bbox_mAP'] == pytest.approx(0.264, abs=0.002), name
+        assert metrics['coco/bbox_mAP_50'] == pytest.approx(0.503, abs=0.002), name
