@@ -136,8 +136,8 @@ import torch
 import rtmdet_plugin
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
-from rtmdet_command import main
-from rtmdet_plugin.deploy.checkpoint import load_config
+from rtmdet_cli.main import main
+from rtmdet_plugin.checkpoints.load_model import load_config
 init_default_scope('mmdet')
 model = load_config('rtmdet_plugin::rtmdet_nano_person.py').model
 model.backbone.init_cfg = None

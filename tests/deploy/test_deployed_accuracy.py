@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from samples import ROOT, SHAPES_WEIGHTS, assert_same_ap
 
-from rtmdet_plugin.deploy.checkpoint import load_model
-from rtmdet_plugin.deploy.convert import to_ncnn, to_openvino
-from rtmdet_plugin.deploy.evaluation import evaluate, evaluate_checkpoint, use_thresholds
-from rtmdet_plugin.deploy.onnx_export import export_onnx
+from rtmdet_plugin.checkpoints.load_model import load_model
+from rtmdet_plugin.export.convert import to_ncnn, to_openvino
+from rtmdet_plugin.export.onnx_export import export_onnx
+from rtmdet_plugin.inference.evaluation import evaluate, evaluate_checkpoint, use_thresholds
 from rtmdet_runtime import RTMDetector
 
 TORCHSCRIPT, DYNAMO = 17, 18  # opsets

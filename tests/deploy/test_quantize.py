@@ -12,16 +12,16 @@ from click.testing import CliRunner
 from mmengine.config import Config
 from samples import ROOT
 
-from rtmdet_command import main
-from rtmdet_plugin.deploy.checkpoint import load_model
-from rtmdet_plugin.deploy.evaluation import evaluate
-from rtmdet_plugin.deploy.graph_parts import GraphLinks, find_parts
-from rtmdet_plugin.deploy.nncf_int8 import quantize_openvino
-from rtmdet_plugin.deploy.onnx_export import export_onnx
-from rtmdet_plugin.deploy.quantize import FLOAT_PARTS, TARGETS, Calibration, evenly_spaced, quantize_onnx
-from rtmdet_plugin.deploy.sensitivity import find_layers, round_weights
-from rtmdet_plugin.deploy.tails import cut_efficient_nms
-from rtmdet_plugin.deploy.tensorrt import check_graph, prepare_graph
+from rtmdet_cli.main import main
+from rtmdet_plugin.checkpoints.load_model import load_model
+from rtmdet_plugin.export.graph_parts import GraphLinks, find_parts
+from rtmdet_plugin.export.nms_nodes import cut_efficient_nms
+from rtmdet_plugin.export.onnx_export import export_onnx
+from rtmdet_plugin.inference.evaluation import evaluate
+from rtmdet_plugin.quantization.nncf_int8 import quantize_openvino
+from rtmdet_plugin.quantization.quantize import FLOAT_PARTS, TARGETS, Calibration, evenly_spaced, quantize_onnx
+from rtmdet_plugin.quantization.sensitivity import find_layers, round_weights
+from rtmdet_plugin.tensorrt.engine import check_graph, prepare_graph
 from rtmdet_runtime import RTMDetector
 
 

@@ -18,10 +18,10 @@ from samples import SHAPES_CONFIG, SHAPES_WEIGHTS
 pytest.importorskip('tensorrt', reason='tensorrt is not installed; it needs an NVIDIA GPU')
 pytest.importorskip('cuda.bindings.runtime', reason='cuda-bindings is not installed; it needs an NVIDIA GPU')
 
-from rtmdet_command import main  # noqa: E402
-from rtmdet_plugin.deploy.evaluation import evaluate_checkpoint  # noqa: E402
-from rtmdet_plugin.deploy.onnx_export import export_onnx  # noqa: E402
-from rtmdet_plugin.deploy.tensorrt import build_engine, input_shapes  # noqa: E402
+from rtmdet_cli.main import main  # noqa: E402
+from rtmdet_plugin.export.onnx_export import export_onnx  # noqa: E402
+from rtmdet_plugin.inference.evaluation import evaluate_checkpoint  # noqa: E402
+from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes  # noqa: E402
 from rtmdet_runtime import RTMDetector  # noqa: E402
 
 TOLERANCES = dict(fp32=(0.1, 1e-3, 0.98), fp16=(2.0, 0.05, 0.9))

@@ -20,11 +20,11 @@ from samples import SHAPES_WEIGHTS, assert_same_ap
 pytest.importorskip('mmdeploy', reason='mmdeploy is not installed (docs/mmdeploy.md says how)')
 
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
-from rtmdet_plugin.deploy.evaluation import evaluate_checkpoint
-from rtmdet_plugin.deploy.mmdeploy import deploy as deploy_module
-from rtmdet_plugin.deploy.mmdeploy.comparison import compare
-from rtmdet_plugin.deploy.mmdeploy.deploy import deploy, export_graph
-from rtmdet_plugin.deploy.tensorrt_support import PLUGINS, SUPPORTED
+from rtmdet_plugin.inference.evaluation import evaluate_checkpoint
+from rtmdet_plugin.mmdeploy_support import deploy as deploy_module
+from rtmdet_plugin.mmdeploy_support.comparison import compare
+from rtmdet_plugin.mmdeploy_support.deploy import deploy, export_graph
+from rtmdet_plugin.tensorrt.support import PLUGINS, SUPPORTED
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 BACKENDS = {
