@@ -21,6 +21,7 @@ def read_image(source: str | Path | Image) -> Image:
         FileNotFoundError: where there is no such file.
         ValueError: if the file isn't an image or has too many pixels (see `check_pixels`), or the array isn't BGR uint8
             (H, W, 3).
+        PixelLimitError: see `max_pixels`.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from rtmdet_runtime.image import opencv_reason
-from rtmdet_runtime.image_size import check_pixels
+from rtmdet_runtime.image_size import PixelLimitError, check_pixels
 
 from ..errors import RefusedError
 
@@ -59,6 +59,7 @@ def decode(
     Raises:
         BadPictureError: where `data` is no picture, only the beginning of one, a picture of another size, or one with
             more pixels than `check_pixels` accepts.
+        RefusedError: if the limit on pixels isn't a number.
     """
     check_whole(data, path)
     part = 1
@@ -125,6 +126,8 @@ def _imdecode(data: bytes, path: str, flag: int, part: int) -> np.ndarray:
         raise BadPictureError(
             f'{path}: OpenCV can not decode it ({opencv_reason(error)}); accepted: a picture that it can.'
         ) from None
+    except PixelLimitError as error:  # a setting is at fault, not the image
+        raise RefusedError(str(error)) from None
     except ValueError as error:  # more pixels than we allow
         raise BadPictureError(str(error)) from None
     if img is None:

@@ -8,9 +8,11 @@ import numpy as np
 import pictures
 import pytest
 
+from rtmdet_cli.images import read_images
+from rtmdet_plugin.errors import RefusedError
 from rtmdet_plugin.transforms.decoding import BadPictureError, decode
 from rtmdet_runtime.image import read_image
-from rtmdet_runtime.image_size import MAX_PIXELS, VARIABLE, check_pixels, image_size
+from rtmdet_runtime.image_size import MAX_PIXELS, VARIABLE, PixelLimitError, check_pixels, image_size
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -29,6 +31,21 @@ def test_every_format_that_says_its_size():
     }
     for name, data in {**pictures.GOOD, **others}.items():
         assert image_size(data) == pictures.SIZE, name
+
+
+def test_a_gif_of_more_than_32767_pixels_a_side():
+    data = pictures.by_pillow('GIF')
+    data = data[:6] + struct.pack('<HH', 40000, 20000) + data[10:]
+    assert image_size(data) == (40000, 20000)
+    with pytest.raises(ValueError, match='got 40,000 x 20,000'):
+        check_pixels(data, 'a.gif')
+
+
+def test_the_bmp_header_of_os2():
+    rows = np.full((100, 100, 3), 90, np.uint8).tobytes()
+    header = struct.pack('<IHHHH', 12, 100, 100, 1, 24)
+    data = b'BM' + struct.pack('<IHHI', 26 + len(rows), 0, 0, 26) + header + rows
+    assert image_size(data) == (100, 100) and decode(data, 'a.bmp').shape == (100, 100, 3)
 
 
 def test_no_size_is_no_error():
@@ -59,10 +76,20 @@ def test_the_limit_can_be_moved(tmp_path, monkeypatch):
         read_image(tmp_path / 'a.jpg')
     monkeypatch.setenv(VARIABLE, str(96 * 64))
     assert read_image(tmp_path / 'a.jpg').shape == (64, 96, 3)
-    for text in ('0', '-1', '1e9', 'many', ''):
-        monkeypatch.setenv(VARIABLE, text)
-        with pytest.raises(ValueError, match=f'{VARIABLE} must be a whole number of pixels, 1 or more, got {text!r}'):
-            read_image(tmp_path / 'a.jpg')
+    monkeypatch.setenv(VARIABLE, '')
+    assert read_image(tmp_path / 'a.jpg').shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize('text', ['0', '-1', '1e9', 'many'])
+def test_a_wrong_limit_is_no_bad_image(tmp_path, monkeypatch, text):
+    (tmp_path / 'a.jpg').write_bytes(pictures.JPEG)
+    monkeypatch.setenv(VARIABLE, text)
+    said = f'{VARIABLE} must be a whole number of pixels, 1 or more, got {text!r}'
+    with pytest.raises(PixelLimitError, match=said):
+        list(read_images([tmp_path / 'a.jpg'], []))
+    with pytest.raises(RefusedError, match=said) as caught:
+        decode(pictures.JPEG, 'a.jpg')
+    assert not isinstance(caught.value, BadPictureError)
 
 
 def test_what_a_training_decodes_smaller_counts_as_smaller():
