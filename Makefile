@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.rtmdet-ready
 
-.PHONY: setup demo test test-all lint bench
+.PHONY: setup demo test test-all lint bench docs
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -39,9 +39,23 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# demo_seeds.py trains for an hour: run it by itself.
+# demo_seeds.py trains for an hour: run it by itself. The chart comes last, from the new figures.
 bench: $(READY)
-	@status=0; for script in $(filter-out %/harness.py %/demo_seeds.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(PY) $$script || status=1; done; exit $$status
+	@status=0; for script in $(filter-out %/harness.py %/demo_seeds.py %/plot_speed.py,$(sort $(wildcard benchmarks/*.py))) benchmarks/plot_speed.py; do echo "$$script"; $(PY) $$script || status=1; done; exit $$status
+
+# The documentation in site/, from an environment of its own: the sources are read without importing them, so neither
+# PyTorch nor OpenMMLab is needed. Any warning fails: a broken link, a name that doesn't exist.
+DOCS_VENV ?= .venv-docs
+DOCS_READY := $(DOCS_VENV)/.rtmdet-docs-ready
+
+$(DOCS_READY): pyproject.toml
+	@.ci/check-python "$(PYTHON)"
+	@test -x $(DOCS_VENV)/bin/python || "$(PYTHON)" -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install -q --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
 .PHONY: wheel smoke
 

@@ -43,7 +43,7 @@ class RTMCSPNeXt(BaseModule):
     Raises:
         ValueError: unknown `arch`, `out_indices` or `frozen_stages` out of range, even `kernel_size`.
 
-    Example:
+    Examples:
         >>> backbone = RTMCSPNeXt(widen_factor=0.5, deepen_factor=0.33)
         >>> [tuple(out.shape) for out in backbone(torch.rand(1, 3, 640, 640))]
         [(1, 128, 80, 80), (1, 256, 40, 40), (1, 512, 20, 20)]

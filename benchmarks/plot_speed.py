@@ -1,0 +1,124 @@
+"""Draw how many times as fast as mmdet this package is, from the JSON files of the other benchmarks.
+
+    python benchmarks/plot_speed.py
+
+Needs matplotlib only. Reads benchmarks/results, writes docs/images/speed.png.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')
+
+from matplotlib import pyplot as plt  # noqa: E402  the backend comes first
+
+RESULTS = Path(__file__).parent / 'results'
+OUT = Path(__file__).parents[1] / 'docs' / 'images' / 'speed.png'
+BLUE, GREY = '#0072B2', '#999999'
+REFERENCE = 'mmdet through mmdeploy'
+"""The bar that isn't ours."""
+
+Bars = dict[str, float]
+"""Label: how many times as fast as mmdet."""
+
+
+def load(name: str) -> dict:
+    """Read a file of benchmarks/results."""
+    return json.loads((RESULTS / f'{name}.json').read_text())
+
+
+def find_row(rows: list[dict], **values: object) -> dict:
+    """Return the one row with these values.
+
+    Raises:
+        ValueError: if no row or more than one has them.
+    """
+    found = [row for row in rows if all(row[key] == value for key, value in values.items())]
+    if len(found) != 1:
+        raise ValueError(f'results must have one row with {values}, got {len(found)}; run the benchmark again')
+    return found[0]
+
+
+def data_bars() -> Bars:
+    """Compare the training pipelines, one thread."""
+    steps = load('data_pipeline')['steps']
+    return {name: steps[name]['ratio'] for name in ('stage 1', 'stage 2')}
+
+
+def loss_bars() -> Bars:
+    """Compare assignment, loss and gradients for a batch of 4."""
+    rows = load('loss_cpu')['rows']
+    return {f'{count} objects per image': find_row(rows, batch=4, objects=count)['times faster'] for count in (10, 100)}
+
+
+def step_bars() -> Bars:
+    """Compare training steps with mmdet's in the same precision."""
+    rows = load('train_step_cpu')['rows']
+    ours = {
+        'float32': ('float32', 'float32'),
+        'float32, channels last': ('float32, channels last', 'float32'),
+        'bfloat16, channels last': ('AMP, channels last', 'AMP'),
+    }
+    return {
+        label: find_row(rows, size='tiny', model='ours', how=how)[f'times mmdet, {precision}']
+        for label, (how, precision) in ours.items()
+    }
+
+
+def prediction_bars() -> Bars:
+    """Compare the prediction of one image with `inference_detector`, which runs in float32."""
+    rows = load('deploy_latency_cpu')['rows']
+    models = {
+        REFERENCE: 'mmdet, mmdeploy stock, its Python',
+        'PyTorch float32': 'PyTorch float32',
+        'ONNX Runtime float32': 'ONNX Runtime float32, raw',
+        'OpenVINO float32': 'OpenVINO float32, raw',
+        'OpenVINO INT8': 'OpenVINO INT8, raw',
+    }
+    return {label: 1 / find_row(rows, size='tiny', model=model)['of_mmdet'] for label, model in models.items()}
+
+
+def draw(groups: dict[str, Bars], path: Path) -> None:
+    """Draw one panel of horizontal bars per group; all share a logarithmic axis."""
+    figure, panels = plt.subplots(
+        len(groups),
+        figsize=(8, 5.2),
+        sharex=True,
+        layout='constrained',
+        height_ratios=[len(bars) + 0.6 for bars in groups.values()],
+    )
+    for axes, (title, bars) in zip(panels, groups.items(), strict=True):
+        drawn = axes.barh(list(bars), [ratio - 1 for ratio in bars.values()], left=1, height=0.7)
+        for label, bar in zip(bars, drawn, strict=True):
+            bar.set_color(GREY if label == REFERENCE else BLUE)
+        axes.bar_label(drawn, [f'{ratio:.3g}x' for ratio in bars.values()], padding=4)
+        axes.set_title(title, loc='left', fontsize='medium', fontweight='bold')
+        axes.set_xscale('log')
+        axes.invert_yaxis()
+        axes.axvline(1, color='black')
+        axes.spines[['top', 'right', 'bottom']].set_visible(False)
+        axes.tick_params(axis='both', which='both', length=0)
+    panels[-1].set_xlim(1, 100)
+    panels[-1].set_xticks([1, 2, 5, 10, 20, 50], ['1 (mmdet)', '2', '5', '10', '20', '50'])
+    panels[-1].set_xticks([], minor=True)
+    figure.supxlabel('times as fast as mmdet 3.3.0 on a CPU (logarithmic)', fontsize='medium')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160, metadata={'Software': None})
+
+
+def main() -> None:
+    """Draw the chart and print its path."""
+    groups = {
+        'Training pipeline, RTMDet-s, 640 px': data_bars(),
+        'Assignment and loss, RTMDet-tiny, batch 4': loss_bars(),
+        'Training step, RTMDet-tiny (mmdet in the same precision)': step_bars(),
+        'Prediction of one image, RTMDet-tiny (mmdet in float32)': prediction_bars(),
+    }
+    draw(groups, OUT)
+    print(OUT)
+
+
+if __name__ == '__main__':
+    main()

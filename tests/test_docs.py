@@ -1,0 +1,68 @@
+"""The README and the pages: links lead to files, the config is the same everywhere, the reference is complete."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rtmdet_plugin
+import rtmdet_runtime
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / 'docs'
+PAGES = [*ROOT.glob('*.md'), *DOCS.glob('*.md'), *ROOT.glob('projects/*/README.md')]
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub and mkdocs make them."""
+    titles = re.findall(r'^#+ (.*)$', page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', title).lower().replace(' ', '-') for title in titles}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings(page):
+    text = re.sub(r'^```.*?^```', '', page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r'\]\(([^)\s]+)\)', text):
+        if target.startswith(('http://', 'https://')):
+            continue
+        path, _, anchor = target.partition('#')
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_the_config_of_the_readme_is_that_of_the_page():
+    """test_end_to_end.py trains with it."""
+    blocks = [
+        re.search(r'```python\n(# cats\.py\n.*?)```', page.read_text(), flags=re.DOTALL)[1]
+        for page in (ROOT / 'README.md', DOCS / 'own_data.md')
+    ]
+    assert blocks[0] == blocks[1]
+
+
+def registered() -> set[str]:
+    """Names of the classes and functions that are registered in mmdet's registries, read from the sources."""
+    found = set()
+    for path in (ROOT / 'rtmdet_plugin').rglob('*.py'):
+        module = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+        for node in ast.parse(path.read_text()).body:
+            decorators = [ast.unparse(part) for part in getattr(node, 'decorator_list', [])]
+            if any('.register_module(' in decorator for decorator in decorators):
+                found.add(f'{module}.{node.name}')
+    return found
+
+
+def test_the_reference_has_each_public_name_and_registered_type():
+    documented = re.findall(r'^::: (\S+)$', (DOCS / 'reference.md').read_text(), flags=re.MULTILINE)
+    types = registered()
+    assert len(types) > 30 and types <= set(documented)
+    names = [name.rpartition('.')[2] for name in documented if name not in types]
+    assert sorted(names) == sorted({*rtmdet_plugin.__all__, *rtmdet_runtime.__all__} - {'__version__'})
+
+
+def test_the_citation_names_the_version():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert citation['version'] == rtmdet_plugin.__version__
+    assert any('2212.07784' in str(reference) for reference in citation['references'])
