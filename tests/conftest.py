@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from oracle import build_random
 from samples import SHAPES_CONFIG, SHAPES_WEIGHTS, write_shapes
 from torch import nn
 
@@ -116,3 +117,20 @@ def shapes_checkpoint(shapes_model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp('checkpoint') / 'shapes.pth'
     torch.save(dict(state_dict=shapes_model.state_dict(), meta=dict(dataset_meta=shapes_model.dataset_meta)), path)
     return path
+
+
+@pytest.fixture(scope='session')
+def random_model():
+    """A function: a size of configs/ -> its model with weights and statistics by which boxes differ between priors.
+
+    One model is kept, because the large ones are large.
+    """
+    kept = {}
+
+    def get(size: str) -> nn.Module:
+        if size not in kept:
+            kept.clear()
+            kept[size] = build_random(size)
+        return kept[size]
+
+    return get

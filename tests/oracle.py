@@ -1,14 +1,16 @@
 """mmdet's own modules, built from our configs: the reference that the tests compare with."""
 
 import copy
+from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
 
+ROOT = Path(__file__).resolve().parents[1]
 init_default_scope('mmdet')
 
 MMDET_NAMES = dict(
@@ -136,3 +138,14 @@ def random_gt(generator: torch.Generator, num_images: int, size: int, num_classe
         labels = torch.randint(0, num_classes, (n,), generator=generator)
         images.append(InstanceData(bboxes=boxes, labels=labels))
     return images
+
+
+def build_random(size: str) -> nn.Module:
+    """Build a shipped model with random weights and statistics by which boxes differ between priors."""
+    torch.manual_seed(0)
+    config = Config.fromfile(ROOT / 'configs' / f'rtmdet_{size}.py')
+    config.model.backbone.init_cfg = None
+    model = MODELS.build(config.model)
+    vary_predictions(model, norm_std=0.1)
+    model.cfg = config
+    return model.eval()

@@ -192,7 +192,7 @@ def test_optimiser_schedule_ema_and_evaluation_are_mmdets(size):
     optim_wrapper = ours.optim_wrapper.to_dict()
     assert optim_wrapper.pop('constructor') == 'RTMOptimWrapperConstructor'  # the same steps, in less time
     assert optim_wrapper == theirs.optim_wrapper.to_dict()
-    assert ours.param_scheduler[0] == theirs.param_scheduler[0]  # the cosine: tests/hooks/test_flat_cosine.py
+    assert ours.param_scheduler[0] == theirs.param_scheduler[0]  # the cosine: test_flat_cosine.py
     assert theirs.param_scheduler[1].eta_min == pytest.approx(
         ours.param_scheduler[1].eta_min_ratio * ours.optim_wrapper.optimizer.lr
     )

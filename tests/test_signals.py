@@ -1,7 +1,7 @@
 """What a user or a spot machine does: `mim train`, a signal, `mim train --resume`; the same bits as without it.
 
-With the data path of the configs, mosaic and caches included. See tests/hooks/test_graceful_stop.py for all the moments
-at which a signal can come.
+With the data path of the configs, mosaic and caches included. See
+tests/engine/hooks/test_graceful_stop.py for all the moments at which a signal can come.
 """
 
 import os

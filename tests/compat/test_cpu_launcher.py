@@ -1,4 +1,4 @@
-"""Which start of the process group mmengine uses; real processes are in tests/hooks/test_distributed.py."""
+"""Which start of the process group mmengine uses; real processes are in tests/engine/runner/test_distributed.py."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The TensorRT backend on stand-ins for `tensorrt` and CUDA; tests/deploy/test_tensorrt_on_gpu.py has the real ones."""
+"""The TensorRT backend on stand-ins for `tensorrt` and CUDA; tests/tensorrt/test_on_gpu.py has the real ones."""
 
 import gc
 import json

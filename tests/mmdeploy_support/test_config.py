@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 
 from rtmdet_plugin.mmdeploy_support.config import BACKENDS, agree, load_deploy_config
 
-CONFIGS = Path(__file__).parents[3] / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 LEAVES = sorted(path.stem for path in (CONFIGS / 'deploy').glob('*.py'))
 PAD = dict(img=(114, 114, 114))
 

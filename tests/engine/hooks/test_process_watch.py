@@ -15,7 +15,7 @@ import pytest
 from rtmdet_plugin.engine.hooks.interruption import lifeline, process_watch
 from rtmdet_plugin.engine.hooks.interruption.lifeline import Lifeline
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Ends:

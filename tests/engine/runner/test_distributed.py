@@ -17,7 +17,7 @@ from torch import nn
 
 from rtmdet_plugin.engine.runner import RTMDistributedDataParallel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # What mmdet's train.py does with `--launcher pytorch`, and then a look at what each process holds.
 TRAIN = """

@@ -126,7 +126,7 @@ with open(f'{sys.argv[1]}/{sys.argv[2]}{rank}.json', 'w') as file:
 
 def test_several_processes_write_the_same(tmp_path):
     (tmp_path / 'ranks.py').write_text(RANKS)
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get('PYTHONPATH')]))
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get('PYTHONPATH')]))
     environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1', PYTHONPATH=path)
     launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
     for flags, mode in (([], 'alone'), (launcher, 'distributed')):

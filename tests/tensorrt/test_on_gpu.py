@@ -1,7 +1,7 @@
 """The whole way through TensorRT, on a machine with an NVIDIA GPU. It has not been run: none was at hand.
 
 pip install tensorrt cuda-bindings
-pytest tests/deploy/test_tensorrt_on_gpu.py
+pytest tests/tensorrt/test_on_gpu.py
 """
 
 import json

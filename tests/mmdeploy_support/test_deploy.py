@@ -26,7 +26,7 @@ from rtmdet_plugin.mmdeploy_support.comparison import compare
 from rtmdet_plugin.mmdeploy_support.deploy import deploy, export_graph
 from rtmdet_plugin.tensorrt.support import PLUGINS, SUPPORTED
 
-CONFIGS = Path(__file__).parents[3] / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 BACKENDS = {
     'onnxruntime_static': ('onnxruntime',),
     'onnxruntime_dynamic': ('onnxruntime',),

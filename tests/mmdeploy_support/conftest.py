@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from oracle import vary_predictions
 
-CONFIGS = Path(__file__).parents[3] / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 SIZE = 96  # pixels: 12, 6 and 3 cells
 
 
