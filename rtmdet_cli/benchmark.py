@@ -207,13 +207,14 @@ def command(
     if json_file is not None:
         inputs = [*models, *([image] if image else []), *(trained or ()), *(mmdet or ())]
         check_json(json_file, input_files(inputs), FIGURES)
-    import torch
-
+    # First rtmdet_plugin, whose message names what is missing of PyTorch and OpenMMLab.
     from rtmdet_plugin.checkpoints.load_model import read_config
     from rtmdet_plugin.inference.benchmark import latency_rows, throughput_rows
 
     picture, others = some_image(image), {}
     if threads:
+        import torch
+
         torch.set_num_threads(threads[0])
     with tempfile.TemporaryDirectory() as folder:
         if mmdet:

@@ -27,7 +27,7 @@ METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
     '--batch-size',
     type=click.IntRange(1),
     metavar='N',
-    help="Pictures that the network gets at once. Default: 1; for a checkpoint, the config's.",
+    help="Images that the network gets at once. Default: 1; for a checkpoint, the config's.",
 )
 @threads_option
 @click.option(
@@ -59,9 +59,7 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
     inputs = input_files([config, model])
     if json_file is not None:
         check_json(json_file, inputs, METRICS)
-    from rich.console import Console
-    from rich.table import Table
-
+    # First rtmdet_plugin, whose message names what is missing of PyTorch and OpenMMLab.
     from rtmdet_plugin.inference.evaluation import evaluate, evaluate_checkpoint, use_thresholds
     from rtmdet_plugin.inference.quiet import quiet
     from rtmdet_runtime import RTMDetector
@@ -71,10 +69,12 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
     if model.suffix in CHECKPOINTS:
         # A folder of its own: mmengine writes the config into it, and that of a training is in the work directory.
         work_dir = Path(config.get('work_dir') or Path('work_dirs') / Path(config.filename).stem) / 'test'
-        check_writable(work_dir / 'log')
+        try:
+            check_writable(work_dir / 'log')
+        except OSError as error:
+            raise OSError(f'{error}; set another folder: --cfg-options work_dir=FOLDER') from None
         with quiet():
-            metrics, log = evaluate_checkpoint(config, model, work_dir, batch_size)
-        click.echo(f'log: {log}', err=json_file == STDOUT)
+            metrics, _ = evaluate_checkpoint(config, model, work_dir, batch_size)
     else:
         detector = RTMDetector(model, **runtime)
         use_thresholds(detector, config.model.get('test_cfg'))
@@ -84,6 +84,9 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
             click.echo(f'thresholds of the graph: {said}', err=json_file == STDOUT)
         with quiet():
             metrics = evaluate(config, detector, batch_size or 1)
+    from rich.console import Console
+    from rich.table import Table
+
     click.echo(click.format_filename(model), err=json_file == STDOUT)
     table = Table('metric', 'value')
     for name, value in metrics.items():

@@ -10,7 +10,10 @@ PACKAGES = dict(
     click=('click', None),
     cuda=('cuda-bindings', 'tensorrt'),
     cv2=('opencv-python', 'runtime'),
+    imagesize=('imagesize', None),
     matplotlib=('matplotlib', 'demo'),
+    mmdet=('mmdet', 'lite'),
+    mmengine=('mmengine', 'lite'),
     ncnn=('ncnn', 'backends'),
     nncf=('nncf', 'nncf'),
     onnx=('onnx', 'deploy'),
@@ -21,6 +24,7 @@ PACKAGES = dict(
     rich=('rich', 'deploy'),
     safetensors=('safetensors', 'deploy'),
     tensorrt=('tensorrt', 'tensorrt'),
+    torch=('torch', 'lite'),
 )
 """Optional module: the package that pip installs, and the extra of this project that brings it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from ..export.metadata import check_test_cfg, class_names, numbered_classes, thr
 from .quiet import ProgressHook, progress, show_warnings
 
 
+@show_warnings()
 def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict[str, float]:
     """Run an exported model on the config's test set.
 
@@ -84,8 +86,8 @@ def evaluate_checkpoint(
         config.visualizer.name = config.experiment_name
     with building(config, 'run'):
         runner = Runner.from_cfg(config)
-    show_warnings(runner.logger)
-    with progress(len(runner.test_loop.dataloader)) as report:
+    print(f'log: {runner.logger.log_file}', file=sys.stderr)  # before the test, which may fail
+    with show_warnings(), progress(len(runner.test_loop.dataloader)) as report:
         runner.register_hook(ProgressHook(report))
         metrics = runner.test()
     return check_metrics(metrics, config), Path(runner.logger.log_file)

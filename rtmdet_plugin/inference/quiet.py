@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import Progress
@@ -23,12 +24,18 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def show_warnings(logger: logging.Logger) -> None:
-    """Show what a logger reports as a warning or an error on standard error, such as bad samples."""
+@contextlib.contextmanager
+def show_warnings() -> Iterator[None]:
+    """Show what mmengine's current logger reports as a warning or an error on standard error, such as bad samples."""
+    logger = MMLogger.get_current_instance()
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter('%(levelname)s: %(message)s'))
     logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from rtmdet_cli.main import COMMANDS, main
 from rtmdet_plugin.version import __version__
-from rtmdet_runtime.messages import PACKAGES
+from rtmdet_runtime.messages import PACKAGES, missing_package
 
 HEAVY = {'torch', 'mmdet', 'mmengine', 'onnx', 'onnxruntime', 'cv2', 'numpy', 'rich', 'rtmdet_plugin'}
 
@@ -89,11 +89,30 @@ main([{verb!r}, *{arguments.split()!r}])
     ), done.stderr
 
 
+@pytest.mark.parametrize('arguments', ['benchmark m.onnx', 'test a.py m.onnx'])
+def test_missing_pytorch_is_named_before_what_needs_less(arguments):
+    done = run(f"""
+import sys
+for name in ('torch', 'rich'):
+    sys.modules[name] = None
+from rtmdet_cli.main import main
+main({arguments.split()!r})
+""")
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert 'torch is not installed' in line and 'pip install ".[lite]"' in line, done.stderr
+
+
+def test_a_missing_package_of_the_runtime_itself_is_named():
+    error = missing_package(ModuleNotFoundError(name='imagesize'), 'rtmdet predict')
+    assert str(error) == 'rtmdet predict needs imagesize, which is not installed: pip install imagesize'
+
+
 def test_extras_bring_what_their_lines_promise():
     text = (Path(__file__).parents[2] / 'pyproject.toml').read_text()
     for package, extra in PACKAGES.values():
         if extra is not None:
-            (content,) = re.findall(rf'^{extra} = \[(.*)\]', text, flags=re.MULTILINE)
+            (content,) = re.findall(rf'^{extra} = \[(.*?)\](?:  #.*)?$', text, flags=re.MULTILINE | re.DOTALL)
             assert f'"{package}' in content, (package, extra)
     for extra in ('lite', 'full'):
         assert f'{extra} = [\n    "rtmdet_plugin[deploy]"' in text

@@ -1,6 +1,7 @@
 """What is tested on what: classes by name and order, and one line for a config that can't serve."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from constant_model import write_constant_model
 from mmdet.registry import MODELS
+from model_info import INFO
 from samples import CLASSES, SHAPES_WEIGHTS
 
 from rtmdet_cli.main import main
@@ -135,9 +138,9 @@ def test_metrics_are_shown_and_the_rest_is_in_the_log(generated):
     """And a model that finds nothing has an AP of 0."""
     done = rtmdet_test(generated)
     assert done.exit_code == 0 and 'coco/bbox_mAP ' in done.stdout and '0.000' in done.stdout, done.output
-    lines = done.output.splitlines()
-    assert len(lines) == 12 and lines[0].startswith(f'log: {Path.cwd()}/work_dirs/rtmdet_nano_person/test/')
-    assert lines[1] == str(generated)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f'log: {Path.cwd()}/work_dirs/rtmdet_nano_person/test/')
+    assert len(done.stdout.splitlines()) == 11 and done.stdout.startswith(f'{generated}\n')
     log = Path(lines[0].removeprefix('log: ')).read_text()
     assert 'Config:' in log and 'coco/bbox_mAP: 0.0000' in log
 
@@ -148,6 +151,37 @@ def test_bad_images_are_reported_beside_the_metrics(generated):
     assert done.exit_code == 0 and 'coco/bbox_mAP ' in done.stdout, done.output
     assert 'WARNING: Bad sample: ' in done.stderr and '1.png: 8 bytes that are no picture' in done.stderr
     assert 'Test: 1 bad samples of 3' in done.stderr
+
+
+def test_warnings_of_the_dataset_are_shown_for_an_exported_model_too(generated):
+    path = generated.parent / 'annotations' / 'instances_val2017.json'
+    content = json.loads(path.read_text())
+    for annotation in content['annotations']:
+        annotation['bbox'] = [30, 30, 60, 60]  # x1, y1, x2, y2
+    path.write_text(json.dumps(content))
+    model = generated.parent / 'model.onnx'
+    write_constant_model(model, [[0, 0, 10, 10]], [[0.9]], replace(INFO, classes=('person',)).to_properties())
+    for tested in (model, generated):
+        done = rtmdet_test(tested)
+        assert done.exit_code == 0, done.output
+        assert len([line for line in done.stderr.splitlines() if line.startswith('WARNING: ')]) == 1, done.stderr
+        assert 'boxes reach past their image' in done.stderr
+
+
+def test_a_failing_test_has_named_its_log(generated, monkeypatch):
+    def fail(self):
+        raise ValueError('boom')
+
+    monkeypatch.setattr('mmengine.runner.Runner.test', fail)
+    lines = rtmdet_test(generated).stderr.splitlines()
+    assert Path(lines[0].removeprefix('log: ')).is_file() and lines[-1] == 'Error: boom'
+
+
+def test_a_work_dir_that_can_not_be_written_names_the_option(generated):
+    Path('file').touch()
+    done = rtmdet_test(generated, 'work_dir=file/x')
+    assert done.exit_code == 1 and 'can not be written' in done.stderr, done.output
+    assert done.stderr.splitlines()[-1].endswith('; set another folder: --cfg-options work_dir=FOLDER')
 
 
 def test_no_metric_is_an_error(generated):
