@@ -1,0 +1,19 @@
+"""Without RTMDET_DATA and RTMDET_WEIGHTS only tests about OpenMMLab's weights and COCO's images themselves skip."""
+
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+READ_THEM = {'conftest.py', 'test_skips.py', 'projects/test_blood_cells.py'}
+SET_THEM = {'test_packaging.py'}
+
+
+def test_at_most_ten_tests_need_data_or_weights_of_others(need_openmmlab):
+    """Of the files that were collected; a run of the suite counts all."""
+    assert len(need_openmmlab) <= 10, need_openmmlab
+
+
+def test_data_and_weights_come_from_the_fixtures():
+    """A test that reads the variables without a fixture could skip and not be counted."""
+    variables = ('RTMDET_DATA', 'RTMDET_WEIGHTS')
+    found = {path for path in TESTS.rglob('*.py') if any(name in path.read_text() for name in variables)}
+    assert {path.relative_to(TESTS).as_posix() for path in found} == READ_THEM | SET_THEM
