@@ -24,11 +24,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from rtmdet_plugin import RTMDetPredictor, cpu_has_bfloat16, load_model
+from rtmdet_plugin import RTMDetPredictor, load_model
 from rtmdet_plugin.export.convert import to_ncnn
 from rtmdet_plugin.export.forms import predict_maps
 from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_plugin.inference.benchmark import latency_rows
+from rtmdet_plugin.inference.predictor import cpu_has_bfloat16
 from rtmdet_plugin.inference.reference import NAMES, reference_steps
 from rtmdet_plugin.quantization.quantize import quantize_onnx
 from rtmdet_runtime import RTMDetector

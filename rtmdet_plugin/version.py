@@ -14,7 +14,7 @@ REQUIRED = (
 )
 HOW = (
     'In a checkout of rtmdet_plugin, install the stack with `pip install ".[lite]"` (mmcv-lite, nothing to compile), '
-    '`pip install ".[full]"` (compiled mmcv), or the onedl forks; see the README\'s table.'
+    '`pip install ".[full]"` (compiled mmcv), or the onedl forks; see docs/install.md.'
 )
 
 

@@ -42,6 +42,15 @@ def test_the_config_of_the_readme_is_that_of_the_page():
     assert blocks[0] == blocks[1]
 
 
+def test_the_model_table_of_the_readme_is_that_of_the_page():
+    """The page has the reported latency as well."""
+    tables = []
+    for page in (ROOT / 'README.md', DOCS / 'configs.md'):
+        rows = [line.split(' | ') for line in page.read_text().splitlines() if line.startswith('| [`rtmdet_')]
+        tables.append([[row[0].replace('../', ''), *row[1:4], row[-1]] for row in rows])
+    assert tables[0] == tables[1] and len(tables[0]) == 6
+
+
 def registered() -> set[str]:
     """Names of the classes and functions that are registered in mmdet's registries, read from the sources."""
     found = set()

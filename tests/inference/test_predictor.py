@@ -8,8 +8,9 @@ import pytest
 import torch
 from samples import SHAPES_CONFIG, SHAPES_WEIGHTS
 
-from rtmdet_plugin import RTMDetPredictor, TorchBackend, check_settings, cpu_has_bfloat16
+from rtmdet_plugin import RTMDetPredictor
 from rtmdet_plugin.export.onnx_export import export_onnx
+from rtmdet_plugin.inference.predictor import TorchBackend, check_settings, cpu_has_bfloat16
 from rtmdet_runtime import RTMDetector
 
 
