@@ -89,7 +89,7 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
     limit. Decoding takes 6 bytes of memory per pixel and more: 1.1 GB at this limit.
     """
     if not 0 <= score_thr <= 1:
-        raise ValueError(f'--score-thr {score_thr}; accepted: 0 to 1')
+        raise ValueError(f'--score-thr must be from 0 to 1, got {score_thr}')
     paths = list_images(list(images))
     inputs = input_files([model, *paths])
     if json_file is not None:

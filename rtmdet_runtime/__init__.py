@@ -1,4 +1,4 @@
-"""Run exported RTMDet models with numpy, OpenCV and one backend; PyTorch isn't imported.
+"""Run exported RTMDet models with numpy, OpenCV, imagesize and one backend; PyTorch isn't imported.
 
     from rtmdet_runtime import RTMDetector
 

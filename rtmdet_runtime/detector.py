@@ -100,7 +100,7 @@ class RTMDetector:
                 f'got {own.input_size}'
             )
         self.info = replace(own, **given)
-        self.info.check()
+        self.info.check_given()
 
     @cached_property
     def _table(self) -> np.ndarray:

@@ -49,8 +49,8 @@ def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:
     for path in paths:
         if not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}'):
             raise ValueError(
-                f'--out {folder}: {path} would keep its name, and OpenCV writes no image that ends in '
-                f'{path.suffix or "nothing"}; accepted: .bmp, .jpg, .png, .tif, .webp and what else it writes'
+                f'--out {folder}: {path} would keep its name, which must end in .bmp, .jpg, .png, .tif, .webp or '
+                f'another ending that OpenCV writes, got {path.suffix or "no ending"}; rename it'
             )
         target = folder / path.name
         check_image(target, inputs, (path.suffix,))

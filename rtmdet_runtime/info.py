@@ -132,6 +132,13 @@ class ModelInfo:
         for name in ('nms_pre', 'max_per_img'):
             require(name, getattr(self, name), lambda value: value >= 1, '1 or more')
 
+    def check_given(self) -> None:
+        """Do as `check` for values that a caller gave: `input_size` is the argument and option `size`."""
+        try:
+            self.check()
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix('input_')) from None
+
     def to_properties(self) -> dict[str, str]:
         """As names and JSON values."""
         return {PREFIX + name: json.dumps(value) for name, value in asdict(self).items()}

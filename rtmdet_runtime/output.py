@@ -109,7 +109,7 @@ def check_writable(path: Path) -> None:
     except OSError as error:  # a link to itself, a folder that can't be entered
         raise OSError(f'{path} can not be written: {error.strerror}') from None
     if exists and not path.is_file():
-        raise OSError(f'{path} can not be written: it is no file; accepted: the name of a file')
+        raise OSError(f'{path} can not be written: it is no file, but must be one; choose another name')
     if exists and not os.access(path, os.W_OK):
         raise OSError(f'{path} can not be written: it is write-protected')
     folder = next(parent for parent in path.resolve().parents if parent.exists())

@@ -81,7 +81,7 @@ def export_onnx(
         raise ValueError(f'opset={opset}; accepted: {OPSETS[0]} to {OPSETS[-1]}')
     check_model(model)
     info = model_info(model, form, size, dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img))
-    info.check()
+    info.check_given()
 
     folded = fold_batch_norms(model)
     if form == 'raw':

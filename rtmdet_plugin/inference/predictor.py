@@ -122,7 +122,7 @@ class RTMDetPredictor(RTMDetector):
         check_model(model)
         given = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
         self.info = model_info(model, 'raw', None if size is None else tuple(size), given)
-        self.info.check()
+        self.info.check_given()
         network = RawForm(fold_batch_norms(model)).eval()
         self.backend = TorchBackend(network, self.info, precision, compile, cuda_graphs, device)
 

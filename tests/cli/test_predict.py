@@ -94,6 +94,14 @@ def test_a_drawn_image_replaces_no_image_that_was_not_drawn(folder):
     assert 'originals/b.png would replace a file that rtmdet did not draw' in said and contents(folder) == before
 
 
+def test_a_threshold_and_an_ending_that_can_not_be_used(folder):
+    said = call('model.onnx', 'images', '--score-thr', 2, code=1).stderr
+    assert '--score-thr must be from 0 to 1, got 2.0' in said
+    (folder / 'c.xyz').touch()
+    said = call('model.onnx', 'c.xyz', '--out', 'drawn', code=1).stderr
+    assert 'c.xyz would keep its name, which must end in .bmp, .jpg, .png, .tif, .webp or another' in said
+
+
 @pytest.mark.parametrize('ending', ['.bmp', '.jpg', '.png', '.tif', '.webp'])
 def test_the_mark_of_a_drawn_image_is_no_part_of_it(tmp_path, ending):
     image = np.full((64, 96, 3), 90, np.uint8)

@@ -262,7 +262,7 @@ class TestRefusals:
             (dict(form='boxes'), f"form='boxes'; accepted: {', '.join(FORMS)}"),
             (dict(dynamic='size'), "dynamic='size'; accepted: none, batch, all"),
             (dict(opset=11), 'opset=11; accepted: 13 to 20'),
-            (dict(size=(320, 300)), r'input_size must be \(height, width\), multiples of 32 .*, got \(320, 300\)'),
+            (dict(size=(320, 300)), r'^size must be \(height, width\), multiples of 32 .*, got \(320, 300\)'),
             (dict(size=(0, 320)), r'got \(0, 320\)'),
             (dict(iou_thr=1.5), 'iou_thr must be from 0 to 1, got 1.5'),
             (dict(max_per_img=0), 'max_per_img must be 1 or more, got 0'),

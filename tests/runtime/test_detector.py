@@ -102,9 +102,9 @@ class TestRefusals:
         message = self.said(ValueError, path, size=(64, 64))
         assert 'size=(64, 64), but the model was exported for (64, 96)' in message
         path = constant_model(BOXES, SCORES, size=('height', 'width'))
-        said = 'input_size must be (height, width), multiples of 32 up to 16384, got'
+        said = 'size must be (height, width), multiples of 32 up to 16384, got'
         for size in ((64, 100), (64,), (64, 0), (-64, 64), (32768, 64)):
-            assert f'{said} {size}' in self.said(ValueError, path, size=size)
+            assert self.said(ValueError, path, size=size).startswith(f'{said} {size}')
         assert 'size must be (height, width), got 64' in self.said(ValueError, path, size=64)
         assert RTMDetector(path, size=(96, 64)).info.input_size == (96, 64)
         for thresholds in (dict(score_thr=float('nan')), dict(iou_thr=1.5), dict(max_per_img=0)):
