@@ -9,7 +9,7 @@ SET_THEM = {'test_packaging.py'}
 
 def test_at_most_ten_tests_need_data_or_weights_of_others(need_openmmlab):
     """Of the files that were collected; a run of the suite counts all."""
-    assert len(need_openmmlab) <= 10, need_openmmlab
+    assert len(need_openmmlab) <= 10, '\n'.join(need_openmmlab)
 
 
 def test_data_and_weights_come_from_the_fixtures():
