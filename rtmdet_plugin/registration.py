@@ -5,7 +5,8 @@ import importlib
 from mmdet import registry as mmdet_registry
 
 PACKAGES = {
-    'MODELS': ('models',),
+    # The wrapper of the model is looked up in mmengine's own registry, which imports nothing: it comes with the models.
+    'MODELS': ('models', 'engine.runner'),
     'TASK_UTILS': ('assigners',),
     'TRANSFORMS': ('transforms',),
     'DATASETS': ('datasets',),

