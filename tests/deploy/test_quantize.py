@@ -121,8 +121,8 @@ def test_a_layer_with_outliers_is_found(calibration, target):
     ranges |= {tensor: (-1000.0, 1000.0) for tensor in layers[bad]}
     errors = calibration.layer_errors(ranges, FLOAT_PARTS, target, count=2)
     assert set(errors) == set(layers)
-    worst = max(errors.values())
-    assert errors[bad] == worst > 0.01
+    touched = {name for name, tensors in layers.items() if set(tensors) & set(layers[bad])}  # two may read one tensor
+    assert errors[bad] > max(0.005, *(error for name, error in errors.items() if name not in touched))
     kept = calibration.float_nodes(FLOAT_PARTS, [bad], target)
     assert bad in kept
 
