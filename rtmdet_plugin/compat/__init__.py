@@ -1,7 +1,7 @@
-"""Gaps between OpenMMLab's last releases and today's stack: one file for each, nothing where the gap isn't there.
+"""Close the gaps between OpenMMLab's last releases and today's stack: one file per gap.
 
-`import rtmdet_plugin` closes those that concern everybody. The others are scoped to the call that needs
-them: `onnx_export.legacy_onnx_export()` and `mmyolo.import_mmyolo()`.
+Each file does nothing if its gap is absent. `import rtmdet_plugin` closes the gaps that affect every user. The others
+are closed only around the call that needs it: `onnx_export.legacy_onnx_export()` and `mmyolo.import_mmyolo()`.
 """
 
 from .config_dump import keep_replaced_config
@@ -10,7 +10,7 @@ from .torch_load import load_checkpoints_safely
 
 
 def apply_compat() -> None:
-    """Close the gaps that concern everybody who imports `rtmdet_plugin`; calling it again changes nothing."""
+    """Close the gaps that affect every user of `rtmdet_plugin`. Idempotent."""
     import rtmdet_plugin_startup
 
     rtmdet_plugin_startup.install()

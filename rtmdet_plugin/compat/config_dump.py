@@ -1,6 +1,6 @@
-"""Remember the config of an earlier run, for the case that the run that replaced it is refused.
+"""Keep the config of an earlier run, to restore it if the run that replaced it is refused.
 
-mmengine's Runner writes its config to the work directory when it is built, before any hook can look at the folder.
+mmengine's Runner writes its config to the work directory when it is built, before any hook can inspect the folder.
 """
 
 import functools
@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 
 def keep_replaced_config() -> None:
-    """Let `Runner.dump_config` remember what it replaces; calling it again changes nothing."""
+    """Make `Runner.dump_config` keep the files that it replaces, in `Runner.replaced_configs`. Idempotent."""
     original = Runner.dump_config
     if getattr(original, 'keeps_replaced', False):
         return

@@ -1,8 +1,8 @@
-"""What stands in for mmcv's compiled `mmcv._ext` on mmcv-lite.
+"""Replace mmcv's compiled module `mmcv._ext` on mmcv-lite.
 
-`mmcv.ops` imports `mmcv._ext` by name and asserts that it has the ops it wants; the import hook of
-`rtmdet_plugin_startup` makes that module out of `fill`, only where no compiled one is found. RTMDet needs one op,
-NMS. Every other op is there by name and says on use what to install.
+`mmcv.ops` imports `mmcv._ext` by name and asserts that it has certain ops. If no compiled module is found, the import
+hook of `rtmdet_plugin_startup` creates one with `fill`. RTMDet needs one op, NMS. Every other op exists by name, and
+calling it raises an error that says what to install.
 """
 
 from types import ModuleType
@@ -18,16 +18,16 @@ STAND_INS = {
 
 
 class MissingOpError(NotImplementedError):
-    """An op of compiled mmcv was called, and only mmcv-lite is installed."""
+    """Raised if an op of compiled mmcv is called and only mmcv-lite is installed."""
 
 
 def missing_op(name: str):
-    """A function that raises `MissingOpError` whatever it is called with."""
+    """Return a function that raises `MissingOpError` for any arguments."""
 
     def op(*args, **kwargs):
         raise MissingOpError(
-            f"mmcv op '{name}' needs compiled mmcv and mmcv-lite is installed: `pip uninstall mmcv-lite`, then "
-            '`pip install mmcv==2.1.0` (mmcv-lite with rtmdet_plugin has nms only)'
+            f"mmcv op '{name}' needs compiled mmcv, but mmcv-lite is installed, which has nms only. "
+            'Run `pip uninstall mmcv-lite`, then `pip install mmcv==2.1.0`'
         )
 
     op.__name__ = op.__qualname__ = name
@@ -35,10 +35,10 @@ def missing_op(name: str):
 
 
 def fill(module: ModuleType) -> None:
-    """Make the fresh module `mmcv._ext` answer for every op."""
+    """Give the new module `mmcv._ext` an attribute for every op."""
 
     def __getattr__(name):
-        if name.startswith('__'):  # what inspect and copy ask for must stay absent
+        if name.startswith('__'):  # special attributes, which inspect and copy look up, must stay absent
             raise AttributeError(f"module '{module.__name__}' has no attribute '{name}'")
         return missing_op(name)
 

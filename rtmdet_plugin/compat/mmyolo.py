@@ -1,7 +1,7 @@
-"""mmyolo 0.6.0 asserts mmcv < 2.1.0 in its `__init__`; the stack here is on 2.1.0.
+"""Import mmyolo 0.6.0, which asserts mmcv < 2.1.0 in its `__init__`, with mmcv 2.1.0.
 
-With that one check passed mmyolo imports and works on this stack. It is a second reference in tests and benchmarks;
-nothing of the package itself needs it.
+Once this check passes, mmyolo imports and works on this stack. It is a second reference in tests and benchmarks; the
+package itself doesn't need it.
 """
 
 import importlib
@@ -11,19 +11,19 @@ import mmcv
 
 from ..version import release
 
-TOO_NEW = (2, 1, 0)
-ACCEPTED = '2.0.1'
+FIRST_REFUSED_MMCV = (2, 1, 0)
+ACCEPTED_MMCV = '2.0.1'
 
 
 def import_mmyolo() -> ModuleType:
-    """The module `mmyolo`; mmcv reports an older version while it is imported for the first time, and only then.
+    """Return the module `mmyolo`; mmcv reports an older version only while mmyolo is first imported.
 
     Raises:
-        ModuleNotFoundError: where mmyolo isn't installed.
+        ModuleNotFoundError: if mmyolo isn't installed.
     """
     version = mmcv.__version__
-    if release(version) >= TOO_NEW:
-        mmcv.__version__ = ACCEPTED
+    if release(version) >= FIRST_REFUSED_MMCV:
+        mmcv.__version__ = ACCEPTED_MMCV
     try:
         return importlib.import_module('mmyolo')
     finally:

@@ -1,12 +1,13 @@
-"""NMS as compiled mmcv's CPU op does it, without compiled code of our own.
+"""Compute the same NMS as compiled mmcv's CPU op, without compiling any code.
 
-Same float32 arithmetic, order and comparison, so the same boxes: by score, downwards, equal scores in input order; a
-box goes when its IoU with a kept one is *above* the threshold; `offset` is added to every width and height. Boxes
-without area (0 / 0 is NaN, and NaN is above nothing) neither suppress nor get suppressed.
+The float32 arithmetic, order and comparison are mmcv's, so the same boxes are kept. Boxes are visited by descending
+score, equal scores in input order. A box is suppressed if its IoU with a kept box is *above* the threshold. `offset`
+is added to every width and height. Boxes without area neither suppress others nor are suppressed: their IoU is 0 / 0,
+which is NaN, and NaN is never above the threshold.
 
-torchvision's NMS does the work where it is installed and `offset` is 0. Else numpy does, on the CPU: boxes on a GPU
-make one round trip. numpy and not PyTorch because these are many small steps, and PyTorch's thread pool makes each of
-them wait for a core that a data loader holds (seen on 2 busy cores: seconds instead of 50 ms).
+If torchvision is installed and `offset` is 0, its NMS is used. Otherwise NumPy computes it on the CPU, so boxes on a
+GPU make one round trip. NumPy is used instead of PyTorch because the work consists of many small steps, and PyTorch's
+thread pool makes each of them wait for a core that a data loader holds (on 2 busy cores: seconds instead of 50 ms).
 """
 
 import functools
@@ -16,40 +17,41 @@ import torch
 from torch import Tensor
 
 BLOCK = 512
-"""Boxes whose fate is settled together: one block of the best removes most of a cluster."""
+"""Number of boxes that are decided together: one block of the best boxes removes most of a cluster."""
 GROUP = 32
-"""Kept boxes, neighbours in x, that look together for boxes to suppress."""
+"""Number of kept boxes, neighbours in x, that are compared with the other boxes together."""
 PAIRS = 1 << 16
-"""Pairs computed at once: their buffers stay in a core's cache."""
+"""Number of pairs that are computed at once, so that their buffers stay in a core's cache."""
 
 
 def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Indices of the boxes that greedy NMS keeps, by score, downwards. (K,)
-
-    The signature is that of `mmcv._ext.nms`.
+    """Select boxes by greedy NMS; the signature is that of `mmcv._ext.nms`.
 
     Args:
         bboxes: boxes, xyxy. (N, 4)
-        scores: their scores. (N,)
-        iou_threshold: a box goes where its IoU with a better one is above this.
+        scores: scores of the boxes. (N,)
+        iou_threshold: a box is suppressed if its IoU with a kept box of a higher score is above this.
         offset: 0 or 1, added to widths and heights (1: coordinates are pixel indices).
+
+    Returns:
+        Indices of the kept boxes, by descending score. (K,)
     """
     if bboxes.numel() == 0:
         return torch.empty(0, dtype=torch.long, device=bboxes.device)
-    # Compiled mmcv compares float with float: 0.6 as a double would let an IoU of float32(0.6) count as above it.
+    # Compiled mmcv compares in float32. Against 0.6 as a double, an IoU of float32(0.6) would count as above.
     threshold = float(np.float32(iou_threshold))
-    bboxes, scores = _wide(bboxes), _wide(scores)
+    bboxes, scores = _at_least_float32(bboxes), _at_least_float32(scores)
     compiled = _torchvision_nms()
     if compiled is not None and offset == 0:
         return compiled(bboxes, scores, threshold)
     order = torch.argsort(scores, descending=True, stable=True)
-    kept = greedy_nms(_Sides.of(bboxes[order].cpu().numpy(), offset), threshold)
+    kept = greedy_nms(_Boxes.from_xyxy(bboxes[order].cpu().numpy(), offset), threshold)
     return order[torch.from_numpy(kept).to(order.device)]
 
 
 @functools.cache
 def _torchvision_nms():
-    """torchvision's NMS, or None; a torchvision whose compiled part doesn't fit this torch counts as none."""
+    """Return torchvision's NMS, or None if it is missing or its compiled part doesn't match this PyTorch."""
     try:
         from torchvision.ops import nms as compiled
 
@@ -59,31 +61,31 @@ def _torchvision_nms():
     return compiled
 
 
-def _wide(values: Tensor) -> Tensor:
-    """Detached, and float32 for half types: half has no room for a pixel's coordinates plus a class offset."""
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Detach, and convert 16-bit types, which can't represent pixel coordinates plus a class offset, to float32."""
     values = values.detach()
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-class _Sides:
-    """Boxes as contiguous rows x1, y1, x2, y2, area. (5, N)"""
+class _Boxes:
+    """Boxes stored as contiguous rows x1, y1, x2, y2, area of shape (5, N)."""
 
     def __init__(self, rows: np.ndarray, offset: int):
         self.rows, self.offset = rows, offset
 
     @classmethod
-    def of(cls, boxes: np.ndarray, offset: int) -> '_Sides':
+    def from_xyxy(cls, boxes: np.ndarray, offset: int) -> '_Boxes':
         x1, y1, x2, y2 = boxes.T
         return cls(np.stack([x1, y1, x2, y2, (x2 - x1 + offset) * (y2 - y1 + offset)]), offset)
 
-    def __getitem__(self, index) -> '_Sides':
-        return _Sides(self.rows[:, index], self.offset)
+    def __getitem__(self, index) -> '_Boxes':
+        return _Boxes(self.rows[:, index], self.offset)
 
     def __len__(self) -> int:
         return self.rows.shape[1]
 
-    def iou(self, other: '_Sides') -> np.ndarray:
-        """IoU of each own box with each other one. (N, M)"""
+    def iou(self, other: '_Boxes') -> np.ndarray:
+        """Return the IoU of each of these N boxes with each of `other`'s M boxes, (N, M)."""
         x1, y1, x2, y2, area = self.rows[:, :, None]  # (N, 1) each
         other_x1, other_y1, other_x2, other_y2, other_area = other.rows[:, None]  # (1, M) each
         overlap = self._extent(np.minimum(x2, other_x2), np.maximum(x1, other_x1))
@@ -94,22 +96,22 @@ class _Sides:
             return np.divide(overlap, union, out=overlap)
 
     def _extent(self, end: np.ndarray, begin: np.ndarray) -> np.ndarray:
-        """Length of the common part, 0 where there is none; works in `end`."""
+        """Return the length of the overlap on one axis, 0 if there is none; overwrites `end`."""
         end -= begin
         if self.offset:
             end += self.offset
         return np.maximum(end, 0, out=end)
 
 
-def greedy_nms(boxes: _Sides, threshold: float) -> np.ndarray:
-    """Which boxes stay; they are sorted by score, downwards, and so is the result. (K,)"""
-    undecided = np.argsort(boxes.rows[0], kind='stable')  # lined up by x1
+def greedy_nms(boxes: _Boxes, threshold: float) -> np.ndarray:
+    """Return the indices (K,) of the boxes to keep; input and result are in descending order of score."""
+    undecided = np.argsort(boxes.rows[0], kind='stable')  # sorted by x1
     kept = []
     while len(undecided):
         last = min(BLOCK, len(undecided)) - 1
         best = undecided <= np.partition(undecided, last)[last]
         block = np.sort(undecided[best])
-        block = block[_settle(boxes[block], threshold)]
+        block = block[_nms_one_by_one(boxes[block], threshold)]
         kept.append(block)
         undecided = undecided[~best]
         if len(undecided):
@@ -117,8 +119,8 @@ def greedy_nms(boxes: _Sides, threshold: float) -> np.ndarray:
     return np.concatenate(kept)
 
 
-def _settle(block: _Sides, threshold: float) -> np.ndarray:
-    """Greedy NMS one by one, among boxes that are sorted by score: which of them stay. (N,), bool"""
+def _nms_one_by_one(block: _Boxes, threshold: float) -> np.ndarray:
+    """Apply greedy NMS to boxes in descending order of score, box by box; return which to keep, bool (N,)."""
     above = np.triu(block.iou(block) > threshold, 1)
     keep = np.ones(len(block), dtype=bool)
     for row in np.flatnonzero(above.any(1)):
@@ -127,16 +129,17 @@ def _settle(block: _Sides, threshold: float) -> np.ndarray:
     return keep
 
 
-def _suppressed(kept: _Sides, others: _Sides, threshold: float) -> np.ndarray:
-    """Which of the others have an IoU above the threshold with one of the kept boxes. (M,), bool
+def _suppressed(kept: _Boxes, others: _Boxes, threshold: float) -> np.ndarray:
+    """Return which of the others have an IoU above the threshold with a kept box, bool (M,).
 
-    The others are sorted by x1. Two boxes whose IoU is above t have their left sides at most `width * (1 - t) / t`
-    apart, with the width of either: what both cover together is at most `width / t` long.
+    The others are sorted by x1, so only those within a window of each kept box are compared. If the IoU of two boxes
+    is above t, their union is at most `width / t` long in x for the width of either box. So their left sides are at
+    most `width * (1 - t) / t` apart.
     """
     kept = kept[np.argsort(kept.rows[0])]
     x1 = kept.rows[0]
     width = np.maximum(kept.rows[2] - x1 + kept.offset, 0)
-    # A bit more than the bound, for the rounding of the IoU.
+    # Slightly more than the bound, because the IoU is rounded.
     reach = width * ((1 - threshold) / threshold * 1.001 + 1e-4) if threshold > 0 else width + np.inf
     groups = np.arange(0, len(kept), GROUP)
     begins = np.searchsorted(others.rows[0], np.minimum.reduceat(x1 - reach, groups))

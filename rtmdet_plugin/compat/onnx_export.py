@@ -1,6 +1,6 @@
-"""torch >= 2.9 exports to ONNX through dynamo by default, and mmdeploy 1.3.1 fails in it.
+"""Make `torch.onnx.export` use TorchScript, as mmdeploy 1.3.1 needs; torch >= 2.9 uses dynamo by default.
 
-mmdeploy rewrites functions while `torch.jit.trace` runs through the model; dynamo never gets there.
+mmdeploy rewrites functions while `torch.jit.trace` traces the model, and dynamo doesn't call `torch.jit.trace`.
 """
 
 import contextlib
@@ -12,10 +12,10 @@ import torch
 
 @contextlib.contextmanager
 def legacy_onnx_export():
-    """Within it, `torch.onnx.export` uses TorchScript unless the call says `dynamo=...` itself.
+    """Make `torch.onnx.export` use TorchScript within this context, unless the call itself sets `dynamo`.
 
-    For the export call only: the function is put back afterwards, also after an error. Where this torch has no
-    `dynamo` argument (before 2.5), or its default is False already, nothing changes.
+    Wrap only the export call in it. The original function is restored afterwards, also after an error. Does nothing if
+    this torch has no `dynamo` argument (before 2.5), or if its default is already False.
     """
     original = torch.onnx.export
     parameter = inspect.signature(original).parameters.get('dynamo')

@@ -1,11 +1,10 @@
-"""Checkpoints are data: everything that mmengine loads, is loaded with `weights_only=True`.
+"""Load every checkpoint with `weights_only=True`, so that a checkpoint can't run code.
 
-mmengine 0.10.7 leaves it to torch's default and then can't read its own checkpoints, whose message hub holds
-`HistoryBuffer`s, numpy arrays and numpy scalars, and whose `dataset_meta` may hold a config's dictionaries; the onedl
-fork falls back to `weights_only=False` where torch refuses a file. Here exactly those harmless classes are put on
-torch's list of allowed globals, and `weights_only` is forced whatever the caller or the fork asks for. Training,
-resume, `mim test`, DetInferencer, export and mmdeploy all load through mmengine's `CheckpointLoader`, which is where
-this happens.
+mmengine 0.10.7 uses torch's default and then can't read its own checkpoints: their message hub holds `HistoryBuffer`s,
+numpy arrays and numpy scalars, and their `dataset_meta` may hold a config's dictionaries. The onedl fork falls back to
+`weights_only=False` if torch refuses a file. Here exactly those harmless classes are added to torch's list of allowed
+globals, and `weights_only` is forced regardless of what the caller or the fork sets. This is done in mmengine's
+`CheckpointLoader`, through which training, resume, `mim test`, DetInferencer, export and mmdeploy all load.
 """
 
 import contextlib
@@ -28,48 +27,48 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from .safetensors_file import SUFFIX, load_safetensors
 
 STATISTICS = ('current', 'max', 'mean', 'min')
-FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 class UnsafeCheckpointError(pickle.UnpicklingError):
-    """A checkpoint asks for more than data; nothing of it was run."""
+    """Raised if a checkpoint asks for a class or function that isn't data; no code of it was run."""
 
 
 class DamagedCheckpointError(RuntimeError):
-    """A file is cut off, altered, or no checkpoint at all."""
+    """Raised if a file is truncated, altered, or not a checkpoint."""
 
 
 def history_buffer_method(owner: type, name: str):
-    """What a checkpoint gets that asks for `builtins.getattr`.
+    """Replace `builtins.getattr` for checkpoints: return a statistics method of `HistoryBuffer`.
 
     A `HistoryBuffer` is saved with a dictionary of its own statistics methods, and pickle writes a method as
-    `getattr(HistoryBuffer, 'mean')`. The real `getattr` would open every object to the file.
+    `getattr(HistoryBuffer, 'mean')`. The real `getattr` would give the file access to every object.
 
     Raises:
         UnsafeCheckpointError: for any other object or name.
     """
     if owner is not HistoryBuffer or name not in STATISTICS:
-        accepted = ', '.join(STATISTICS)
+        # `ASKED_FOR` parses the beginning of this message, as it does those of torch.
         raise UnsafeCheckpointError(
-            f'GLOBAL builtins.getattr({owner!r}, {name!r}); accepted: {accepted} of HistoryBuffer'
+            f'GLOBAL builtins.getattr({owner!r}, {name!r}); only {", ".join(STATISTICS)} of HistoryBuffer are allowed'
         )
     return getattr(HistoryBuffer, name)
 
 
 def harmless_globals() -> list:
-    """The entries for torch's list: classes, or pairs of what to use and the name that the file gives."""
+    """Return the entries for torch's list: classes, or pairs of an object and the name that stands for it in a file."""
     reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     entries = [ConfigDict, HistoryBuffer, (history_buffer_method, 'builtins.getattr'), np.ndarray, np.dtype]
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # as numpy 1 and numpy 2 write it
         entries += [(reconstruct, f'{module}._reconstruct'), (scalar, f'{module}.scalar')]
-    # No 'O': an array of objects could carry anything.
+    # Without 'O': an array of objects could hold anything.
     return entries + sorted({type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDU'}, key=repr)
 
 
 def load_checkpoints_safely() -> None:
-    """Let mmengine load its own checkpoints, and nothing that runs code; calling it again changes nothing."""
+    """Make mmengine load its own checkpoints, and refuse any that would run code. Idempotent."""
     torch.serialization.add_safe_globals(harmless_globals())
-    # The fork's own list has the real `getattr` on it.
+    # The onedl fork's own list contains the real `getattr`.
     if hasattr(mmengine_checkpoint, 'get_torch_safe_globals'):
         mmengine_checkpoint.get_torch_safe_globals = harmless_globals
     original = CheckpointLoader.load_checkpoint
@@ -78,11 +77,11 @@ def load_checkpoints_safely() -> None:
 
 
 def safely(load: Callable) -> Callable:
-    """`load`, mmengine's `CheckpointLoader.load_checkpoint`, for files that are data; `.safetensors` too.
+    """Wrap mmengine's `CheckpointLoader.load_checkpoint` so that it accepts only data; `.safetensors` as well.
 
-    Raises:
-        UnsafeCheckpointError: where the file asks for a class or a function that isn't on the list.
-        DamagedCheckpointError: where it is cut off, altered, no checkpoint, or compressed.
+    Returns:
+        The wrapped function. It raises `UnsafeCheckpointError` if the file asks for a class or a function that isn't
+        on the list, and `DamagedCheckpointError` if the file is truncated, altered, compressed, or not a checkpoint.
     """
 
     @functools.wraps(load)
@@ -93,63 +92,68 @@ def safely(load: Callable) -> Callable:
         with weights_only():
             try:
                 return load(filename, map_location, logger)
-            except (OSError, ImportError):  # not there, no permission, no network, no such backend
+            except (OSError, ImportError):  # a missing file, permission, network connection or backend
                 raise
-            except Exception as error:  # a file of random bytes can raise nearly anything
+            except Exception as error:  # a file of random bytes can raise nearly any exception
                 explanation = explain(filename, error)
                 if explanation is None:
                     raise
-        raise explanation  # out of the block, so that torch's long advice on how to load it anyway isn't shown
+        raise explanation  # outside the block, to hide torch's long advice on how to load the file anyway
 
     return load_checkpoint
 
 
 def check_stored(filename: str) -> None:
-    """Refuse a local file whose entries are larger than the file: torch reads compressed ones, and writes none.
+    """Refuse a local file whose unpacked entries are larger than the file.
+
+    torch reads compressed entries, but never writes them, so only a crafted file has them.
 
     Raises:
-        DamagedCheckpointError: it names the file and both sizes.
+        DamagedCheckpointError: if the entries are larger; the message names the file and both sizes.
     """
     path = Path(filename).expanduser()
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-    except Exception:  # not there, not a zip file, or a damaged one, which torch reports
+    except Exception:  # a missing file, another format, or a damaged zip file: torch reports these
         return
     size = path.stat().st_size
     if unpacked > size:
         raise DamagedCheckpointError(
-            f'{filename} is refused, and nothing of it was loaded: its entries must be stored uncompressed, as '
+            f'{filename} is refused, and none of it was loaded: its entries must be stored uncompressed, as '
             f'torch.save writes them, got {unpacked:,} bytes of entries in a file of {size:,} bytes'
         )
 
 
 @contextlib.contextmanager
 def weights_only() -> Iterator[None]:
-    """Within it, `torch.load` is safe even where its caller says `weights_only=False`."""
-    before = os.environ.get(FORCE)
-    os.environ[FORCE] = '1'
+    """Force `torch.load` to be safe within this context, even if its caller sets `weights_only=False`."""
+    before = os.environ.get(FORCE_WEIGHTS_ONLY)
+    os.environ[FORCE_WEIGHTS_ONLY] = '1'
     try:
         yield
     finally:
-        del os.environ[FORCE]
+        del os.environ[FORCE_WEIGHTS_ONLY]
         if before is not None:
-            os.environ[FORCE] = before
+            os.environ[FORCE_WEIGHTS_ONLY] = before
 
 
 ASKED_FOR = re.compile(
     r'GLOBAL (builtins\.getattr\(.+?\)|\S+)'  # a name in the file
-    r'|unrecognized function (.+?)(?: which belongs to|\.?$)'  # a call of something that the file built
+    r'|unrecognized function (.+?)(?: which belongs to|\.?$)'  # a call of an object that the file built
     r'|allowlisted via `add_safe_globals`,? but got (.+?)\.?$',
     re.MULTILINE,
 )
 
 
 def explain(filename: str, error: Exception) -> Exception | None:
-    """One clear error for what torch says about a file, or None where the file isn't to blame."""
+    """Return one clear error for what torch reports about a file, or None if the file isn't the cause."""
     message = str(error)
-    refused = f'{filename} is refused, and nothing of it was run: '
-    trusted = 'Accepted: tensors, plain Python values, numpy arrays, and HistoryBuffer and ConfigDict of mmengine'
+    refused = f'{filename} is refused, and no code of it was run: '
+    trusted = (
+        'A checkpoint must hold only tensors, plain Python values, numpy arrays, and HistoryBuffer and ConfigDict of '
+        'mmengine'
+    )
     asked = ASKED_FOR.search(message) if isinstance(error, pickle.UnpicklingError) else None
     if asked:
         name = next(group for group in asked.groups() if group)
@@ -157,7 +161,7 @@ def explain(filename: str, error: Exception) -> Exception | None:
     if isinstance(error, RuntimeError):
         for kind in ('TorchScript archives', 'legacy .tar format'):
             if kind in message:
-                return UnsafeCheckpointError(f'{refused}it is of the kind "{kind}", which can run code. {trusted}')
+                return UnsafeCheckpointError(f'{refused}it is one of the {kind}, which can run code. {trusted}')
         if 'PytorchStreamReader' not in message:
             return None
     reason = message.rpartition('WeightsUnpickler error:')[2].strip().partition('\n')[0].partition('. ')[0] or 'empty'

@@ -1,4 +1,4 @@
-"""Which start of the process group mmengine uses; real processes are in tests/engine/runner/test_distributed.py."""
+"""Which initialisation of the process group mmengine uses; tests/engine/runner/test_distributed.py runs processes."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from rtmdet_plugin.compat import cpu_launcher
 
 @pytest.fixture
 def untouched(monkeypatch):
-    """mmengine as it comes, for the length of a test."""
+    """Restore mmengine's function for the duration of a test."""
 
     def original(backend, init_backend='torch', **kwargs):
         pass

@@ -66,7 +66,7 @@ def test_so_does_soft_nms():
 
 
 @lite_only
-def test_the_module_is_not_everything_to_everybody():
+def test_special_attributes_are_absent():
     module = importlib.import_module('mmcv._ext')
     assert not hasattr(module, '__wrapped__')
     assert inspect.unwrap(module) is module
@@ -74,13 +74,13 @@ def test_the_module_is_not_everything_to_everybody():
 
 @pytest.mark.parametrize('first', ['import rtmdet_plugin', 'import mmdet.utils', ''])
 def test_mmdet_imports_in_any_order(first):
-    """Also when importing mmdet's models is what imports us, halfway through."""
+    """Includes the case in which importing mmdet's models imports the plugin halfway through."""
     code = f'{first}\nfrom rtmdet_plugin_startup import install; install()\nimport mmdet.models, rtmdet_plugin'
     run(code + '\nfrom mmdet.registry import MODELS; MODELS.get("RTMDet").__name__')
 
 
 def test_a_compiled_module_wins(tmp_path):
-    """With a module `mmcv._ext` on mmcv's path nobody asks the stand-in."""
+    """If a module `mmcv._ext` is on mmcv's path, the stand-in isn't used."""
     code = f"""
 import mmcv, rtmdet_plugin
 mmcv.__path__.append({str(tmp_path)!r})

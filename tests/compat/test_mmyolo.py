@@ -1,4 +1,4 @@
-"""mmyolo's one check is passed, and mmcv's version is what it was afterwards."""
+"""mmyolo's version check passes, and mmcv's version is restored afterwards."""
 
 import sys
 
@@ -17,7 +17,7 @@ assert digit_version(seen) < digit_version('2.1.0'), seen
 
 @pytest.fixture()
 def fake_mmyolo(tmp_path, monkeypatch):
-    """A package with mmyolo 0.6.0's check; the real one is no dependency."""
+    """A package with mmyolo 0.6.0's check; mmyolo itself isn't a dependency."""
     (tmp_path / 'mmyolo').mkdir()
     (tmp_path / 'mmyolo' / '__init__.py').write_text(CHECK)
     monkeypatch.syspath_prepend(tmp_path)

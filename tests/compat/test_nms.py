@@ -41,7 +41,7 @@ def one_by_one(boxes, scores, threshold, offset=0):
 
 
 def scene(seed: int, count: int, *, classes: int = 1, spread: float = 100.0):
-    """Integer corners and few score levels, so that ties and IoUs on the threshold do happen."""
+    """Boxes with integer corners and few score levels, so that ties and IoUs equal to the threshold occur."""
     generator = torch.Generator().manual_seed(seed)
     corner = torch.randint(0, int(spread), (count, 2), generator=generator).float()
     size = torch.randint(0, 30, (count, 2), generator=generator).float()
@@ -73,7 +73,7 @@ def test_more_boxes_than_one_block(offset):
 
 
 def test_small_boxes_far_from_zero():
-    """Class offsets move boxes to where float32 has steps of 1/256; the search window must not lose a pair there."""
+    """Class offsets move boxes to coordinates at which float32 has steps of 1/256; the window must not lose a pair."""
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(900, 2, generator=generator) * 2 + 51000
     boxes = torch.cat([corner, corner + 0.02 + torch.rand(900, 2, generator=generator) * 0.2], 1)
@@ -86,9 +86,9 @@ def test_small_boxes_far_from_zero():
 @pytest.mark.parametrize(('unit', 'shift'), [(1.0, 0.0), (1 / 256, 51000.0)])
 @pytest.mark.parametrize('side', ['left', 'right'])
 def test_pairs_as_far_apart_as_they_can_be(unit, side, shift):
-    """One box within the other, with one side in common: at the edge of the search window."""
+    """One box lies within the other and shares one side with it: the pair is at the edge of the search window."""
     begin = torch.arange(700.0) * 64 * unit
-    boxes = torch.zeros(2, 700, 4)  # the kept ones, then the others
+    boxes = torch.zeros(2, 700, 4)  # the kept boxes, then the others
     boxes[..., 0], boxes[..., 2], boxes[..., 3] = begin, begin + 25 * unit, 10
     boxes[0 if side == 'left' else 1, :, 0] += 12 * unit
     boxes = boxes.reshape(1400, 4) + torch.tensor([shift, 0, shift, 0])
@@ -97,14 +97,14 @@ def test_pairs_as_far_apart_as_they_can_be(unit, side, shift):
 
 
 def test_threshold_itself_is_not_above():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 6]])  # IoU float32(0.6), which is more than the double 0.6
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 6]])  # IoU float32(0.6), more than the double 0.6
     scores = torch.tensor([0.9, 0.8])
     assert stand_in.nms(boxes, scores, 0.6, 0).tolist() == [0, 1]
     assert stand_in.nms(boxes, scores, 0.59, 0).tolist() == [0]
 
 
 def test_offset_changes_the_result():
-    boxes = torch.tensor([[0.0, 0, 1, 1], [1.0, 0, 2, 1]])  # share no area, but a column of pixels
+    boxes = torch.tensor([[0.0, 0, 1, 1], [1.0, 0, 2, 1]])  # no common area, but a common column of pixels
     scores = torch.tensor([0.5, 0.9])
     assert stand_in.nms(boxes, scores, 0.3, 0).tolist() == [1, 0]
     assert stand_in.nms(boxes, scores, 0.3, 1).tolist() == [1]
@@ -148,7 +148,7 @@ def test_public_batched_nms_goes_class_by_class(split):
 
 
 def test_public_batched_nms_without_boxes():
-    """Across classes only: mmcv's own wrapper takes the maximum of no coordinates otherwise (mmdet never asks)."""
+    """Class-agnostic only: otherwise mmcv's wrapper takes the maximum of no coordinates (mmdet never calls it so)."""
     config = dict(type='nms', iou_threshold=0.5, class_agnostic=True)
     dets, kept = batched_nms(torch.empty(0, 4), torch.empty(0), torch.empty(0).long(), config)
     assert dets.shape == (0, 5) and kept.shape == (0,)
@@ -187,7 +187,7 @@ def test_other_types_and_gradients(dtype):
 
 
 def test_thirty_thousand_candidates():
-    """Typical: many candidates around few objects. Far below a second; the bound leaves room for a busy machine."""
+    """Typical case: many candidates around few objects, far below a second; the bound allows for a busy machine."""
     generator = torch.Generator().manual_seed(0)
     centre, size = torch.rand(40, 2, generator=generator) * 640, torch.rand(40, 2, generator=generator) * 150 + 20
     which = torch.randint(40, (30_000,), generator=generator)
@@ -200,7 +200,7 @@ def test_thirty_thousand_candidates():
 
 
 def test_thirty_thousand_boxes_apart():
-    """The worst case: nothing gets suppressed."""
+    """Worst case: no box is suppressed."""
     index = torch.arange(30_000)
     corner = torch.stack([index % 174, index // 174], 1) * 10.0
     started = time.process_time()

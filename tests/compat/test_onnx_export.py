@@ -1,4 +1,4 @@
-"""The exporter's default is changed within the context, and nowhere else."""
+"""The exporter's default is changed within the context only."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Tensors and meta go into a `.safetensors` file and come back, through mmengine's loader too."""
+"""Tensors and meta survive a round trip through a `.safetensors` file, also with mmengine's loader."""
 
 import sys
 

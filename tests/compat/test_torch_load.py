@@ -1,4 +1,4 @@
-"""A checkpoint of mmengine's Runner loads with `weights_only=True`; one that runs code is refused by name."""
+"""A checkpoint of mmengine's Runner loads with `weights_only=True`; code in a checkpoint is refused by name."""
 
 import io
 import os
@@ -98,7 +98,7 @@ class Command:
 
 
 BUFFER = HistoryBuffer([1.0], [1])
-# What the error says that the file asks for, and the file's content; the argument is a file that must not appear.
+# What the file asks for, as the error must name it: the file's content. The argument is a file that must not appear.
 BOMBS = {
     'posix.system': lambda marker: Command(os.system, f'touch {marker}'),
     'eval': lambda marker: Command(eval, f'open({str(marker)!r}, "w")'),
@@ -128,9 +128,9 @@ def test_code_in_a_checkpoint_is_refused_by_name(tmp_path, asked, new_zip):
 
 
 def test_a_call_of_what_an_allowed_call_gave_is_refused(tmp_path):
-    """`HistoryBuffer.mean` may be in a file, and must not be called by it."""
+    """A file may contain `HistoryBuffer.mean`, but must not call it."""
     path = tmp_path / 'bad.pth'
-    # Written out: pickle makes no such file by itself.
+    # Written by hand, because pickle doesn't produce such a file.
     path.write_bytes(
         b'\x80\x02cbuiltins\ngetattr\ncmmengine.logging.history_buffer\nHistoryBuffer\nX\x04\0\0\0mean\x86R)R.'
     )
@@ -177,7 +177,7 @@ def test_a_file_that_is_larger_in_memory_is_refused_before_it_is_read(tmp_path, 
     with zipfile.ZipFile(tmp_path / 'x.pth') as source, zipfile.ZipFile(tmp_path / 'packed.pth', 'w') as target:
         for name in source.namelist():
             target.writestr(name, source.read(name), zipfile.ZIP_DEFLATED)
-    # The list of entries says that one of them is larger than the file.
+    # The list of entries claims that one of them is larger than the file.
     data = bytearray((tmp_path / 'x.pth').read_bytes())
     place = data.rindex(b'PK\x01\x02', 0, data.rindex(b'x/version'))
     data[place + 20 : place + 28] = (10**9).to_bytes(4, 'little') * 2
@@ -197,11 +197,11 @@ def test_other_errors_stay_what_they_are(tmp_path):
     assert not isinstance(raised.value, DamagedCheckpointError)
 
 
-# -- a caller or a fork that asks for less ------------------------------------------------------------------------
+# -- a caller or a fork that sets weights_only=False --------------------------------------------------------------
 
 
 def test_weights_only_false_does_not_help_the_file(tmp_path):
-    """The onedl fork tries again with `weights_only=False` where torch has refused a file."""
+    """The onedl fork tries again with `weights_only=False` if torch has refused a file."""
     marker, path = tmp_path / 'ran', tmp_path / 'bad.pth'
     torch.save(Command(os.system, f'touch {marker}'), path)
 
@@ -214,7 +214,7 @@ def test_weights_only_false_does_not_help_the_file(tmp_path):
     with pytest.raises(UnsafeCheckpointError, match='posix.system'):
         torch_load.safely(of_the_fork)(str(path))
     assert not marker.exists()
-    assert torch_load.FORCE not in os.environ
+    assert torch_load.FORCE_WEIGHTS_ONLY not in os.environ
 
 
 def test_the_list_of_the_fork_is_ours(monkeypatch):
