@@ -1,1 +1,1 @@
-"""Checkpoint files: written whole or not at all, looked for, and published."""
+"""Checkpoint files: atomic writing, loading, comparing, publishing, and the choice of the one to resume from."""

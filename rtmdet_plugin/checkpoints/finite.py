@@ -1,25 +1,29 @@
-"""Weights that are no numbers: a model with NaN in it exports and runs, and finds nothing."""
+"""Refuse weights that aren't finite: a model that holds NaN can be exported and runs, but detects nothing."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-NAMED = 3
-"""Tensors that a message names."""
+MAX_NAMED = 3
+"""Number of tensors that a message names at most."""
 
 
 def check_finite(weights: Mapping[str, object], source: str | Path) -> None:
     """Refuse the weights of a checkpoint or a graph if one of them is NaN or infinite.
 
+    Args:
+        weights: tensors by name; other values are ignored.
+        source: file that the error message names.
+
     Raises:
-        ValueError: it names the source, the tensors, and how many of their values.
+        ValueError: if a weight isn't finite; the message names the source, the tensors and the number of such values.
     """
     bad = {name: count for name, value in weights.items() if (count := count_invalid(value))}
     if not bad:
         return
-    named = [f'{name} ({count} of {weights[name].numel()} values)' for name, count in list(bad.items())[:NAMED]]
-    more = f' and {len(bad) - NAMED} more' if len(bad) > NAMED else ''
+    named = [f'{name} ({count} of {weights[name].numel()} values)' for name, count in list(bad.items())[:MAX_NAMED]]
+    more = f' and {len(bad) - MAX_NAMED} more' if len(bad) > MAX_NAMED else ''
     raise ValueError(
         f'{source}: weights must be finite, got NaN or infinity in {len(bad)} of {len(weights)} tensors: '
         f'{", ".join(named)}{more}; the file is damaged, or the training diverged'

@@ -1,6 +1,7 @@
-"""The checkpoint that `--resume` takes: the last one, or the newest older one that is whole.
+"""Choose the checkpoint that `--resume` loads: the last one, or the newest undamaged one before it.
 
-mmengine takes whatever `last_checkpoint` names, and starts from scratch where there is no such file.
+mmengine loads the file that `last_checkpoint` names without checking it, and starts from scratch if `last_checkpoint`
+is missing.
 """
 
 import logging
@@ -14,61 +15,59 @@ from .atomic_file import write_atomically
 
 POINTER = 'last_checkpoint'
 INTERRUPTED = 'interrupted.pth'
-"""Where a run that was asked to stop leaves its state."""
+"""File in which an interrupted run saves its state."""
 RESUMABLE = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
-"""Files that hold a whole state of training; `best_*.pth` holds weights only."""
+"""Files that hold a complete training state; `best_*.pth` holds weights only."""
 BEST = 'best_*.pth'
 
 
 def latest_usable(work_dir: str | Path) -> str | None:
-    """Path of the checkpoint to resume from, or None where the run has written none yet.
+    """Return the path of the checkpoint to resume from, or None if the run has written none yet.
 
-    Each damaged file on the way is named in a warning.
+    Each damaged file that is skipped is named in a warning.
 
     Raises:
         RefusedError: if there are checkpoints and all of them are damaged.
     """
     named = pointed_to(work_dir)
-    if named is not None and '://' in named:  # a storage that isn't a local disk; its reader will tell
+    if named is not None and '://' in named:  # not on a local disk: its loader reports any damage
         return named
     damaged = []
     for path in candidates(work_dir):
         problem = damage(path)
         if problem is None:
             if damaged:
-                print_log(
-                    f'Resuming from the newest checkpoint that is whole: {path}', 'current', level=logging.WARNING
-                )
+                print_log(f'Resuming from the newest undamaged checkpoint: {path}', 'current', level=logging.WARNING)
             return str(path)
         damaged.append(f'{path} ({problem})')
-        print_log(f'Checkpoint not usable: {damaged[-1]}', 'current', level=logging.WARNING)
+        print_log(f'Skipped the damaged checkpoint {damaged[-1]}', 'current', level=logging.WARNING)
     if damaged:
         raise RefusedError(
-            f'nothing to resume from in {work_dir}, not usable: {"; ".join(damaged)}. '
+            f'nothing to resume from in {work_dir}, because all its checkpoints are damaged: {"; ".join(damaged)}. '
             'To start from scratch, choose another --work-dir'
         )
     return None
 
 
 def candidates(work_dir: str | Path) -> list[Path]:
-    """Checkpoints of a run, the one that `last_checkpoint` names first, then by age, the newest first."""
+    """List the checkpoints of a run: the one that `last_checkpoint` names, then the others from newest to oldest."""
     folder, text = Path(work_dir), pointed_to(work_dir)
     named = []
     if text is not None:
-        # The second is for a work_dir that was moved.
+        # The second path covers a work directory that was moved.
         named = [path for path in (Path(text), folder / Path(text).name) if path.exists()][:1] or [Path(text)]
     folders = dict.fromkeys([folder, *(path.parent for path in named)])
-    others = {path.resolve(): path for place in folders for pattern in RESUMABLE for path in place.glob(pattern)}
+    others = {path.resolve(): path for parent in folders for pattern in RESUMABLE for path in parent.glob(pattern)}
     for path in named:
         others.pop(path.resolve(), None)
     return named + sorted(others.values(), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def left_by_earlier_run(folder: str | Path, filename_tmpl: str) -> list[Path]:
-    """List the checkpoints in a folder that a new run there would replace, by name.
+    """List the checkpoints in a folder that a new run would replace, in alphabetical order.
 
     Args:
-        folder: the work directory, or the one that checkpoints go to.
+        folder: the work directory, or the directory that checkpoints are written to.
         filename_tmpl: name of a checkpoint, with `{}` for the number of the epoch or step.
     """
     patterns = (*RESUMABLE, BEST, filename_tmpl.replace('{}', '*'))
@@ -76,26 +75,29 @@ def left_by_earlier_run(folder: str | Path, filename_tmpl: str) -> list[Path]:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None. All of it is read; torch itself checks no sums."""
+    """Describe what is wrong with a checkpoint, or return None.
+
+    The complete file is read and its checksums are verified, which torch itself doesn't do.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             altered = archive.testzip()
             names = archive.namelist()
-    except Exception as error:  # zipfile raises nearly anything on random bytes
+    except Exception as error:  # zipfile raises nearly any exception on random bytes
         return str(error) or type(error).__name__
     if altered is not None:
-        return f'{altered} in it was altered'
+        return f'its entry {altered} was altered'
     if not any(name.endswith('/data.pkl') for name in names):
         return 'not written by torch.save'
     return None
 
 
 def pointed_to(work_dir: str | Path) -> str | None:
-    """What `last_checkpoint` names; None where it isn't there, or empty."""
+    """Return the path that `last_checkpoint` names, or None if that file is missing or empty."""
     pointer = Path(work_dir) / POINTER
     return (pointer.read_text().strip() or None) if pointer.is_file() else None
 
 
 def point_to(work_dir: str | Path, path: str | Path) -> None:
-    """Let `last_checkpoint` name `path`."""
+    """Write `path` to `last_checkpoint`."""
     write_atomically(Path(work_dir) / POINTER, str(path).encode())

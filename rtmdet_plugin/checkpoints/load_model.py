@@ -1,4 +1,4 @@
-"""A detector out of a config and a checkpoint, for use and not for training."""
+"""Load a detector from a config and a checkpoint, for inference and export."""
 
 from __future__ import annotations
 
@@ -18,41 +18,46 @@ from .finite import check_finite
 
 
 def config_file(source: str | Path) -> Path:
-    """The file of a config, from its path or its name: see `rtmdet_plugin_startup.config_path`, which may raise."""
+    """Return the file of a config from its path or name.
+
+    Raises:
+        FileNotFoundError: see `rtmdet_plugin_startup.config_path`.
+    """
     return Path(config_path(str(source)))
 
 
 def load_config(source: str | Path | Config) -> Config:
-    """A config of any kind from its file; an object is passed on.
+    """Load a config of any kind; return a `Config` unchanged.
 
     Raises:
         FileNotFoundError: see `config_file`.
-        ValueError: where mmengine can't read it.
+        ValueError: if mmengine can't read the file.
     """
     if isinstance(source, Config):
         return source
     path = config_file(source)
     try:
         return Config.fromfile(path)
-    except Exception as error:  # a config is a program: it can raise anything
-        raise ValueError(f'{path}: not a config that mmengine reads: {type(error).__name__}: {error}') from None
+    except Exception as error:  # a config is a program: it can raise any exception
+        raise ValueError(f'{path}: not a config that mmengine can read: {type(error).__name__}: {error}') from None
 
 
 def read_config(source: str | Path | Config) -> Config:
-    """The config of a detector.
+    """Load the config of a detector.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_config`; ValueError as well where it holds no detector.
+        FileNotFoundError: see `config_file`.
+        ValueError: if mmengine can't read the file, or the config holds no detector.
     """
     config = load_config(source)
     model = config.get('model')
     if not isinstance(model, dict) or not isinstance(model.get('backbone'), dict):
-        raise ValueError(f'{config_name(config)}: not the config of a detector, it has no model.backbone')
+        raise ValueError(f'{config_name(config)}: must be the config of a detector, but it has no model.backbone')
     return config
 
 
 def config_name(config: Config) -> str:
-    """How messages call a config."""
+    """Return the name of a config for error messages."""
     return config.filename or 'the config'
 
 
@@ -68,11 +73,11 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
         The detector; `cfg` is the config, `dataset_meta` what the checkpoint says about its classes.
 
     Raises:
-        FileNotFoundError: where one of the files isn't there.
-        ValueError: where the config can't be read, the two don't fit each other, or a weight isn't finite; see
+        FileNotFoundError: if one of the files doesn't exist.
+        ValueError: if the config can't be read, the checkpoint doesn't fit it, or a weight isn't finite; see
             `checkpoint_parts` and `check_finite`.
-        UnsafeCheckpointError: where the checkpoint asks for code.
-        DamagedCheckpointError: where it is cut off, altered, or no checkpoint.
+        UnsafeCheckpointError: if the checkpoint asks for a class or function that isn't data.
+        DamagedCheckpointError: if the checkpoint is truncated, altered, or of another format.
     """
     config = read_config(config)
     path = Path(checkpoint)
@@ -85,11 +90,11 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
 
     init_default_scope(config.get('default_scope', 'mmdet'))
     model_config = config.model.copy()
-    model_config.backbone = {**model_config.backbone, 'init_cfg': None}  # a download for nothing
+    model_config.backbone = {**model_config.backbone, 'init_cfg': None}  # avoids a download of weights to be replaced
     try:
         model = revert_sync_batchnorm(MODELS.build(model_config))
     except (KeyError, TypeError, AttributeError, AssertionError) as error:  # an unknown type or argument, a bad value
-        raise ValueError(f'{config_name(config)}: its model can not be built: {error}') from None
+        raise ValueError(f'{config_name(config)}: its model cannot be built: {error}') from None
     report = compare(model.state_dict(), weights)
     if not report.complete:
         raise ValueError(f'{path} does not fit the model of {config_name(config)}: {report.summary()}')
@@ -100,10 +105,17 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
 
 
 def checkpoint_parts(path: Path, content: object) -> tuple[dict, dict]:
-    """The weights in what a checkpoint holds, and what it says about its classes; both by name.
+    """Split the content of a checkpoint.
+
+    Args:
+        path: file of the checkpoint, for error messages.
+        content: what the file holds: a checkpoint of mmengine, or a bare state dict.
+
+    Returns:
+        The state dict, and the dataset's metadata (class names), which may be empty.
 
     Raises:
-        ValueError: where one of them isn't a dict of names.
+        ValueError: if one of them isn't a dict with string keys.
     """
     parts = {'content': content}
     if isinstance(content, dict):
@@ -113,5 +125,6 @@ def checkpoint_parts(path: Path, content: object) -> tuple[dict, dict]:
             parts['dataset_meta'] = parts['meta'].get('dataset_meta') or {}
     for name, part in parts.items():
         if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
-            raise ValueError(f'{path}: its {name} is {type(part).__name__}; accepted: a dict whose keys are names')
+            found = 'a dict with other keys' if isinstance(part, dict) else type(part).__name__
+            raise ValueError(f'{path}: {name} must be a dict with string keys, got {found}; it is no checkpoint')
     return parts['state_dict'], parts['dataset_meta']

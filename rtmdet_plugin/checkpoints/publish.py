@@ -1,4 +1,4 @@
-"""A checkpoint for others: the weights that a model is used with, the classes, and nothing else of the training."""
+"""Publish a checkpoint: keep the weights for inference and the classes, drop the rest of the training state."""
 
 import io
 from dataclasses import dataclass
@@ -15,30 +15,36 @@ from .atomic_file import write_atomically
 from .finite import check_finite
 
 META = ('dataset_meta', 'cfg', 'epoch', 'iter', 'mmengine_version')
-"""What is kept of `meta`: the names of the classes, the text of the config, where the weights are from."""
+"""Entries of `meta` that are kept: class names, text of the config, origin of the weights."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What was written."""
+    """Describes a published checkpoint."""
 
     path: Path
     tensors: int
     averaged: bool
-    """Whether these are the EMA's weights; else they are the model's own, the only ones in the file."""
+    """True for the EMA's weights; False for the model's own, because the source holds no others."""
 
 
 def publish(source: str | Path, target: str | Path) -> Published:
-    """Write the weights in the checkpoint `source` to `target`, `.safetensors` or `.pth` by its ending.
+    """Write the weights in the checkpoint `source` to `target`, in the format of its suffix.
 
-    If the training kept an EMA, its averaged weights are written. Optimiser, schedulers and logs are left out.
+    If the training kept an EMA, its averaged weights are written. Optimiser, schedulers and logs are dropped.
+
+    Args:
+        source: checkpoint of a training, or any other that `CheckpointLoader` reads.
+        target: file to write, `.safetensors` or `.pth`.
 
     Raises:
-        ValueError: if `target` has another ending or would replace `source` or another training's checkpoint, or if
+        ValueError: if `target` has another suffix or would replace `source` or another training's checkpoint, or if
             `source` holds no weights or weights that aren't finite.
         OSError: if `target` can't be written.
-        FileNotFoundError, UnsafeCheckpointError, DamagedCheckpointError: where `source` can't be loaded.
-        ImportError: where `.safetensors` is asked for, and the package isn't installed.
+        FileNotFoundError: if `source` doesn't exist.
+        UnsafeCheckpointError: if `source` asks for a class or function that isn't data.
+        DamagedCheckpointError: if `source` is truncated, altered, or of another format.
+        ImportError: if `target` ends in `.safetensors` and the package safetensors isn't installed.
     """
     target = Path(target)
     check_output(target, input_files([source]), (SUFFIX, '.pth'))
@@ -47,7 +53,7 @@ def publish(source: str | Path, target: str | Path) -> Published:
     checkpoint = CheckpointLoader.load_checkpoint(str(source), map_location='cpu', logger=None)
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise ValueError(f'{source} holds no weights: expected a state_dict of tensors')
+        raise ValueError(f'{source} holds no weights: state_dict must be a non-empty dict of tensors')
     check_finite(weights, source)
     meta = {name: value for name, value in checkpoint.get('meta', {}).items() if name in META}
     # mmengine's EMAHook saves the averaged weights as `state_dict`, and the model's own as `ema_state_dict`.
@@ -65,18 +71,18 @@ def publish(source: str | Path, target: str | Path) -> Published:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse to replace what `publish` can't have written, such as a checkpoint with the state of an optimiser.
+    """Refuse to replace a file that `publish` can't have written, such as a checkpoint with an optimiser's state.
 
     Raises:
-        ValueError: it names the file.
+        ValueError: if it can't have; the message names the file.
     """
     try:
-        there = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger=None)
+        existing = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger=None)
     except (ValueError, RuntimeError, OSError, UnpicklingError):
-        there = None
-    ours = isinstance(there, dict) and there.keys() <= {'meta', 'state_dict'}
-    if ours and path.suffix == SUFFIX:  # any file has no more than these; those of other programs have no `META`
-        ours = not there['meta'].keys().isdisjoint(META)
+        existing = None
+    ours = isinstance(existing, dict) and existing.keys() <= {'meta', 'state_dict'}
+    if ours and path.suffix == SUFFIX:  # every such file has only these keys, but other programs write no `META`
+        ours = not existing['meta'].keys().isdisjoint(META)
     if not ours:
         raise ValueError(
             f'{path} would replace a file that rtmdet publish did not write; choose another name, or remove it'

@@ -1,4 +1,4 @@
-"""Which checkpoint `--resume` takes."""
+"""Which checkpoint `--resume` loads."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ def cut(path):
 
 
 def alter(path):
-    """One bit, within a tensor: torch loads such a file without a word."""
+    """Flip one bit within a tensor: torch loads such a file without an error."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -68,13 +68,13 @@ def test_the_last_one(run, log):
 def test_a_damaged_one_is_named_and_left_out(run, log, damaging):
     damaging(run / 'epoch_3.pth')
     assert latest_usable(run) == str(run / 'epoch_2.pth')
-    assert str(run / 'epoch_3.pth') in log.text and 'not usable' in log.text
+    assert str(run / 'epoch_3.pth') in log.text and 'Skipped the damaged checkpoint' in log.text
     cut(run / 'epoch_2.pth')
     assert latest_usable(run) == str(run / 'epoch_1.pth')
 
 
 def test_last_checkpoint_goes_before_age(run):
-    """Such as a second run in the same folder, whose epochs have smaller numbers than the first one's."""
+    """For example after a second run in the same folder, whose epochs have smaller numbers than the first run's."""
     point_to(run, run / 'epoch_1.pth')
     assert latest_usable(run) == str(run / 'epoch_1.pth')
 
@@ -86,7 +86,7 @@ def test_without_last_checkpoint_the_newest_counts(run):
     assert latest_usable(run) == str(run / 'epoch_2.pth')
     torch.save({}, run / 'interrupted.pth')
     assert latest_usable(run) == str(run / 'interrupted.pth')
-    (run / 'last_checkpoint').write_text('')  # as mmengine's own hook leaves it when it is killed
+    (run / 'last_checkpoint').write_text('')  # as mmengine's own hook leaves it if it is killed
     assert latest_usable(run) == str(run / 'interrupted.pth')
 
 

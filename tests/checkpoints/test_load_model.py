@@ -1,4 +1,4 @@
-"""A model out of a config and a checkpoint: what is accepted, and one line for what isn't."""
+"""Loading a model from a config and a checkpoint; invalid input fails with a one-line error."""
 
 import copy
 import pickle
@@ -22,7 +22,7 @@ NANO = CONFIGS / 'rtmdet_nano_person.py'
 
 @pytest.fixture
 def saved(random_model, tmp_path):
-    """A function that saves what a checkpoint holds, and the state dict of nano with 80 classes."""
+    """A function that saves a checkpoint's content, and the state dict of nano with 80 classes."""
     state = {name: value.clone() for name, value in random_model('nano').state_dict().items()}
 
     def save(content) -> Path:
@@ -80,13 +80,13 @@ def test_checkpoints_of_other_things(saved):
     save, state = saved
     config = CONFIGS / 'rtmdet_nano.py'
     for content, said in (
-        ([1], 'its content is list; accepted: a dict whose keys are names'),
-        (dict(state_dict=[1]), 'its state_dict is list'),
-        ({0: torch.zeros(1)}, 'its content is dict; accepted: a dict whose keys are names'),
-        (dict(state_dict={0: torch.zeros(1)}), 'its state_dict is dict'),
-        (dict(state_dict=state, meta=[1]), 'its meta is list'),
-        (dict(state_dict=state, meta=dict(dataset_meta=[1])), 'its dataset_meta is list'),
-        (dict(state_dict=state, meta=dict(dataset_meta={0: 'a'})), 'its dataset_meta is dict'),
+        ([1], 'content must be a dict with string keys, got list'),
+        (dict(state_dict=[1]), 'state_dict must be a dict with string keys, got list'),
+        ({0: torch.zeros(1)}, 'content must be a dict with string keys, got a dict with other keys'),
+        (dict(state_dict={0: torch.zeros(1)}), 'state_dict must be a dict with string keys, got a dict with other'),
+        (dict(state_dict=state, meta=[1]), 'meta must be a dict with string keys, got list'),
+        (dict(state_dict=state, meta=dict(dataset_meta=[1])), 'dataset_meta must be a dict with string keys, got list'),
+        (dict(state_dict=state, meta=dict(dataset_meta={0: 'a'})), 'dataset_meta must be a dict with string keys, got'),
     ):
         assert f'c.pth: {said}' in refusal(config, save(content))
     assert load_model(config, save(dict(state_dict=state, meta=None))).dataset_meta == {}
@@ -101,11 +101,11 @@ def test_files_that_are_none(saved, tmp_path):
     (tmp_path / 'cut.pth').write_bytes(save(state).read_bytes()[:1000])
     assert 'cut.pth is cut off' in refusal(NANO, tmp_path / 'cut.pth', DamagedCheckpointError)
     (tmp_path / 'broken.py').write_text('model = (')
-    assert 'broken.py: not a config that mmengine reads' in refusal(tmp_path / 'broken.py', save(state))
+    assert 'broken.py: not a config that mmengine can read' in refusal(tmp_path / 'broken.py', save(state))
     (tmp_path / 'empty.py').write_text('lr = 1\n')
     assert 'it has no model.backbone' in refusal(tmp_path / 'empty.py', save(state))
     (tmp_path / 'unknown.py').write_text("model = dict(type='RTMDet', backbone=dict(type='Nothing'))\n")
-    assert 'its model can not be built' in refusal(tmp_path / 'unknown.py', save(state))
+    assert 'its model cannot be built' in refusal(tmp_path / 'unknown.py', save(state))
 
 
 class TestConfigByName:
@@ -132,7 +132,7 @@ class TestConfigByName:
 
     @pytest.mark.parametrize('name', ['nowhere::a.py', '::a.py', '..::a.py', 'numpy::a.py', 'importlib::a.py'])
     def test_a_package_without_configs(self, name):
-        with pytest.raises(FileNotFoundError, match='with configs is installed; accepted: rtmdet_plugin::NAME, mmdet'):
+        with pytest.raises(FileNotFoundError, match='with configs is installed; use rtmdet_plugin::NAME or mmdet'):
             config_file(name)
 
 
@@ -142,7 +142,7 @@ def test_a_config_that_fails_when_it_runs(tmp_path):
         ("_base_ = 'rtmdet_plugin::no.py'", 'FileNotFoundError'),
     ):
         (tmp_path / 'c.py').write_text(content)
-        with pytest.raises(ValueError, match=f'c.py: not a config that mmengine reads: {said}'):
+        with pytest.raises(ValueError, match=f'c.py: not a config that mmengine can read: {said}'):
             load_config(tmp_path / 'c.py')
 
 

@@ -1,4 +1,4 @@
-"""What is written for others: averaged weights and classes, nothing of the training."""
+"""A published checkpoint holds the averaged weights and the classes, and no other training state."""
 
 import shutil
 
@@ -16,7 +16,7 @@ META = dict(dataset_meta=dict(classes=('cat', 'dog')), cfg='a = 1\n', epoch=3, i
 
 @pytest.fixture
 def source(tmp_path):
-    """As mmengine saves a run with an EMA: the averaged weights are the `state_dict`."""
+    """A checkpoint as mmengine saves it with an EMA: the averaged weights are the `state_dict`."""
     averaged, own = nn.Linear(2, 3), nn.Linear(2, 3)
     checkpoint = dict(
         meta=dict(META, time='20250101_000000', experiment_name='mine', seed=1),
@@ -100,6 +100,6 @@ def test_no_checkpoint_of_a_training_is_replaced(source, tmp_path):
         with pytest.raises(ValueError, match=said):
             publish(path, tmp_path / name)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
-    for _ in range(2):  # what was published before may be replaced
+    for _ in range(2):  # a file that `publish` wrote may be replaced
         publish(path, tmp_path / 'cats.pth')
         publish(path, tmp_path / 'cats.safetensors')

@@ -226,7 +226,7 @@ def test_options_that_do_not_fit(model, checkpoint, tmp_path):
         ('model=1', 'it has no model.backbone'),
         ('model.backbone.depth=[1,', 'does not fit'),
         ('test_pipeline.99.type=1', 'does not fit'),
-        ('model.backbone.type=None', 'its model can not be built'),
+        ('model.backbone.type=None', 'its model cannot be built'),
         ('model.test_cfg.nms=1', 'test_cfg.nms=1; accepted'),
         ('model.test_cfg=None', 'model.test_cfg=None; accepted'),
         ('model.test_cfg.score_thr=abc', "score_thr='abc'; accepted: a number"),
