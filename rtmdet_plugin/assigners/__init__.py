@@ -1,4 +1,4 @@
-"""Which prior learns which object, registered in mmdet's `TASK_UTILS`."""
+"""Label assignment: which prior learns which object. Registered in mmdet's `TASK_UTILS`."""
 
 from .baselines import RTMATSSAssigner, RTMSimOTAAssigner, RTMTaskAlignedAssigner
 from .dynamic_soft_label import RTMDynamicSoftLabelAssigner

@@ -1,8 +1,8 @@
-"""The assigners that the paper compares with, in RTMDet's head: mmdet's SimOTA, TAL and ATSS, each with an adapter.
+"""Adapt mmdet's SimOTA, TAL and ATSS, the assigners that the paper compares with, to RTMDet's head.
 
-RTMDet's head hands over logits and point priors (x, y, stride, stride). mmdet's SimOTA and TAL take probabilities, its
-TAL and ATSS take boxes as priors; and the head trains towards `max_overlaps` as the target score, which each method
-defines in its own way.
+RTMDet's head passes logits and point priors (x, y, stride, stride). mmdet's SimOTA and TAL take probabilities, its
+TAL and ATSS take boxes as priors. The head uses `max_overlaps` as the target score, which each method defines
+differently.
 
 Sources: SimOTA, arXiv 2107.08430; TOOD, arXiv 2108.07755; ATSS, arXiv 1912.02424; the comparison: RTMDet,
 arXiv 2212.07784, tables of assigners.
@@ -15,7 +15,7 @@ from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-ATSS_ANCHOR = 8  # side of an anchor in strides, ATSS's own
+ATSS_ANCHOR = 8  # side of an anchor in strides, as in ATSS
 
 
 @TASK_UTILS.register_module()
@@ -23,7 +23,7 @@ class RTMSimOTAAssigner(SimOTAAssigner):
     """mmdet's `SimOTAAssigner` for logits; arguments are mmdet's."""
 
     def assign(self, pred_instances: InstanceData, gt_instances: InstanceData, *args, **kwargs) -> AssignResult:
-        """As `RTMDynamicSoftLabelAssigner.assign`."""
+        """Assign the priors of one image; see `RTMDynamicSoftLabelAssigner.assign`."""
         return super().assign(with_probabilities(pred_instances), gt_instances, *args, **kwargs)
 
 
@@ -31,10 +31,11 @@ class RTMSimOTAAssigner(SimOTAAssigner):
 class RTMTaskAlignedAssigner(TaskAlignedAssigner):
     """mmdet's `TaskAlignedAssigner` for logits and point priors.
 
-    The target score is TOOD's: the alignment of each positive, scaled so that an object's best has its largest IoU.
+    The target score is TOOD's: the alignment of each positive, scaled so that an object's largest alignment becomes its
+    largest IoU.
 
     Args:
-        topk: positives of an object.
+        topk: number of positives of an object.
         alpha: exponent of the score in the alignment.
         beta: exponent of the IoU in the alignment.
     """
@@ -45,7 +46,7 @@ class RTMTaskAlignedAssigner(TaskAlignedAssigner):
         self.beta = beta
 
     def assign(self, pred_instances: InstanceData, gt_instances: InstanceData, *args, **kwargs) -> AssignResult:
-        """As `RTMDynamicSoftLabelAssigner.assign`."""
+        """Assign the priors of one image; see `RTMDynamicSoftLabelAssigner.assign`."""
         pred_instances = with_probabilities(pred_instances)
         pred_instances.priors = prior_boxes(pred_instances.priors, side=1)
         result = super().assign(pred_instances, gt_instances, *args, alpha=self.alpha, beta=self.beta, **kwargs)
@@ -60,9 +61,10 @@ class RTMTaskAlignedAssigner(TaskAlignedAssigner):
 
 @TASK_UTILS.register_module()
 class RTMATSSAssigner(ATSSAssigner):
-    """mmdet's `ATSSAssigner` for point priors, which stand for anchors of 8 strides; arguments are mmdet's.
+    """mmdet's `ATSSAssigner` for point priors, each replaced by an anchor of 8 strides; arguments are mmdet's.
 
-    The target score is the IoU of the predicted box, as in GFL: the anchors' own says nothing about the prediction.
+    The target score is the IoU of the predicted box, as in GFL, because the anchor's IoU is independent of the
+    prediction.
     """
 
     def assign(
@@ -71,7 +73,7 @@ class RTMATSSAssigner(ATSSAssigner):
         gt_instances: InstanceData,
         gt_instances_ignore: InstanceData | None = None,
     ) -> AssignResult:
-        """As `RTMDynamicSoftLabelAssigner.assign`."""
+        """Assign the priors of one image; see `RTMDynamicSoftLabelAssigner.assign`."""
         anchors = InstanceData(priors=prior_boxes(pred_instances.priors, side=ATSS_ANCHOR))
         _, num_level_priors = pred_instances.priors[:, 2].unique_consecutive(return_counts=True)
         result = super().assign(anchors, num_level_priors.tolist(), gt_instances, gt_instances_ignore)
@@ -82,13 +84,21 @@ class RTMATSSAssigner(ATSSAssigner):
 
 
 def with_probabilities(pred_instances: InstanceData) -> InstanceData:
-    """A copy whose `scores` are probabilities instead of logits."""
+    """Return a copy whose `scores` are probabilities instead of logits."""
     pred_instances = pred_instances.clone()
     pred_instances.scores = pred_instances.scores.sigmoid()
     return pred_instances
 
 
 def prior_boxes(priors: Tensor, side: float) -> Tensor:
-    """Squares of `side` strides around point priors (N, 4: x, y, stride, stride) -> (N, 4), xyxy in pixels."""
+    """Return squares of `side` strides around point priors.
+
+    Args:
+        priors: x, y, stride, stride in pixels. (N, 4)
+        side: length of a side in strides.
+
+    Returns:
+        Boxes, xyxy in pixels. (N, 4)
+    """
     half = priors[:, 2:] * side / 2
     return torch.cat((priors[:, :2] - half, priors[:, :2] + half), dim=1)

@@ -1,15 +1,18 @@
-"""RTMDynamicSoftLabelAssigner: each object takes the k cheapest priors, k from the IoUs, the cost from soft labels.
+"""Assign priors to objects by dynamic-k matching with soft labels: `RTMDynamicSoftLabelAssigner`.
+
+Each object takes its k cheapest priors. k depends on the IoUs, the cost on soft labels.
 
 Source: RTMDet, arXiv 2212.07784, section 3.3, eq. 1-4. The maths are in matching.py.
 
 Differences from mmdet, none of which changes an assignment:
-- The classification cost is a sum over classes of f(logit, target) with a target of 0 everywhere but at the object's
-  class. So it is sum_c f(logit_c, 0), once a prior, plus f(logit, iou) - f(logit, 0) at the object's class, once a
-  pair: no tensor of priors x objects x classes, which is what fills the memory on crowded images.
-- A whole batch in one call. On an accelerator there are no loops over images or objects and no synchronisation with the
-  host; on a CPU each image is matched by itself, with only the priors that lie in one of its objects.
-- 10^(distance - radius) overflows float32 beyond 41 strides; here it stops at the largest finite number.
-- Centres are the boxes' own, also where masks are loaded.
+- The classification cost is a sum over classes of f(logit, target), and the target is 0 except at the object's class.
+  So the cost is sum_c f(logit_c, 0), computed once per prior, plus f(logit, iou) - f(logit, 0) at the object's class,
+  computed once per pair. This avoids the tensor of priors x objects x classes, which fills the memory on crowded
+  images.
+- One call assigns a complete batch. On an accelerator there are no loops over images or objects and no synchronisation
+  with the host. On a CPU each image is matched separately, with only the priors that lie inside one of its objects.
+- 10^(distance - radius) overflows float32 beyond 41 strides; here it is clamped to the largest finite number.
+- Centres are always those of the boxes, even if masks are loaded.
 """
 
 from typing import NamedTuple
@@ -25,11 +28,11 @@ from torch import Tensor
 from .matching import Matches, inside_any, pairwise_iou, soft_center_cost
 
 EPS = 1e-7
-UNASSIGNED_IOU = -1e8  # what mmdet writes as the overlap of a prior without an object
+UNASSIGNED_IOU = -1e8  # mmdet's overlap of a prior without an object
 
 
 class GroundTruth(NamedTuple):
-    """Objects of a batch, padded to the largest number of them in an image."""
+    """Objects of a batch, padded to the largest number of objects in an image."""
 
     boxes: Tensor  # xyxy in pixels. (B, G, 4)
     labels: Tensor  # (B, G)
@@ -37,7 +40,7 @@ class GroundTruth(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """Which object each prior of a batch learns."""
+    """The object that each prior of a batch learns."""
 
     gt_index: Tensor  # index of the object, -1 for background. (B, N)
     iou: Tensor  # IoU of the prior's box with it, 0 for background. (B, N)
@@ -48,15 +51,16 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
     """Dynamic soft label assignment.
 
     Args:
-        topk: the IoUs of so many best predictions, summed, give the number of priors of an object.
+        topk: an object's number of priors is the sum of its `topk` largest IoUs.
         soft_center_radius: distance from an object's centre, in strides, at which the centre cost is 1.
-        cls_weight: weight of the classification cost; 0 leaves it out.
-        iou_weight: weight of -log(IoU); 0 leaves it out.
-        center_weight: weight of 10^(distance - radius); 0 leaves it out.
-        max_pairs: pairs of prior and object in memory at a time; more are worked off in rounds, with the same result.
+        cls_weight: weight of the classification cost; 0 disables it.
+        iou_weight: weight of -log(IoU); 0 disables it.
+        center_weight: weight of 10^(distance - radius); 0 disables it.
+        max_pairs: pairs of prior and object in memory at a time; more pairs are processed in several rounds, with the
+            same result.
 
     Raises:
-        ValueError: where `topk` or `max_pairs` isn't positive or a weight is negative.
+        ValueError: if `topk` or `max_pairs` isn't positive or a weight is negative.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
                 raise ValueError(f'{name} must be at least 1, got {number}')
         for name, weight in dict(cls_weight=cls_weight, iou_weight=iou_weight, center_weight=center_weight).items():
             if weight < 0:
-                raise ValueError(f'{name} must not be negative (0 leaves the term out), got {weight}')
+                raise ValueError(f'{name} must be at least 0 (0 disables the term), got {weight}')
         self.topk = topk
         self.soft_center_radius = soft_center_radius
         self.cls_weight = cls_weight
@@ -93,10 +97,10 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
             boxes: decoded boxes, xyxy in pixels. (B, N, 4)
             priors: x, y and stride in pixels. (N, 3 or more)
             valid: priors that lie within their image. (B, N)
-            ground_truth: the objects.
+            ground_truth: the objects of the batch.
 
         Returns:
-            The object and the IoU of each prior.
+            The object and the IoU of each prior, see `Assignment`.
         """
         logits, boxes, priors = logits.float(), boxes.float(), priors.float()
         ground_truth = ground_truth._replace(boxes=ground_truth.boxes.float())
@@ -122,7 +126,7 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
     def _match(
         self, logits: Tensor, boxes: Tensor, priors: Tensor, candidates: Tensor, ground_truth: GroundTruth
     ) -> tuple[Tensor, Tensor]:
-        """As `assign_batch`, among the priors that `candidates` (B, N) names."""
+        """Do the work of `assign_batch` for the priors that are True in `candidates` (B, N)."""
         softplus, score = F.softplus(logits), logits.sigmoid()
         background = (softplus * score.square()).sum(dim=1, keepdim=True)  # (B, 1, N)
         matches = Matches(candidates, self.topk)
@@ -150,17 +154,19 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         gt_instances_ignore: InstanceData | None = None,
         **kwargs,
     ) -> AssignResult:
-        """Assign the priors of one image: mmdet's interface, for heads other than ours.
+        """Assign the priors of one image: mmdet's interface, for other heads than RTMDet's.
 
         Args:
             pred_instances: `scores`, logits (N, C); `bboxes`, decoded, xyxy in pixels (N, 4); `priors`, x, y and
                 stride in pixels (N, 4).
             gt_instances: `bboxes`, xyxy in pixels (G, 4); `labels` (G,).
             gt_instances_ignore: not used.
+            kwargs: not used.
 
         Returns:
-            `gt_inds`: 0 for background, else 1 + the object's index (N,); `max_overlaps`: IoU with that object,
-            -1e8 for background (N,), 0 where no prior lies in any object; `labels`: its class, -1 for background.
+            `gt_inds`: 0 for background, otherwise 1 + the object's index (N,); `max_overlaps`: IoU with that object,
+            -1e8 for background, or 0 for all priors if none is assigned (N,); `labels`: the object's class, -1 for
+            background (N,).
         """
         priors, gt_labels = pred_instances.priors, gt_instances.labels.long()
         ground_truth = GroundTruth(get_box_tensor(gt_instances.bboxes), gt_labels, torch.ones_like(gt_labels).bool())
@@ -182,12 +188,12 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
 
 
 def soft_bce(logits: Tensor, softplus: Tensor, score: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy against a soft target, times the squared distance of the score from it.
+    """Compute binary cross entropy against a soft target, times the squared difference of score and target.
 
     Args:
-        logits: class logits.
-        softplus: their softplus.
-        score: their sigmoid.
+        logits: class logits of any shape.
+        softplus: softplus of the logits.
+        score: sigmoid of the logits.
         target: target in [0, 1].
 
     Source: RTMDet, arXiv 2212.07784, eq. 2.

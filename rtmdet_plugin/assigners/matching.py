@@ -1,9 +1,9 @@
-"""The maths of dynamic-k matching over a padded batch. Objects are rows, priors columns: (B, G, N).
+"""The maths of dynamic-k matching over a padded batch. Objects are rows, priors are columns: (B, G, N).
 
-Rows of priors are contiguous in memory, so that broadcasting a box against all priors, taking a class's row of logits
-and selecting an object's cheapest priors all run along memory.
+Rows of priors are contiguous in memory, so broadcasting a box against all priors, taking a class's row of logits and
+selecting an object's cheapest priors all access memory sequentially.
 
-Source: OTA, arXiv 2103.14259, in the form of YOLOX, arXiv 2107.08430; RTMDet, arXiv 2212.07784.
+Source: OTA, arXiv 2103.14259, in YOLOX's variant, arXiv 2107.08430; RTMDet, arXiv 2212.07784.
 """
 
 import math
@@ -13,16 +13,16 @@ from torch import Tensor
 
 
 def inside_any(priors: Tensor, boxes: Tensor, mask: Tensor, max_pairs: int) -> Tensor:
-    """Which priors lie strictly inside at least one box of each image.
+    """Find the priors that lie strictly inside at least one box of each image.
 
     Args:
-        priors: x, y in pixels, then anything. (N, 2 or more)
+        priors: x, y in pixels; further columns are ignored. (N, 2 or more)
         boxes: xyxy in pixels. (B, G, 4)
-        mask: False for boxes that don't count. (B, G)
-        max_pairs: pairs in memory at a time.
+        mask: False for boxes to ignore. (B, G)
+        max_pairs: pairs of prior and box in memory at a time.
 
     Returns:
-        (B, N)
+        True for priors inside a box. (B, N)
     """
     x, y = priors[:, 0].contiguous(), priors[:, 1].contiguous()  # (N,)
     found = torch.zeros(len(boxes), len(priors), dtype=torch.bool, device=boxes.device)
@@ -35,7 +35,7 @@ def inside_any(priors: Tensor, boxes: Tensor, mask: Tensor, max_pairs: int) -> T
 
 
 def pairwise_iou(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
-    """IoU of each object with each predicted box; xyxy in pixels. (B, G, 4), (B, N, 4) -> (B, G, N)"""
+    """Compute the IoU of each object with each predicted box; xyxy in pixels, (B, G, 4), (B, N, 4) -> (B, G, N)."""
     gx1, gy1, gx2, gy2 = gt_boxes[..., None].unbind(2)  # (B, G, 1)
     x1, y1, x2, y2 = boxes.transpose(1, 2).contiguous()[:, :, None].unbind(1)  # (B, 1, N)
     width = (torch.minimum(x2, gx2) - torch.maximum(x1, gx1)).clamp_(min=0)
@@ -46,7 +46,7 @@ def pairwise_iou(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
 
 
 def soft_center_cost(gt_boxes: Tensor, priors: Tensor, radius: float, weight: float = 1.0) -> Tensor:
-    """Cost of the distance from a prior to an object's centre: weight * 10^(distance - radius), in strides.
+    """Compute the cost of a prior's distance to an object's centre: weight * 10^(distance - radius), in strides.
 
     Args:
         gt_boxes: objects, xyxy in pixels. (B, G, 4)
@@ -67,18 +67,18 @@ def soft_center_cost(gt_boxes: Tensor, priors: Tensor, radius: float, weight: fl
 
 
 def cheapest(cost: Tensor, ks: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """Each object's k cheapest priors.
+    """Select each object's k cheapest priors.
 
-    Among equal costs the choice is mmdet's on CPUs: what `torch.topk` takes for exactly this k. On accelerators the
-    lower index goes first, among those that `torch.topk` takes.
+    On CPUs ties are resolved as in mmdet: as `torch.topk` does for exactly this k. On accelerators the lower index
+    comes first, among those that `torch.topk` selects.
 
     Args:
-        cost: (B, G, N)
-        ks: how many, at most `topk`. (B, G)
-        topk: at most N.
+        cost: lower is better. (B, G, N)
+        ks: number of priors of each object, at most `topk`. (B, G)
+        topk: number of columns of the result, at most N.
 
     Returns:
-        Indices of priors (B, G, topk), and which of them count (B, G, topk).
+        Indices of priors (B, G, topk), and True for the first k of each object (B, G, topk).
     """
     counts = torch.arange(topk, device=cost.device) < ks[..., None]
     if cost.device.type == 'cpu' and not torch.compiler.is_compiling():
@@ -93,29 +93,29 @@ def cheapest(cost: Tensor, ks: Tensor, topk: int) -> tuple[Tensor, Tensor]:
 
 
 class Matches:
-    """Collects, object by object or many at a time, which object each prior goes to.
+    """Matches priors to objects, which are added one or several at a time.
 
-    Each object takes its k cheapest priors, k the sum of its `topk` largest IoUs, rounded down, at least 1. A prior
-    that several objects took goes to the one, of all objects, for which it is cheapest.
+    Each object takes its k cheapest priors. k is the sum of its `topk` largest IoUs, rounded down, but at least 1. A
+    prior that several objects took is assigned to the object, of all objects, for which it is cheapest.
 
     Args:
-        candidates: priors that may be taken. (B, N)
-        topk: how many IoUs count.
+        candidates: True for priors that may be assigned. (B, N)
+        topk: number of IoUs that are summed.
     """
 
     def __init__(self, candidates: Tensor, topk: int) -> None:
         self.candidates = candidates
         self.topk = min(topk, candidates.size(1))
         self.num_objects = 0
-        self.taken = torch.zeros_like(candidates, dtype=torch.long)  # how many objects took the prior
-        self.taker = torch.zeros_like(self.taken)  # the sum of their indices: the index, where it is one
+        self.taken = torch.zeros_like(candidates, dtype=torch.long)  # number of objects that took the prior
+        self.taker = torch.zeros_like(self.taken)  # sum of their indices, which is the index if there is one object
         self.taker_iou = torch.zeros(candidates.shape, device=candidates.device)
         self.best_cost = torch.full_like(self.taker_iou, math.inf)
         self.best = torch.zeros_like(self.taken)
         self.best_iou = torch.zeros_like(self.taker_iou)
 
     def add(self, cost: Tensor, iou: Tensor, mask: Tensor) -> None:
-        """Take in more objects.
+        """Add objects.
 
         Args:
             cost: lower is better; overwritten. (B, G, N)
@@ -123,11 +123,11 @@ class Matches:
             mask: False for objects that are padding. (B, G)
         """
         usable = mask[..., None] & self.candidates[:, None]
-        # A prediction that is NaN goes last of the usable ones: with no other left it is taken, and the loss shows it.
+        # A NaN prediction comes last of the usable ones. If no other is left, it is taken, and the loss becomes NaN.
         cost.nan_to_num_(nan=torch.finfo(cost.dtype).max).masked_fill_(~usable, math.inf)
         ks = iou.masked_fill(~usable, 0).topk(self.topk, dim=-1).values.sum(dim=-1).int().clamp_(1, self.topk)
         indices, counts = cheapest(cost, ks, self.topk)
-        counts &= cost.gather(-1, indices) < math.inf  # an object without so many candidates
+        counts &= cost.gather(-1, indices) < math.inf  # if an object has fewer than k candidates
 
         numbers = torch.arange(self.num_objects, self.num_objects + mask.size(1), device=cost.device)
         priors = indices.flatten(1)
@@ -143,7 +143,7 @@ class Matches:
         self.num_objects += mask.size(1)
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Index of the object of each prior, -1 for none (B, N), and its IoU, 0 for none (B, N)."""
-        alone = self.taken == 1
-        index = torch.where(alone, self.taker, self.best).masked_fill(self.taken == 0, -1)
-        return index, torch.where(alone, self.taker_iou, self.best_iou).masked_fill(self.taken == 0, 0)
+        """Return the index of each prior's object, -1 for none (B, N), and the IoU with it, 0 for none (B, N)."""
+        unique = self.taken == 1
+        index = torch.where(unique, self.taker, self.best).masked_fill(self.taken == 0, -1)
+        return index, torch.where(unique, self.taker_iou, self.best_iou).masked_fill(self.taken == 0, 0)

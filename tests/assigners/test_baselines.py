@@ -1,4 +1,4 @@
-"""The adapters give mmdet's assigners what these expect, and the head the target score of each method."""
+"""The adapters pass mmdet's assigners the inputs they expect, and the head the target score of each method."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ SIZE = 160
 
 @pytest.fixture
 def scene():
-    """Priors, predictions around them, logits, and two objects."""
+    """Priors, predicted boxes around them, logits, and two objects."""
     generator = torch.Generator().manual_seed(0)
     levels = []
     for stride in STRIDES:
@@ -31,7 +31,7 @@ def scene():
 
 
 def own_overlaps(result, pred, gt):
-    """IoU of each positive's predicted box with its object."""
+    """Return the IoU of each positive's predicted box with its object."""
     positive = result.gt_inds > 0
     return positive, bbox_overlaps(pred.bboxes[positive], gt.bboxes[result.gt_inds[positive] - 1], is_aligned=True)
 

@@ -1,4 +1,4 @@
-"""Assignment: hand-computed cases, then mmdet as the reference over random ones."""
+"""Assignment: hand-computed cases, then random cases with mmdet as the reference."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ init_default_scope('mmdet')
 
 
 def grid(size: int, strides=(8, 16, 32)) -> torch.Tensor:
-    """Priors of a square picture, x, y, stride, stride."""
+    """Return the priors of a square image: x, y, stride, stride."""
     levels = []
     for stride in strides:
         y, x = torch.meshgrid(torch.arange(0, size, stride), torch.arange(0, size, stride), indexing='ij')
@@ -40,7 +40,7 @@ def compare(pred: InstanceData, gt: InstanceData) -> torch.Tensor:
     return ours.gt_inds
 
 
-# -- the whole ------------------------------------------------------------------------------------------------
+# -- one image ------------------------------------------------------------------------------------------------
 
 
 def test_no_ground_truth():
@@ -63,7 +63,7 @@ def test_an_object_without_a_prior_inside_gets_none():
     assert compare(pred, gt).tolist() == [0] * len(priors)
 
 
-def test_an_object_without_a_prior_inside_beside_one_with():
+def test_an_object_without_a_prior_inside_next_to_one_with():
     priors = grid(64)
     pred = instances(priors, torch.cat((priors[:, :2] - 12, priors[:, :2] + 12), 1), torch.zeros(len(priors), 3))
     gt = InstanceData(
@@ -101,7 +101,7 @@ def test_equals_mmdet(boxes, duplicates, scale, num_classes, seed):
     gt_boxes = torch.tensor([(x, y, x + w, y + h) for x, y, w, h in boxes])
     gt_boxes = gt_boxes.repeat(2, 1) if duplicates else gt_boxes
     labels = torch.randint(0, num_classes, (len(gt_boxes),), generator=generator)
-    # predictions: some near an object, so that IoUs are all over the range
+    # predictions: some near an object, so that the IoUs cover the range
     target = gt_boxes[torch.randint(0, len(gt_boxes), (len(priors),), generator=generator)]
     noise = torch.randn(len(priors), 4, generator=generator) * 6
     around = torch.cat((priors[:, :2] - 2 * priors[:, 2:], priors[:, :2] + 2 * priors[:, 2:]), dim=1)
@@ -131,7 +131,7 @@ def test_half_precision_input_is_assigned_in_float32(dtype):
 
 
 def test_each_term_can_be_left_out():
-    """A term that is off takes its input's influence with it, one that is on keeps it."""
+    """A disabled term removes the influence of its input; an enabled term keeps it."""
     priors = grid(160)
     generator = torch.Generator().manual_seed(3)
     boxes = (
@@ -150,7 +150,7 @@ def test_each_term_can_be_left_out():
     assert assigned(-logits, cls_weight=0.0) == assigned(cls_weight=0.0)
     assert assigned(soft_center_radius=0.5) != everything
     assert assigned(soft_center_radius=0.5, center_weight=0.0) == assigned(center_weight=0.0)
-    # Where -log(IoU) alone tells priors apart, the best predictions are taken.
+    # If the costs differ only by -log(IoU), the best predictions are taken.
     taken = torch.tensor(assigned(cls_weight=0.0, center_weight=0.0))
     ious = bbox_overlaps(boxes, gt.bboxes)
     inside = inside_any(priors, gt.bboxes[None], torch.ones(1, 2, dtype=torch.bool), 10**6)[0]
@@ -183,7 +183,7 @@ def test_bad_settings(bad):
 
 
 def random_batch(batch=3, most=12, num_classes=5, size=160):
-    """Images with 0, 1 and `most` objects; priors of one image outside of its padding."""
+    """Make images with 0, 1 and `most` objects; in one image some priors lie outside the padded image."""
     generator = torch.Generator().manual_seed(0)
     priors = grid(size)
     corner = torch.rand(batch, most, 2, generator=generator) * size * 0.8
@@ -211,7 +211,7 @@ def test_a_batch_is_its_images_one_by_one():
 
 
 def test_the_path_of_accelerators_gives_the_same(monkeypatch):
-    """Padded and without selections: what runs on CUDA and under torch.compile, here forced on the CPU."""
+    """The path for CUDA and torch.compile, padded and without selections, is forced on the CPU."""
     arguments = random_batch()
     expected = RTMDynamicSoftLabelAssigner().assign_batch(*arguments)
     monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
@@ -241,7 +241,7 @@ def test_compiles_without_graph_breaks():
 
 @pytest.mark.parametrize('num_objects', [300, 2000])
 def test_crowds(num_objects):
-    """As many objects as no image of COCO has; most share priors."""
+    """More objects than any image of COCO has; most share priors."""
     generator = torch.Generator().manual_seed(0)
     priors = grid(160)
     corner = torch.rand(num_objects, 2, generator=generator) * 150

@@ -1,4 +1,4 @@
-"""The maths of matching, by hand."""
+"""The maths of matching, compared with values computed by hand."""
 
 import math
 
@@ -30,7 +30,9 @@ def test_inside_any_in_rounds():
 def test_iou_is_mmdets():
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(2, 2, 30, 2, generator=generator) * 50
-    boxes = torch.cat((corner, corner + torch.randn(2, 2, 30, 2, generator=generator) * 30), dim=-1)  # some inside out
+    boxes = torch.cat(
+        (corner, corner + torch.randn(2, 2, 30, 2, generator=generator) * 30), dim=-1
+    )  # some with swapped corners
     boxes[0, 0, 0] = boxes[1, 0, 0]
     iou = pairwise_iou(boxes[0], boxes[1])
     for i in range(2):
@@ -68,7 +70,7 @@ def match(cost, ious, topk):
 def test_dynamic_k_counts_the_iou_and_conflicts_go_to_the_cheaper():
     ious = torch.tensor([[0.9, 0.8, 0.7, 0.0], [0.0, 0.6, 0.0, 0.0]])
     cost = torch.tensor([[1.0, 2.0, 3.0, 4.0], [9.0, 1.5, 9.0, 9.0]])
-    # object 0: 0.9 + 0.8 + 0.7 = 2.4 -> two priors, 0 and 1; object 1: 0.6 -> one, prior 1, which it gets for 1.5 < 2
+    # object 0: 0.9 + 0.8 + 0.7 = 2.4 -> two priors, 0 and 1; object 1: 0.6 -> prior 1, which it gets because 1.5 < 2
     index, iou = match(cost, ious, topk=13)
     assert index == [0, 1, -1, -1]
     assert iou == pytest.approx([0.9, 0.6, 0, 0])
@@ -81,9 +83,9 @@ def test_dynamic_k_counts_the_iou_and_conflicts_go_to_the_cheaper():
 
 
 def test_a_conflict_can_go_to_an_object_that_did_not_ask():
-    """mmdet's rule: the cheapest of all objects, not only of those that took the prior."""
+    """As in mmdet, a prior goes to the cheapest of all objects, not only of those that took the prior."""
     ious = torch.tensor([[0.5, 0.0], [0.5, 0.0], [0.0, 0.9]])
-    cost = torch.tensor([[2.0, 9.0], [3.0, 9.0], [1.0, 0.5]])  # object 2 takes prior 1 alone
+    cost = torch.tensor([[2.0, 9.0], [3.0, 9.0], [1.0, 0.5]])  # object 2 takes only prior 1
     assert match(cost, ious, topk=13)[0] == [2, 2]
 
 
