@@ -3,8 +3,8 @@
 Source: RTMDet, arXiv 2212.07784, section 3.2. Parameter names are mmdet's, so that its checkpoints load.
 
 Differences from mmdet: the large kernel is an argument (the paper's ablation), there is no Darknet block, and SPP
-is three 5x5 pools in a row instead of pools of 5, 9 and 13 side by side. Both give the same values, because the
-maximum over a window of maxima is the maximum over the larger window; the row reads 75 values a pixel instead of 275.
+is three sequential 5x5 pools instead of parallel pools of 5, 9 and 13. Both give the same values, because the maximum
+over a window of maxima is the maximum over the larger window. The sequence reads 75 values per pixel instead of 275.
 """
 
 import math
@@ -15,7 +15,7 @@ from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmengine.model import BaseModule
 from torch import Tensor
 
-# PyTorch's own default for convolutions, in the form that mmengine's initialiser takes.
+# PyTorch's default for convolutions, as a config of mmengine's initialiser.
 KAIMING_INIT = dict(
     type='Kaiming',
     layer='Conv2d',
@@ -38,7 +38,7 @@ class CSPNeXtBlock(BaseModule):
         act_cfg: config of the activations.
 
     Raises:
-        ValueError: where `kernel_size` is even or not positive; no symmetric padding keeps the size then.
+        ValueError: if `kernel_size` is even or not positive, because no symmetric padding keeps the size then.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class CSPNeXtBlock(BaseModule):
         self.add_identity = add_identity
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)"""
+        """Apply the layer, (B, C, H, W) -> (B, C, H, W)."""
         out = self.conv2(self.conv1(x))
         return out + x if self.add_identity else out
 
 
 class ChannelAttention(BaseModule):
-    """Weights each channel by a hard sigmoid of a linear map of the channel means.
+    """Channel attention: each channel is scaled by a hard sigmoid of a linear map of the channel means.
 
     Args:
         channels: input and output channels.
@@ -81,12 +81,12 @@ class ChannelAttention(BaseModule):
         self.act = nn.Hardsigmoid(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)"""
+        """Apply the layer, (B, C, H, W) -> (B, C, H, W)."""
         return x * self.act(self.fc(self.global_avgpool(x)))
 
 
 class CSPLayer(BaseModule):
-    """Cross stage partial layer: half of the channels pass through blocks, half beside them.
+    """Cross stage partial layer: half of the channels pass through blocks, the other half bypasses them.
 
     Args:
         in_channels: input channels.
@@ -95,7 +95,7 @@ class CSPLayer(BaseModule):
         expand_ratio: channels of each half as a share of `out_channels`.
         add_identity: whether the blocks add their input.
         use_depthwise: see `CSPNeXtBlock`.
-        channel_attention: put a `ChannelAttention` before the last convolution.
+        channel_attention: add a `ChannelAttention` before the last convolution.
         kernel_size: see `CSPNeXtBlock`.
         norm_cfg: config of the norm layers.
         act_cfg: config of the activations.
@@ -138,7 +138,7 @@ class CSPLayer(BaseModule):
         self.channel_attention = channel_attention
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, out_channels, H, W)"""
+        """Apply the layer, (B, in_channels, H, W) -> (B, out_channels, H, W)."""
         out = torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1)
         if self.channel_attention:
             out = self.attention(out)
@@ -146,7 +146,7 @@ class CSPLayer(BaseModule):
 
 
 class SPP(BaseModule):
-    """Spatial pyramid pooling over windows of 5, 9 and 13, as three 5x5 max pools in a row.
+    """Spatial pyramid pooling over windows of 5, 9 and 13, as three sequential 5x5 max pools.
 
     Args:
         channels: input and output channels.
@@ -162,7 +162,7 @@ class SPP(BaseModule):
         self.conv2 = ConvModule(mid_channels * 4, channels, 1, norm_cfg=norm_cfg, act_cfg=act_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)"""
+        """Apply the layer, (B, C, H, W) -> (B, C, H, W)."""
         x1 = self.conv1(x)
         x5 = self.pool(x1)
         x9 = self.pool(x5)

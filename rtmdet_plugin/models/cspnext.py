@@ -2,8 +2,8 @@
 
 Source: RTMDet, arXiv 2212.07784, section 3.2. State-dict keys are mmdet's.
 
-Differences from mmdet: the block's kernel is an argument; `init_cfg=dict(type='Pretrained', ...)` fails when the file
-can't be had or doesn't cover the backbone, where mmdet warns and starts from random weights.
+Differences from mmdet: the block's kernel is an argument; `init_cfg=dict(type='Pretrained', ...)` fails if the file is
+unavailable or doesn't cover the backbone, whereas mmdet warns and starts from random weights.
 """
 
 from collections.abc import Sequence
@@ -29,19 +29,20 @@ class RTMCSPNeXt(BaseModule):
         widen_factor: multiplies the number of channels.
         out_indices: stages whose outputs are returned; 0 is the stem.
         frozen_stages: the stem and the stages up to this one keep their weights and statistics; -1 freezes none.
-        use_depthwise: depthwise separable convolutions in the stages (nano).
-        expand_ratio: channels in a CSP layer's halves as a share of its output.
-        arch_ovewrite: replaces the table of `arch`; a row a stage:
+        use_depthwise: use depthwise separable convolutions in the stages (nano).
+        expand_ratio: channels of each half of a CSP layer as a share of its output channels.
+        arch_ovewrite: replaces the table of `arch`; one row per stage:
             (in channels, out channels, blocks, add identity, use SPP). The spelling is mmdet's.
         kernel_size: kernel of the large depthwise convolutions; odd.
-        channel_attention: channel attention in each stage.
+        channel_attention: use channel attention in each stage.
         norm_cfg: config of the norm layers.
         act_cfg: config of the activations.
-        norm_eval: keep the batch norms' statistics while training.
-        init_cfg: mmengine's initialisation; `Pretrained` takes OpenMMLab's backbone checkpoints.
+        norm_eval: keep the batch norms' statistics fixed in training.
+        init_cfg: config of mmengine's initialisation; `Pretrained` loads OpenMMLab's backbone checkpoints.
 
     Raises:
-        ValueError: unknown `arch`, `out_indices` or `frozen_stages` out of range, even `kernel_size`.
+        ValueError: if `arch` is unknown, `out_indices` or `frozen_stages` is out of range, `widen_factor` or
+            `deepen_factor` isn't positive, or `kernel_size` is even.
 
     Examples:
         >>> backbone = RTMCSPNeXt(widen_factor=0.5, deepen_factor=0.33)
@@ -128,15 +129,15 @@ class RTMCSPNeXt(BaseModule):
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        # Here already, and not only in `train`: DDP takes stock of what needs a gradient before the first epoch.
+        # Freeze here as well as in `train`: DDP registers the parameters that need a gradient before the first epoch.
         self._freeze()
 
     def init_weights(self) -> None:
-        """Initialise after `init_cfg`; a `Pretrained` entry must cover every weight.
+        """Initialise as `init_cfg` says; a `Pretrained` checkpoint must cover every weight.
 
         Raises:
-            RuntimeError: where the checkpoint can't be read or downloaded.
-            ValueError: where it doesn't cover the backbone.
+            RuntimeError: if the checkpoint can't be read or downloaded.
+            ValueError: if it doesn't cover the backbone.
         """
         entries = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or ())
         pretrained = [entry for entry in entries if entry.get('type') == 'Pretrained']
@@ -161,7 +162,14 @@ class RTMCSPNeXt(BaseModule):
             getattr(self, name).eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> a feature map (B, C_i, H / 2^(i+1), W / 2^(i+1)) for each i in `out_indices`."""
+        """Compute feature maps.
+
+        Args:
+            x: normalised images. (B, 3, H, W)
+
+        Returns:
+            A feature map for each i in `out_indices`. (B, C_i, H / 2^(i+1), W / 2^(i+1))
+        """
         outs = []
         for i, name in enumerate(self.layers):
             x = getattr(self, name)(x)

@@ -1,4 +1,4 @@
-"""CSPNeXtPAFPN, the neck of RTMDet: a feature pyramid top-down, then bottom-up, from the backbone's blocks.
+"""CSPNeXtPAFPN, the neck of RTMDet: a top-down and a bottom-up feature pyramid of CSPNeXt blocks.
 
 Source: RTMDet, arXiv 2212.07784, section 3.2. State-dict keys are mmdet's.
 """
@@ -23,16 +23,15 @@ class RTMCSPNeXtPAFPN(BaseModule):
         in_channels: channels of the backbone's outputs, finest level first.
         out_channels: channels of each output.
         num_csp_blocks: blocks in each CSP layer.
-        use_depthwise: depthwise separable convolutions (nano).
-        expand_ratio: channels in a CSP layer's halves as a share of its output.
+        use_depthwise: use depthwise separable convolutions (nano).
+        expand_ratio: channels of each half of a CSP layer as a share of its output channels.
         kernel_size: kernel of the large depthwise convolutions; odd.
         norm_cfg: config of the norm layers.
         act_cfg: config of the activations.
-        init_cfg: mmengine's initialisation.
+        init_cfg: config of mmengine's initialisation.
 
     Raises:
-        ValueError: at construction where `kernel_size` is even; at the first pass where the backbone's channels
-            are others than `in_channels`.
+        ValueError: if `kernel_size` is even.
     """
 
     def __init__(
@@ -78,19 +77,25 @@ class RTMCSPNeXtPAFPN(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Feature maps (B, in_channels[i], H_i, W_i), finest first -> (B, out_channels, H_i, W_i) each.
+        """Fuse the feature maps.
+
+        Args:
+            inputs: feature maps, finest first. (B, in_channels[i], H_i, W_i) each
+
+        Returns:
+            Feature maps of the same sizes. (B, out_channels, H_i, W_i) each
 
         Raises:
-            ValueError: where the number of maps or their channels aren't those of `in_channels`.
+            ValueError: if the number of maps or their channels differ from `in_channels`.
         """
         channels = tuple(x.size(1) for x in inputs)
         if channels != self.in_channels:
             raise ValueError(
-                f'the neck was built for in_channels={self.in_channels}, but the backbone gives {channels}; set '
-                f"neck.in_channels to those, or change the backbone's widen_factor"
+                f"neck.in_channels must be the channels of the backbone's outputs, {channels}, got {self.in_channels}; "
+                "set it to them, or change the backbone's widen_factor"
             )
 
-        lateral = [inputs[-1]]  # coarsest; what the bottom-up path joins, finest last
+        lateral = [inputs[-1]]  # inputs of the bottom-up path, coarsest first
         for fine, reduce, block in zip(inputs[-2::-1], self.reduce_layers, self.top_down_blocks, strict=True):
             lateral[-1] = reduce(lateral[-1])
             lateral.append(block(torch.cat((self.upsample(lateral[-1]), fine), dim=1)))

@@ -1,9 +1,9 @@
-"""Averaged weights, each tensor averaged once a step, all of them in one call.
+"""Averaged weights, with each tensor updated once per step and all tensors in one call.
 
-RTMDet's head shares its convolutions over three levels, so each shared tensor has three names in
-`state_dict()`. mmengine's averaged model with `update_buffers=True` walks over names: it updates such a
-tensor three times a step, which is an effective momentum of about three times the one that was set. This
-class walks over tensors, and hands all of them to PyTorch's multi-tensor `lerp` at once.
+RTMDet's head shares its convolutions over three levels, so each shared tensor has three names in `state_dict()`.
+mmengine's averaged model with `update_buffers=True` iterates over names. So it updates such a tensor three times per
+step, which makes the effective momentum about three times the configured one. This class iterates over tensors, and
+passes all of them to PyTorch's multi-tensor `lerp` at once.
 """
 
 from itertools import chain
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 class RTMExpMomentumEMA(ExpMomentumEMA):
     """mmdet's ExpMomentumEMA (arguments, momentum, state-dict keys), with shared tensors updated once.
 
-    Counters among the buffers (BN's `num_batches_tracked`) follow the model; mmengine leaves them at their
-    first value. With `update_buffers=False` it is mmdet's class.
+    Integer buffers (BN's `num_batches_tracked`) are copied from the model; mmengine keeps their first value. With
+    `update_buffers=False` the class behaves as mmdet's.
 
     Args:
-        model: the model to average; a copy is kept.
+        model: the model to average; it is copied.
         kwargs: mmdet's `momentum`, `gamma`, `interval`, `device`, `update_buffers`.
     """
 
@@ -56,5 +56,5 @@ class RTMExpMomentumEMA(ExpMomentumEMA):
 
 
 def named_tensors(model: nn.Module) -> chain[tuple[str, Tensor]]:
-    """Parameters and buffers; a shared tensor comes once, under its first name."""
+    """Iterate over parameters and buffers; a shared tensor occurs once, with its first name."""
     return chain(model.named_parameters(), model.named_buffers())

@@ -1,8 +1,8 @@
-"""Quality focal loss and GIoU loss without selections: every prior takes part, weights say how much.
+"""Quality focal loss and GIoU loss that weight all priors instead of selecting some.
 
-mmdet's own select the positives with `nonzero` and ask `weight.any()`, which makes the host wait for the device in
-every step, and their autograd graph holds six tensors of priors x classes. They serve in the same head; these give the
-same values and gradients.
+mmdet's losses select the positives with `nonzero` and evaluate `weight.any()`, which makes the host wait for the device
+in every step, and their autograd graph holds six tensors of priors x classes. The losses here give the same values and
+gradients; mmdet's work in the same head.
 
 Sources: quality focal loss, arXiv 2006.04388; GIoU, arXiv 1902.09630.
 """
@@ -22,7 +22,7 @@ class RTMQualityFocalLoss(nn.Module):
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: where `beta` isn't positive.
+        ValueError: if `beta` isn't positive.
     """
 
     def __init__(self, *, beta: float = 2.0, loss_weight: float = 1.0) -> None:
@@ -35,7 +35,7 @@ class RTMQualityFocalLoss(nn.Module):
     def forward(
         self, logits: Tensor, target: tuple[Tensor, Tensor], weight: Tensor, avg_factor: float | Tensor
     ) -> Tensor:
-        """Sum over priors and classes, divided by `avg_factor`.
+        """Compute the loss: the weighted sum over priors and classes, divided by `avg_factor`.
 
         Args:
             logits: class logits. (M, C)
@@ -59,11 +59,11 @@ class RTMGIoULoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, boxes: Tensor, target: Tensor, weight: Tensor, avg_factor: float | Tensor) -> Tensor:
-        """Weighted sum over the boxes, divided by `avg_factor`.
+        """Compute the loss: the weighted sum over the boxes, divided by `avg_factor`.
 
         Args:
-            boxes: predictions, xyxy. (M, 4)
-            target: xyxy. (M, 4)
+            boxes: predicted boxes, xyxy. (M, 4)
+            target: target boxes, xyxy. (M, 4)
             weight: weight of each box. (M,)
             avg_factor: divisor.
         """
@@ -71,7 +71,9 @@ class RTMGIoULoss(nn.Module):
 
 
 def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, weight: Tensor, beta: float) -> Tensor:
-    """Binary cross entropy against the quality at the label and 0 elsewhere, times |target - score|^beta, summed.
+    """Compute the weighted sum of binary cross entropy times |target - score|^beta.
+
+    The target is the quality at a prior's label, and 0 at all other classes.
 
     Args:
         logits: class logits. (M, C)
@@ -81,7 +83,7 @@ def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, weight: 
         beta: exponent.
 
     Returns:
-        Scalar.
+        The loss, a scalar.
     """
     num_classes = logits.size(1)
     own = logits.gather(1, labels.clamp(max=num_classes - 1)[:, None]).squeeze(1)  # (M,)
@@ -93,10 +95,10 @@ def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, weight: 
 
 
 class _BackgroundLoss(torch.autograd.Function):
-    """Sum of weight * softplus(logit) * sigmoid(logit)^beta, the loss where every target is 0.
+    """Sum of weight * softplus(logit) * sigmoid(logit)^beta, the loss if every target is 0.
 
-    The derivative is made of what the value is made of, so it is written down in the forward pass: one tensor of the
-    logits' size is kept, not the six of autograd's own graph.
+    The derivative has the same factors as the value, so the forward pass computes it. One tensor of the logits' size is
+    kept for the backward pass, instead of the six in autograd's graph.
     """
 
     @staticmethod
@@ -116,7 +118,7 @@ class _BackgroundLoss(torch.autograd.Function):
 
 
 def giou(boxes: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
-    """Generalised IoU of pairs of boxes, xyxy. (M, 4), (M, 4) -> (M,) in [-1, 1]"""
+    """Compute the generalised IoU, in [-1, 1], of pairs of boxes, xyxy, (M, 4), (M, 4) -> (M,)."""
     sides = (torch.minimum(boxes[:, 2:], target[:, 2:]) - torch.maximum(boxes[:, :2], target[:, :2])).clamp(min=0)
     intersection = sides.prod(dim=1)
     union = ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (target[:, 2:] - target[:, :2]).prod(1) - intersection).clamp(

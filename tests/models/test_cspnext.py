@@ -81,7 +81,7 @@ def test_frozen_stages_keep_weights_and_statistics(frozen_stages):
 
 
 def test_frozen_stages_need_no_gradient_before_the_first_epoch():
-    """DDP registers parameters before `train` is called, and waits in vain for those that are frozen later."""
+    """DDP registers parameters before `train` is called, and would wait forever for those that are frozen later."""
     model = RTMCSPNeXt(frozen_stages=1, **SMALL)
     frozen = {name.split('.')[0] for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {'stem', 'stage1'}
@@ -121,7 +121,7 @@ def pretrained(path, **kwargs):
 
 
 def save_backbone(path, drop=(), **kwargs):
-    """A classification checkpoint as mmpretrain writes it: the backbone under 'backbone.', and a head."""
+    """A classification checkpoint as mmpretrain writes it: a backbone with the prefix 'backbone.', and a head."""
     state_dict = {f'backbone.{k}': v for k, v in RTMCSPNeXt(**kwargs).state_dict().items() if k not in drop}
     state_dict['head.fc.weight'] = torch.zeros(10, 4)
     torch.save(dict(state_dict=state_dict, meta=dict(epoch=600)), path)
@@ -139,18 +139,18 @@ def test_pretrained_weights_are_taken(tmp_path):
 def test_pretrained_weights_of_another_size_are_refused_by_name_and_shape(tmp_path):
     save_backbone(tmp_path / 'cspnext.pth', **SMALL)
     model = pretrained(tmp_path / 'cspnext.pth', widen_factor=0.25, deepen_factor=0.33)
-    with pytest.raises(ValueError, match=r'stem\.0\.conv\.weight: \(8, 3, 3, 3\) wanted, \(4, 3, 3, 3\) found'):
+    with pytest.raises(ValueError, match=r'stem\.0\.conv\.weight must be \(8, 3, 3, 3\), got \(4, 3, 3, 3\)'):
         model.init_weights()
 
 
 def test_pretrained_weights_with_a_hole_are_refused(tmp_path):
     save_backbone(tmp_path / 'cspnext.pth', drop=['stage2.0.conv.weight'], **SMALL)
-    with pytest.raises(ValueError, match=r'1 of \d+ tensors.*\n.*stage2\.0\.conv\.weight: .* not in the file'):
+    with pytest.raises(ValueError, match=r'1 of \d+ tensors.*\n.*stage2\.0\.conv\.weight must be .* not in the file'):
         pretrained(tmp_path / 'cspnext.pth', **SMALL).init_weights()
 
 
 def test_pretrained_weights_that_can_not_be_downloaded(tmp_path, monkeypatch):
-    """One clear line: where to put the file, or how to go without. The address refuses connections at once."""
+    """A one-line error says where to put the file, or how to train without it; the address refuses connections."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     model = pretrained('http://127.0.0.1:9/cspnext-s_imagenet_600e.pth', **SMALL)
     with pytest.raises(RuntimeError) as caught:

@@ -27,7 +27,7 @@ def test_every_level_reaches_every_output():
 
 def test_a_backbone_of_another_width_is_named():
     neck = RTMCSPNeXtPAFPN((128, 256, 512), 128, num_csp_blocks=1)
-    with pytest.raises(ValueError, match=r'in_channels=\(128, 256, 512\), but the backbone gives \(96, 192, 384\)'):
+    with pytest.raises(ValueError, match=r'in_channels must be .* \(96, 192, 384\), got \(128, 256, 512\)'):
         neck(feature_maps((96, 192, 384)))
 
 

@@ -1,4 +1,4 @@
-"""The whole loss against mmdet's head over random cases: values and gradients on the head's maps."""
+"""The complete loss compared with mmdet's head in random cases: values, and gradients of the head's outputs."""
 
 import torch
 from hypothesis import given, settings
@@ -34,7 +34,7 @@ HEADS = {num_classes: build_heads(num_classes) for num_classes in (1, 3, 80)}
     seed=st.integers(0, 2**16),
 )
 def test_loss_and_gradients_are_mmdets(images, duplicates, spread, num_classes, pad, seed):
-    """Boxes tiny, huge, outside, twice; one prior (padding of 1 px); classes all equal; logits at +-40."""
+    """Tiny, huge, outside and duplicate boxes; one prior (padding of 1 px); equal logits, and logits of +-40."""
     generator = torch.Generator().manual_seed(seed)
     logits = [torch.randn(len(images), num_classes, SIZE // s, SIZE // s, generator=generator) for s in STRIDES]
     logits = {'equal': [x * 0 - 2 for x in logits], 'normal': logits, 'extreme': [x.sign() * 40 for x in logits]}[

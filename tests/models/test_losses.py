@@ -1,4 +1,4 @@
-"""The losses against mmdet's: values and gradients."""
+"""The losses compared with mmdet's: values and gradients."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def value_and_gradient(loss, prediction, *args, **kwargs):
     seed=st.integers(0, 2**16),
 )
 def test_quality_focal_loss_is_mmdets(scale, extreme, num_classes, positives, beta, seed):
-    """Logits all equal, moderate and at +-40."""
+    """Logits that are equal, moderate and +-40."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(50, num_classes, generator=generator) * scale
     logits = logits.sign() * 40 if extreme else logits
@@ -61,7 +61,7 @@ def test_nan_logits_arrive_as_nan():
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**16), size=st.sampled_from([0.0, 1.0, 300.0]))
 def test_giou_loss_is_mmdets(seed, size):
-    """Apart, overlapping, equal, without an area, inside out."""
+    """Boxes that are disjoint, overlapping, equal, without area, or have their corners swapped."""
     generator = torch.Generator().manual_seed(seed)
     boxes, target = (
         torch.cat((corner, corner + torch.randn(40, 2, generator=generator) * size), dim=1)
