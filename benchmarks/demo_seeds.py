@@ -2,8 +2,8 @@
 
     python benchmarks/demo_seeds.py --seeds 0 1 2 3 4 --orders channels_last contiguous --isas default AVX2
 
-One training after the other, one thread each. Results are added to benchmarks/results/demo_seeds_cpu.json after each
-run, and runs that are in there already are skipped: delete the file to measure again.
+Runs one training after the other, each with one thread. Results are added to benchmarks/results/demo_seeds_cpu.json
+after each run, and runs that it already has are skipped: delete the file to measure again.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ORDERS = {'channels_last': [], 'contiguous': ['custom_hooks=[]']}
 
 
 def train(data: Path, seed: int, order: str, isa: str) -> dict:
-    """Train once; return the settings, and the figures of the best validation, which `mim test` would repeat."""
+    """Train once; return the settings and the metrics of the best validation, which equal those of `mim test`."""
     sys.path.insert(0, str(DEMO))
     import report
 
@@ -49,7 +49,7 @@ def train(data: Path, seed: int, order: str, isa: str) -> dict:
 
 
 def print_table(rows: list[dict]) -> None:
-    """Print a line for each combination of memory order and instruction set, and one for all runs of an order."""
+    """Print a row for each combination of memory order and instruction set, and one for all runs of an order."""
     table = Table('memory order', 'instruction set', 'runs', 'AP', 'AP50', 'lowest AP50', title='The demo over seeds')
     combinations = sorted({(row['order'], row['isa']) for row in rows})
     for order, isa in [*combinations, *((order, 'all') for order in ORDERS)]:

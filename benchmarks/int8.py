@@ -1,10 +1,11 @@
-"""AP of INT8 by choice: how ranges are found, what stays in float, which runtime.
+"""Measure the AP of INT8 models by range method, by parts that stay in float and by runtime.
 
     RTMDET_DATA=... RTMDET_WEIGHTS=... python benchmarks/int8.py
     RTMDET_DATA=... python benchmarks/int8.py projects/blood_cells/rtmdet_tiny_blood_cells.py CHECKPOINT
 
-Without arguments the published person weights (nano, 320 px) on coco_tiny: calibrated on pictures of the train set,
-evaluated on the 50 of its val set, in one run. With so few pictures choices of the same worth may differ by 0.005.
+Without arguments it uses the published person weights (nano, 320 px) on coco_tiny: calibrated on images of the training
+set, evaluated on the 50 images of the validation set, in one run. With so few images, equally good choices may differ
+by 0.005 AP.
 """
 
 import argparse
@@ -29,42 +30,42 @@ from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.choices import FLOAT_PARTS, METHODS, PARTS, TARGETS
 
 PERSON = Path(__file__).parents[1] / 'configs' / 'rtmdet_nano_person.py'
-PICTURES = 100
+NUM_IMAGES = 100
 TOLERANCE, TOLERANCES = 0.001, (1, 0.01, 0.004, 0.002, 0.001, 0.0005)
 RUNTIMES = dict(onnxruntime='onnxruntime', openvino='openvino', tensorrt='onnxruntime')
-"""What evaluates a file for a target: TensorRT isn't at hand, and ONNX Runtime computes the same Q/DQ graph."""
+"""Runtime that evaluates a target's files: there is no TensorRT here, but ONNX Runtime computes the same Q/DQ graph."""
 
 
 def measure(config: Config, model: Path, threads: int, backend: str) -> float:
-    """AP of a model on the config's test set."""
+    """Return the AP of a model on the config's test set."""
     with contextlib.redirect_stdout(io.StringIO()):
         return evaluate(config, RTMDetector(model, backend=backend, threads=threads))['coco/bbox_mAP']
 
 
-def training_pictures(config: Config) -> list[Path]:
-    """Pictures of the config's training set, evenly spaced; those without an object too, they need no labels."""
+def calibration_images(config: Config) -> list[Path]:
+    """Return evenly spaced images of the config's training set; calibration needs no labels, so any image will do."""
     dataset = config.train_dataloader.dataset
     root = Path(dataset.data_root)
     images = json.loads((root / dataset.ann_file).read_text())['images']
     folder = root / dataset.data_prefix.img
-    return evenly_spaced(sorted(folder / image['file_name'] for image in images), PICTURES)
+    return evenly_spaced(sorted(folder / image['file_name'] for image in images), NUM_IMAGES)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', nargs='?', type=Path, default=PERSON)
-    parser.add_argument('checkpoint', nargs='?', type=Path, help='of that config')
+    parser.add_argument('checkpoint', nargs='?', type=Path, help='checkpoint of that config')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     threads = args.threads
     needed = ['RTMDET_DATA', *(['RTMDET_WEIGHTS'] if args.checkpoint is None else [])]
     if missing := [name for name in needed if name not in os.environ]:
-        raise SystemExit(f'{", ".join(missing)}: not set; they name the folders of the data and of the person weights')
+        raise SystemExit(f'{", ".join(missing)} must be set to the folders of the data and of the person weights')
     if args.config == PERSON:
         os.environ['RTMDET_COCO'] = str(Path(os.environ['RTMDET_DATA']) / 'coco_tiny')
     checkpoint = args.checkpoint or Path(os.environ['RTMDET_WEIGHTS']) / 'rtmdet_nano_person.pth'
     config = read_config(args.config)
-    images = training_pictures(config)
+    images = calibration_images(config)
     rows = []
 
     def add(model: Path, target: str, ranges: str, parts: tuple[str, ...], layers: int, backend: str) -> None:
@@ -99,12 +100,12 @@ def main() -> None:
                     try_choice(target, method, FLOAT_PARTS, [name for name, e in errors.items() if e > tolerance])
                 if method == 'mse':
                     kept = [name for name, e in errors.items() if e > TOLERANCE]
-            # Each part alone put back into INT8, then all of them, then the stem in float too.
+            # Quantise each float part by itself, then all of them; then keep all parts in float, including the stem.
             choices = [tuple(part for part in FLOAT_PARTS if part != back) for back in FLOAT_PARTS]
             for parts in (*choices, (), tuple(PARTS)):
                 try_choice(target, 'mse', parts, kept)
 
-        for tolerance in (1, TOLERANCE) if find_spec('nncf') else ():  # an extra of its own
+        for tolerance in (1, TOLERANCE) if find_spec('nncf') else ():  # nncf is an optional extra
             layers = quantize_openvino(source, Path(folder) / 'nncf.xml', images, tolerance=tolerance, threads=threads)
             add(Path(folder) / 'nncf.xml', 'openvino', 'NNCF', FLOAT_PARTS, len(layers), 'openvino')
         write(f'int8_{args.config.stem}', rows, list(rows[0]))

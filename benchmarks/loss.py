@@ -1,11 +1,11 @@
-"""Assignment and loss, ours beside mmdet's and mmyolo's: time and peak memory against the number of objects.
+"""Measure assignment and loss, ours next to mmdet's and mmyolo's: time and peak memory by the number of objects.
 
     python benchmarks/loss.py
 
-RTMDet-tiny's head at 640 px, 80 classes; from the head's maps to the gradients on them. mmyolo (GPL) is only a
-reference: it takes part where it is installed (`pip install --no-deps mmyolo==0.6.0 prettytable`). Writes
-benchmarks/results/loss_<device>.json and a plot beside it. The references are left out where they would take minutes or
-all of the memory ('not measured').
+RTMDet-tiny's head at 640 px, 80 classes; from the head's outputs to the gradients on them. mmyolo (GPL) is only a
+reference: it is measured if it is installed (`pip install --no-deps mmyolo==0.6.0 prettytable`). Writes
+benchmarks/results/loss_<device>.json and a plot next to it. References are skipped ('not measured') if they would take
+minutes or all of the memory.
 """
 
 import matplotlib
@@ -25,8 +25,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 SIZE, NUM_CLASSES, STRIDES = 640, 80, (8, 16, 32)
 BATCHES = (1, 4, 16)
 OBJECTS = (0, 1, 10, 50, 100, 300, 1000)
-# The most objects that a reference is given, in an image and in a batch: mmdet would take 17 GB for one image of 1,000,
-# and takes a minute for a batch of 1,200 on two CPU cores.
+# Largest numbers of objects for the references, per image and per batch: mmdet would need 17 GB for an image with
+# 1,000, and takes a minute for a batch with 1,200 on two CPU cores.
 LIMITS = {'mmdet': (300, 1200), 'mmyolo': (1000, 4800), 'ours': (10**9, 10**9)}
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
@@ -44,7 +44,7 @@ MMDET_LOSSES = dict(
 
 
 def heads() -> dict[str, torch.nn.Module]:
-    """The heads to compare; mmyolo's where it is installed."""
+    """Build the heads to compare; mmyolo's if it is installed."""
     init_default_scope('mmdet')
     train_cfg = dict(assigner=dict(type='RTMDynamicSoftLabelAssigner'))
     found = {'ours': MODELS.build(ConfigDict(type='RTMSepBNHead', train_cfg=train_cfg, **COMMON))}
@@ -76,7 +76,7 @@ def heads() -> dict[str, torch.nn.Module]:
 
 
 def make_batch(batch: int, num_objects: int) -> tuple[list[Tensor], list[Tensor], list[InstanceData], list[dict]]:
-    """Maps as a head gives them, and objects of 20 to 140 px."""
+    """Make outputs of a head, and objects of 20 to 140 px."""
     generator = torch.Generator().manual_seed(0)
     sides = [SIZE // stride for stride in STRIDES]
     logits = [torch.randn(batch, NUM_CLASSES, n, n, generator=generator) - 2 for n in sides]
@@ -93,8 +93,8 @@ def make_batch(batch: int, num_objects: int) -> tuple[list[Tensor], list[Tensor]
     return to_leaf(logits), to_leaf(distances), objects, metas
 
 
-def can_take(name: str, batch: int, num_objects: int) -> bool:
-    """Whether a head is measured with so many objects; mmyolo's fails without any."""
+def is_measured(name: str, batch: int, num_objects: int) -> bool:
+    """Return whether a head is measured with so many objects; mmyolo's fails if there are none."""
     most_an_image, most_a_batch = LIMITS[name]
     if name == 'mmyolo' and num_objects == 0:
         return False
@@ -102,8 +102,8 @@ def can_take(name: str, batch: int, num_objects: int) -> bool:
 
 
 def step(name: str, head: torch.nn.Module, logits, distances, objects, metas) -> float:
-    """Loss and gradients once; returns the loss."""
-    if name == 'mmyolo':  # takes distances in cells and the objects of a batch in one tensor
+    """Compute loss and gradients once; return the loss."""
+    if name == 'mmyolo':  # expects distances in cells, and the objects of a batch in one tensor
         index = torch.cat([torch.full((len(o), 1), float(i), device=DEVICE) for i, o in enumerate(objects)])
         rows = torch.cat([torch.cat((o.labels[:, None].float(), o.bboxes), dim=1) for o in objects])
         objects = torch.cat((index, rows), dim=1)
@@ -115,7 +115,7 @@ def step(name: str, head: torch.nn.Module, logits, distances, objects, metas) ->
 
 
 def main() -> None:
-    """Measure, print, write, plot."""
+    """Measure, print, write and plot."""
     found = heads()
     names = ['mmdet', 'mmyolo', 'ours']
     rows = []
@@ -125,7 +125,7 @@ def main() -> None:
             candidates = {
                 name: lambda name=name: step(name, found[name], *inputs)  # noqa: B023
                 for name in names
-                if name in found and can_take(name, batch, num_objects)
+                if name in found and is_measured(name, batch, num_objects)
             }
             seconds = alternate(candidates, repeats=3 if batch * num_objects > 200 else 7)
             memory = {name: peak_memory(candidate) for name, candidate in candidates.items()}
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def plot(rows: list[dict]) -> None:
-    """Growth of time and memory with the number of objects, at batch 4."""
+    """Plot time and memory over the number of objects, at batch 4."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     for axis, unit in zip(axes, ('ms', 'MB'), strict=True):
         for name in ('mmdet', 'mmyolo', 'ours'):

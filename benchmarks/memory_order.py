@@ -1,13 +1,13 @@
-"""Measure how precise a training step is in either memory order: a batch of the demo, float32 against float64.
+"""Measure the precision of a training step in each memory order: a batch of the demo, float32 against float64.
 
     OMP_NUM_THREADS=1 python benchmarks/memory_order.py [--seeds 0 1 2] [--steps 0 40]
 
-PyTorch's batch norm on CPUs adds up naively if activations are channels last (RTMChannelsLastHook). For each seed,
-number of training steps before and memory order, this prints the error relative to float64 of
+On CPUs, PyTorch's batch norm sums naively if activations are channels last (RTMChannelsLastHook). For each seed,
+number of preceding training steps and memory order, this prints the error relative to float64 of
 
 - the batch norms' running statistics after the step,
 - the gradients of a loss that is linear in the network's outputs,
-- the gradients of RTMDet's loss, and the share of positive priors that are assigned to something else than in float64:
+- the gradients of RTMDet's loss, and the share of positive priors that are assigned to another object than in float64:
   each of them changes the gradient by far more than rounding does,
 - for comparison, the difference between the gradients of two batches, both in float64.
 
@@ -37,7 +37,7 @@ ORDERS = {'contiguous': torch.contiguous_format, 'channels last': torch.channels
 
 
 def relative_error(values: Iterable[Tensor], exact: Iterable[Tensor]) -> float:
-    """Norm of the difference over the norm of the exact values, of all tensors together."""
+    """Return the norm of the difference over the norm of the exact values, over all tensors together."""
     difference = norm = 0.0
     for value, target in zip(values, exact, strict=True):
         difference += float((value.double() - target.double()).square().sum())
@@ -46,12 +46,12 @@ def relative_error(values: Iterable[Tensor], exact: Iterable[Tensor]) -> float:
 
 
 class Step:
-    """One forward and backward pass, and what it leaves behind.
+    """One forward and backward pass and its results.
 
     Args:
-        model: a copy of it is used.
-        data: a batch as the data loader gives it.
-        dtype: of weights and activations.
+        model: the model; a copy of it is used.
+        data: a batch of the data loader.
+        dtype: type of weights and activations.
         order: memory order of the weights; the activations follow.
     """
 
@@ -64,17 +64,17 @@ class Step:
         self.statistics = [b for name, b in buffers if name.endswith(('running_mean', 'running_var'))]
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
-        """Gradients of all weights."""
+        """Return the gradients of all weights."""
         return torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True)
 
     def linear_loss(self) -> Tensor:
-        """A weighted sum of all outputs; the weights are the same for each dtype."""
+        """Return a weighted sum of all outputs; the weights are the same for each dtype."""
         generator = torch.Generator().manual_seed(0)
         outputs = [level for branch in self.outputs for level in branch]
         return sum((level * torch.randn(level.shape, generator=generator)).sum() for level in outputs)
 
     def detection_loss(self) -> tuple[Tensor, Tensor]:
-        """RTMDet's loss, and the object that each prior is assigned to, -1 for none. (B, N)"""
+        """Return RTMDet's loss, and the object that each prior is assigned to, (B, N), -1 for none."""
         assigned = []
         head = self.model.bbox_head
         assign = head.assigner.assign_batch
@@ -122,7 +122,7 @@ def measure(config: Config, seed: int, measured: list[int]) -> list[dict]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
     loader = {**config.train_dataloader, 'num_workers': 0, 'persistent_workers': False}
     rows = []
-    batches = list(Runner.build_dataloader(loader, seed=seed))  # of one epoch
+    batches = list(Runner.build_dataloader(loader, seed=seed))  # one epoch
     for step, data in enumerate(batches[: max(measured) + 1]):
         if step in measured:
             start = dict(seed=seed, steps=step, isa=os.environ.get('ONEDNN_MAX_CPU_ISA', 'default'))
@@ -137,7 +137,9 @@ def measure(config: Config, seed: int, measured: list[int]) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--steps', type=int, nargs='+', default=[0, 40], help='training steps before, up to 48')
+    parser.add_argument(
+        '--steps', type=int, nargs='+', default=[0, 40], help='numbers of preceding training steps, up to 48'
+    )
     args = parser.parse_args()
     init_default_scope('mmdet')
     sys.path.insert(0, str(DEMO))

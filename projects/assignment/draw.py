@@ -1,9 +1,9 @@
-"""Which prior learns which object: the positives of one picture, drawn by object and level.
+"""Draw which prior learns which object: the positive priors of one image, by object and level.
 
     python projects/assignment/draw.py CONFIG CHECKPOINT [--index 0] [--out assignment.png]
 
-Objects without a dot in any panel aren't learned from this picture: too small for a prior to lie inside, hidden behind
-others, or labelled in a place where the model sees nothing. People debug their data with it.
+Use it to debug labels. An object without a dot in any panel isn't learned from this image: it is too small for a prior
+to lie inside, hidden behind others, or labelled at a place where the model sees nothing.
 """
 
 import click
@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 @torch.no_grad()
 def assign(model: torch.nn.Module, sample: dict) -> dict[str, np.ndarray]:
-    """The assignment of one packed sample of a test pipeline.
+    """Compute the assignment of one packed sample of a test pipeline.
 
     Returns:
         `image` (H, W, 3) RGB as the model sees it, `boxes` (G, 4) xyxy in its pixels, `labels` (G,), `priors`
@@ -50,16 +50,16 @@ def assign(model: torch.nn.Module, sample: dict) -> dict[str, np.ndarray]:
 
 
 def with_boxes_resized(dataset: dict) -> dict:
-    """A validation set whose boxes are loaded before the picture is resized, as in training.
+    """Return a validation dataset's config that loads boxes before the image is resized, as in training.
 
-    Test pipelines load them afterwards: evaluation wants them in the original picture's pixels.
+    Test pipelines load them afterwards, because evaluation needs them in the original image's pixels.
     """
     steps = [step for step in dataset['pipeline'] if step['type'] != 'LoadAnnotations']
     return {**dataset, 'pipeline': [steps[0], dict(type='LoadAnnotations', with_bbox=True), *steps[1:]]}
 
 
 def draw(assignment: dict[str, np.ndarray], classes: tuple[str, ...], path: str) -> None:
-    """Write a PNG: a panel a level, an object a colour, a prior a dot that is as large as its IoU."""
+    """Write a PNG with a panel per level, a colour per object and a dot per positive prior, sized by its IoU."""
     strides = np.unique(assignment['priors'][:, 2])
     colors = plt.colormaps['tab20'](np.arange(max(1, len(assignment['boxes']))) % 20)
     height, width = assignment['image'].shape[:2]
@@ -91,22 +91,23 @@ def draw(assignment: dict[str, np.ndarray], classes: tuple[str, ...], path: str)
 @click.command(help=__doc__.splitlines()[0])
 @click.argument('config', type=click.Path(exists=True))
 @click.argument('checkpoint', type=click.Path(exists=True))
-@click.option('--index', default=0, help='Number of the picture in the validation set.')
-@click.option('--out', default='assignment.png', help='The PNG to write.')
+@click.option('--index', default=0, help='Index of the image in the validation set (default: 0).')
+@click.option('--out', default='assignment.png', help='PNG to write (default: assignment.png).')
 def main(config: str, checkpoint: str, index: int, out: str) -> None:
-    """Build model and data set, assign, draw."""
+    """Build model and dataset, assign and draw."""
     cfg = Config.fromfile(config)
     init_default_scope('mmdet')
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model).eval()
     if not hasattr(model.bbox_head.assigner, 'assign_batch'):
         raise click.UsageError(
-            f'{type(model.bbox_head.assigner).__name__} assigns one picture at a time; not supported'
+            f'the assigner must be able to assign a batch, got {type(model.bbox_head.assigner).__name__}; use a config '
+            'with RTMDynamicSoftLabelAssigner'
         )
     load_checkpoint(model, checkpoint, map_location='cpu')
     dataset = DATASETS.build(with_boxes_resized(cfg.val_dataloader.dataset))
     if not 0 <= index < len(dataset):
-        raise click.UsageError(f'--index must lie in 0..{len(dataset) - 1}, got {index}')
+        raise click.UsageError(f'--index must be from 0 to {len(dataset) - 1}, got {index}')
     assignment = assign(model, dataset[index])
     draw(assignment, dataset.metainfo['classes'], out)
     missed = len(assignment['boxes']) - len(set(assignment['gt_index'].tolist()) - {-1})

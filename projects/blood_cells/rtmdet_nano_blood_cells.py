@@ -3,7 +3,7 @@
     mim train mmdet projects/blood_cells/rtmdet_nano_blood_cells.py --gpus 0
 
 RTMDET_DATA names the folder that holds bccd/, RTMDET_WEIGHTS the one that holds rtmdet_nano_person.pth.
-Time and AP: README.md beside this file.
+Time and AP: README.md in this folder.
 """
 
 _base_ = '../../configs/rtmdet_nano.py'

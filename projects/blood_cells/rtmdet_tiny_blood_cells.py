@@ -3,7 +3,7 @@
     mim train mmdet projects/blood_cells/rtmdet_tiny_blood_cells.py --gpus 0
 
 RTMDET_DATA names the folder that holds bccd/. It gives trained weights of a size with ordinary convolutions, for
-figures that need them, such as those of INT8 (docs/int8.md). Time and AP: README.md beside this file.
+figures that need them, such as those of INT8 (docs/int8.md). Time and AP: README.md in this folder.
 """
 
 _base_ = 'rtmdet_nano_blood_cells.py'

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 CLASSES = ('circle', 'square', 'triangle', 'cross')
-HUES = (0, 110, 60, 25)  # of each class, as in OpenCV: 0..179; red, blue, green, yellow
+HUES = (0, 110, 60, 25)  # by class, in OpenCV's 0..179; red, blue, green, yellow
 SPLITS = ('train', 'val')
 
 
@@ -40,13 +40,13 @@ CORNERS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a dataset; stored next to it, and compared before it is used again."""
+    """Settings of a dataset; stored next to it, and compared before it is reused."""
 
     train: int = 400
     val: int = 96
-    size: int = 128  # of an image, in pixels
+    size: int = 128  # width and height of an image, in pixels
     max_objects: int = 5
-    empty_share: float = 0.06  # of the images, without any shape
+    empty_share: float = 0.06  # share of images without any shape
     min_diameter: float = 28.0  # of a shape, in pixels
     max_diameter: float = 72.0
     max_turn: float = 0.25  # radians from upright
@@ -83,8 +83,9 @@ def draw(rng: np.random.Generator, settings: Settings) -> tuple[np.ndarray, np.n
     """Draw one image.
 
     Returns:
-        The image, (size, size, 3) uint8 in BGR; the map of which shape is visible at a pixel, 0 for none and
-        n for the n-th one, (size, size); the labels, the n-th shape's at n - 1.
+        image: BGR, uint8. (size, size, 3)
+        ids: number of the shape that is visible at each pixel, from 1; 0 for the background. (size, size)
+        labels: label of each shape; shape n has the label at n - 1.
     """
     size = settings.size
     image = texture(rng, size)
@@ -149,7 +150,7 @@ def write_split(folder: Path, split: str, settings: Settings) -> None:
 
 
 def generate(folder: Path, settings: Settings) -> bool:
-    """Write the dataset unless the same one is there; return whether it was written.
+    """Write the dataset unless an equal one exists; return whether it was written.
 
     It is written to a temporary folder and renamed once complete: an interrupted run leaves no partial dataset.
 
@@ -160,7 +161,7 @@ def generate(folder: Path, settings: Settings) -> bool:
     if stamp.is_file() and json.loads(stamp.read_text()) == asdict(settings):
         return False
     if folder.exists() and not stamp.is_file() and any(folder.iterdir()):
-        raise ValueError(f'{folder} is not empty and holds no dataset of this generator; name another folder')
+        raise ValueError(f'folder must be new, empty or a dataset of this generator, got {folder}')
     unfinished = folder.with_name(folder.name + '.unfinished')
     shutil.rmtree(unfinished, ignore_errors=True)
     for split in SPLITS:
@@ -174,8 +175,8 @@ def generate(folder: Path, settings: Settings) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--train', type=int, default=Settings.train, help='number of images')
-    parser.add_argument('--val', type=int, default=Settings.val, help='number of images')
+    parser.add_argument('--train', type=int, default=Settings.train, help='number of training images')
+    parser.add_argument('--val', type=int, default=Settings.val, help='number of validation images')
     parser.add_argument('--seed', type=int, default=Settings.seed)
     args = parser.parse_args()
     settings = Settings(train=args.train, val=args.val, seed=args.seed)

@@ -39,7 +39,7 @@ def latest(folder: Path, pattern: str) -> Path:
     """
     found = sorted(folder.glob(pattern))
     if not found:
-        raise FileNotFoundError(f'{folder} holds no {pattern}: did the run get that far?')
+        raise FileNotFoundError(f'{folder} has no {pattern}; the run may have stopped too early')
     return found[-1]
 
 
@@ -49,7 +49,9 @@ def find_checkpoint(work_dir: Path) -> Path:
         found = sorted(work_dir.glob(pattern), key=lambda path: path.stat().st_mtime)
         if found:
             return Path(found[-1].read_text()) if pattern == 'last_checkpoint' else found[-1]
-    raise FileNotFoundError(f'{work_dir} holds neither best_*.pth nor last_checkpoint: did the run get that far?')
+    raise FileNotFoundError(
+        f'{work_dir} has neither best_*.pth nor last_checkpoint; the run may have stopped too early'
+    )
 
 
 def read_scalars(work_dir: Path) -> tuple[list[dict], list[dict]]:
@@ -105,7 +107,7 @@ def draw_boxes(axes: Axes, boxes: np.ndarray, labels: np.ndarray, scores: np.nda
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor='black', linewidth=2.6))
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4))
         if scores is not None:
-            inside = y1 < 0.08 * axes.get_ylim()[0]  # no room above; y points down
+            inside = y1 < 0.08 * axes.get_ylim()[0]  # no space above; y points down
             axes.text(
                 max(x1, 0), max(y1, 0), f'{scores[n]:.2f}'.lstrip('0'), fontsize=6.5, va='top' if inside else 'bottom',
                 clip_on=True, bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
@@ -113,19 +115,19 @@ def draw_boxes(axes: Axes, boxes: np.ndarray, labels: np.ndarray, scores: np.nda
 
 
 def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 8, score_thr: float = 0.4) -> None:
-    """Draw held-out images twice: with the ground truth, and with what the model predicts.
+    """Draw held-out images twice: with the ground truth, and with the model's predictions.
 
     Args:
-        config: its `test_dataloader` selects the images; of those with objects, `count` are taken at even distances.
+        config: config whose `test_dataloader` selects the images; `count` evenly spaced ones with objects are drawn.
         checkpoint: the weights.
         path: the PNG to write.
         count: number of images.
-        score_thr: score threshold of the predictions that are drawn.
+        score_thr: lowest score of the predictions that are drawn.
     """
     from mmdet.apis import inference_detector, init_detector
     from mmdet.registry import DATASETS
 
-    # mmdet's own warning, at the first prediction of each process.
+    # mmdet causes this warning at the first prediction of each process.
     warnings.filterwarnings('ignore', message='torch.meshgrid')
     model = init_detector(config, str(checkpoint), device='cpu', palette='random')
     dataset = DATASETS.build(config.test_dataloader.dataset)
@@ -160,7 +162,7 @@ def draw_predictions(config: Config, checkpoint: Path, path: Path, count: int = 
 
 
 def draw_report(config: Config, work_dir: Path, checkpoint: Path, out: Path, **options: float) -> list[Path]:
-    """Draw both PNGs into `out`; `options` go to `draw_predictions`. Returns their paths."""
+    """Draw both PNGs into `out` and return their paths; `options` are passed to `draw_predictions`."""
     out.mkdir(parents=True, exist_ok=True)
     train, val = read_scalars(work_dir)
     switch = config.default_hooks.get('pipeline_switch') or {}
@@ -184,9 +186,11 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', type=Path)
-    parser.add_argument('--work-dir', type=Path, required=True, help='of the training run')
-    parser.add_argument('--count', type=int, default=8, help='number of images')
-    parser.add_argument('--score-thr', type=float, default=0.4, help='score threshold of drawn predictions')
+    parser.add_argument('--work-dir', type=Path, required=True, help='work directory of the training run')
+    parser.add_argument('--count', type=int, default=8, help='number of images (default: %(default)s)')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.4, help='lowest score of drawn predictions (default: %(default)s)'
+    )
     args = parser.parse_args()
     config = Config.fromfile(args.config)
     checkpoint = find_checkpoint(args.work_dir)

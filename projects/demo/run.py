@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'projects' / 'demo' / 'rtmdet_demo.py'
 WEIGHTS = CONFIG.with_suffix('.safetensors')
 FIRST = 'predictions_of_shipped_weights.png'
-PICTURES = (FIRST, 'predictions.png', 'curves.png')
-# Log lines that are shown in the terminal; the file holds all of them.
+DRAWN = (FIRST, 'predictions.png', 'curves.png')
+# Log lines that are printed to the terminal; the log file has all of them.
 SHOWN = dict(train=('Epoch(train)', 'Epoch(val)', 'Stage 2'), test=('Average Precision', 'Epoch(test)'))
 
 
@@ -55,24 +55,24 @@ def call(arguments: list[str], log: Path) -> None:
 
 
 def check_own(work_dir: Path) -> None:
-    """Refuse a folder of somebody else's: the results of an earlier demo in it are removed.
+    """Refuse a folder that isn't a demo's, because results of an earlier demo in it are removed.
 
     Raises:
-        ValueError: if it isn't empty and holds no generated images.
+        ValueError: if it isn't empty and has no generated images.
     """
     found = [path.name for path in work_dir.iterdir()] if work_dir.is_dir() else []
-    # An interrupted demo may have left no more than `data.unfinished`.
+    # An interrupted demo may have left only `data.unfinished`.
     if found not in ([], ['data.unfinished']) and not (work_dir / 'data' / 'settings.json').is_file():
-        raise ValueError(f'{work_dir} is not empty and holds no earlier demo; name another --work-dir')
+        raise ValueError(f'--work-dir must be a new or empty folder or an earlier demo, got {work_dir}')
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'demo')
-    parser.add_argument('--train', type=int, default=Settings.train, help='number of images to train on')
+    parser.add_argument('--train', type=int, default=Settings.train, help='number of training images')
     parser.add_argument('--val', type=int, default=Settings.val, help='number of held-out images')
-    parser.add_argument('--min-ap50', type=float, default=0.9, help='fail below this AP50')
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='for `mim train`, such as train_cfg.max_epochs=2')
+    parser.add_argument('--min-ap50', type=float, default=0.9, help='fail if AP50 is below this (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', default=[], help='options of `mim train`: train_cfg.max_epochs=2')
     args = parser.parse_args()
     start = time.time()
 
@@ -85,10 +85,10 @@ def main() -> None:
         written = generate(data, settings)
     except ValueError as error:
         raise SystemExit(f'demo: {error}') from None
-    # Results of an earlier run must not be taken for this one's.
+    # Remove the results of an earlier run, so that they can't be mistaken for this one's.
     for folder in (train_dir, test_dir):
         shutil.rmtree(folder, ignore_errors=True)
-    for image in PICTURES:
+    for image in DRAWN:
         (work_dir / image).unlink(missing_ok=True)
     print(f'{settings.train} + {settings.val} images {"written to" if written else "are in"} {data}', flush=True)
 
@@ -129,7 +129,7 @@ def main() -> None:
             ('AP', f'{ap:.3f}'),
             ('AP50', f'{ap50:.3f}'),
             ('training', f'{train_time:.0f} s'),
-            ('in all', f'{time.time() - start:.0f} s'),
+            ('total', f'{time.time() - start:.0f} s'),
             *((path.stem, os.path.relpath(path)) for path in images),
             *shown.items(),
             ('logs', os.path.relpath(work_dir / 'train.log') + ', ' + os.path.relpath(work_dir / 'test.log')),

@@ -38,7 +38,7 @@ def write_half_precision(checkpoint: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, default=WEIGHTS, help='default: %(default)s')
+    parser.add_argument('--out', type=Path, default=WEIGHTS, help='file to write (default: %(default)s)')
     args = parser.parse_args()
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     data, train_dir = (WORK_DIR / name for name in ('data', 'train'))

@@ -1,4 +1,4 @@
-"""Datasets, their metric, sampler and collating, registered in mmdet's `DATASETS`, `METRICS` and `DATA_SAMPLERS`."""
+"""Dataset, metric, sampler and collate function, registered in mmdet's `DATASETS`, `METRICS` and `DATA_SAMPLERS`."""
 
 from .coco import RTMCocoDataset
 from .coco_metric import RTMCocoMetric

@@ -1,11 +1,12 @@
-"""What is known of a data set's bad samples, and how it gets from the workers to the run's log.
+"""Record the bad samples of a dataset, and pass them from the workers to the run's log.
 
-A worker of the DataLoader has copies of the data set and of the logger: what it knows ends with it, and what it logs
-misses mmengine's file or tears its lines. So every process appends one line a bad sample to a file, in a single
-`write` to a descriptor opened for appending, which the kernel keeps in one piece. `RTMBadSampleHook` names the file
-before the workers start, and reads it in the main process. There is no lock that a killed worker could leave locked, no
-pipe that could fill up, it serves forked, spawned, persistent and short-lived workers alike, and a clean run has no
-such file at all.
+A DataLoader worker has its own copies of the dataset and of the logger: what it records is lost when it ends, and what
+it logs bypasses mmengine's log file or mixes with other processes' lines. So every process appends one line per bad
+sample to a file, with a single `write` to a descriptor opened for appending, which the kernel doesn't interleave.
+`RTMBadSampleHook` sets the file's path before the workers start, and reads the file in the main process.
+
+There is no lock that a killed worker could leave locked and no pipe that could fill up. It works for forked, spawned,
+persistent and short-lived workers, and a run without bad samples creates no file.
 """
 
 from __future__ import annotations
@@ -21,29 +22,29 @@ from mmengine.logging import print_log
 from ..errors import RefusedError
 
 SHOWN = 50
-"""How many samples the list of a stopped run names."""
+"""Maximum number of samples that the error of a stopped run lists."""
 
 
-def naming(path: str, error: Exception | str) -> str:
-    """The message of an error in one line, with the path in front where it isn't in it already."""
+def error_message(path: str, error: Exception | str) -> str:
+    """Return the message of an error in one line, prefixed with the path unless it contains it."""
     message = ' '.join(str(error).split())
     return message if path in message else f'{path}: {message}'
 
 
 class BadSamplesError(RefusedError):
-    """More samples are bad than the run may do without; the message lists them."""
+    """More samples are bad than `max_bad_share` allows; the message lists them."""
 
 
 class BadSamples:
-    """The bad samples of one data set.
+    """The bad samples of one dataset.
 
     Args:
-        source: what the samples are listed in, for messages.
-        max_share: the share of the samples that may be bad, from 0 to 1.
+        source: file that lists the samples, for messages.
+        max_share: largest acceptable share of bad samples, from 0 to 1.
 
     Attributes:
-        known: why a sample is bad, by its path: those that this process has met.
-        file: where every process reports to; None where nobody reads it, and each logs for itself.
+        known: reason by path, for each bad sample that this process has met.
+        file: file that every process reports to; None if nobody reads it and each process logs for itself.
     """
 
     def __init__(self, source: str, max_share: float) -> None:
@@ -53,8 +54,8 @@ class BadSamples:
         self.file: str | None = None
 
     def report(self, path: str, error: Exception | str) -> None:
-        """Take a sample down, and tell it once: to the file, or to the log."""
-        message = naming(path, error)
+        """Record a bad sample; report it once, to the file or else to the log."""
+        message = error_message(path, error)
         new = path not in self.known
         self.known[path] = message
         if self.file is not None and self._append(path, message):
@@ -63,14 +64,14 @@ class BadSamples:
             print_log(f'Bad sample: {message}', logger='current', level=logging.WARNING)
 
     def check_share(self, total: int, known: Mapping[str, str] | None = None) -> None:
-        """Stop where too many are bad.
+        """Raise an error if too many samples are bad.
 
         Args:
-            total: the number of samples, bad ones included.
-            known: the bad ones, where more is known of them than in this process.
+            total: the number of samples, including bad ones.
+            known: reason by path for each bad sample; by default those that this process has met.
 
         Raises:
-            BadSamplesError: where that is more than `max_share`.
+            BadSamplesError: if the share of bad samples is larger than `max_share`.
         """
         known = self.known if known is None else known
         if len(known) <= self.max_share * total:
@@ -79,8 +80,8 @@ class BadSamples:
         if len(lines) > SHOWN:
             lines[SHOWN:] = [f'and {len(lines) - SHOWN} more']
         head = (
-            f'{self.source}: {len(known)} of {total} samples are bad, more than max_bad_share={self.max_share}; '
-            'accepted: fewer, or a higher max_bad_share of the data set. They are:'
+            f'{self.source}: the share of bad samples must be at most max_bad_share={self.max_share}, got '
+            f'{len(known)} of {total}; repair them, or raise max_bad_share of the dataset. Bad samples:'
         )
         raise BadSamplesError('\n  '.join([head, *lines]))
 
@@ -92,23 +93,23 @@ class BadSamples:
                 os.write(descriptor, line.encode())
             finally:
                 os.close(descriptor)
-        except OSError:  # a full disk is no reason to stop, only to log here
+        except OSError:  # e.g. a full disk: log in this process instead of stopping
             return False
         return True
 
 
 class Report(NamedTuple):
-    """A line of the file."""
+    """One line of the file."""
 
     path: str
     message: str
 
 
 class Reports:
-    """The main process's end of the file.
+    """Reader of the file, in the main process.
 
     Args:
-        file: its path; it need not be there yet.
+        file: its path; it may not exist yet.
     """
 
     def __init__(self, file: str) -> None:
@@ -116,7 +117,7 @@ class Reports:
         self._offset = 0
 
     def new(self) -> list[Report]:
-        """What was reported since the last call, in order."""
+        """Return what was reported since the last call, in order."""
         try:
             if os.path.getsize(self.file) <= self._offset:
                 return []
@@ -125,12 +126,12 @@ class Reports:
                 data = file.read()
         except FileNotFoundError:
             return []
-        whole = data[: data.rfind(b'\n') + 1]
-        self._offset += len(whole)
-        return [Report(*json.loads(line)) for line in whole.splitlines()]
+        complete = data[: data.rfind(b'\n') + 1]
+        self._offset += len(complete)
+        return [Report(*json.loads(line)) for line in complete.splitlines()]
 
     def clear(self) -> None:
-        """Empty the file, so that a long run doesn't fill the disk; those that append find its end by themselves."""
+        """Empty the file, so that a long run doesn't fill the disk; writers append at its new end."""
         if os.path.exists(self.file):
             os.truncate(self.file, 0)
         self._offset = 0

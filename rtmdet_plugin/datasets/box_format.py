@@ -1,9 +1,8 @@
-"""Whether the boxes of an annotation file look like COCO's, which are x, y, width, height in pixels.
+"""Check if the boxes of an annotation file look like COCO's, which are x, y, width, height in pixels.
 
-Boxes that were written as two corners, or as a centre and a size, are numbers like any others: a training on them runs
-and learns the wrong thing. What gives them away is that many reach past their image, and that they don't if they are
-read the other way. Some boxes past the border are no fault of that kind: objects that the image cuts off are sometimes
-annotated with the part that can't be seen.
+If boxes are stored as two corners, or as centre and size, training on them runs and learns the wrong thing. Such boxes
+can be recognised: many extend past their image, but don't if they are read in the other format. A few boxes past the
+border are normal: objects that the image cuts off are sometimes annotated with their invisible part.
 """
 
 from dataclasses import dataclass
@@ -12,42 +11,47 @@ import numpy as np
 from numpy import ndarray
 
 MANY = 0.05
-"""Share of boxes past their image above which another reading is looked for."""
+"""Share of boxes past their image above which other formats are tried."""
 NEARLY_ALL = 0.99
-"""Share of boxes that have to fit a reading, so that a few mistakes don't hide it."""
-WANTED = 'COCO wants x, y, width, height in pixels'
+"""Share of boxes that must fit a format; below 1, so that a few mistakes don't hide it."""
+WANTED = 'it must be x, y, width, height in pixels'
 
 
 @dataclass(frozen=True)
 class BoxFormat:
-    """What the boxes of a dataset look like."""
+    """Findings about the box format of a dataset."""
 
     total: int
+    """Number of boxes."""
     past: int
-    """Number of boxes that reach past their image."""
+    """Number of boxes that extend past their image."""
     doubt: str
-    """A sentence on the other format that they look like; empty if there is none."""
+    """A sentence that names the other format that the boxes seem to have; empty if there is none."""
 
     @property
     def many_past(self) -> bool:
+        """Whether more than a share of `MANY` of the boxes extend past their image."""
         return self.past > MANY * self.total
 
 
 def box_format(boxes: ndarray, sizes: ndarray) -> BoxFormat:
-    """Compare three readings of the same numbers.
+    """Compare how well the boxes fit their images in three formats.
 
     Args:
-        boxes: as in the file, taken for x, y, width, height in pixels. (N, 4)
-        sizes: width and height of the image of each box, in pixels. (N, 2)
+        boxes: numbers from the file, by default read as x, y, width, height in pixels. (N, 4)
+        sizes: width and height of each box's image, in pixels. (N, 2)
+
+    Returns:
+        The counts, and the format that the boxes seem to have if it isn't COCO's.
     """
     first, second = boxes[:, :2], boxes[:, 2:]
     past = ~_inside(first, first + second, sizes)
     found = BoxFormat(len(boxes), int(past.sum()), '')
-    shares = (boxes >= 0).all(1) & (boxes <= 1).all(1)
-    if _nearly_all(shares):
+    relative = (boxes >= 0).all(1) & (boxes <= 1).all(1)
+    if _nearly_all(relative):
         text = (
-            f'{shares.sum()} of {len(boxes)} boxes consist of numbers from 0 to 1: they look like shares of the '
-            f"image's width and height (YOLO's format has centre x, centre y, width, height); {WANTED}"
+            f'{relative.sum()} of {len(boxes)} boxes consist of numbers from 0 to 1: they seem to be fractions of the '
+            f"image's width and height (YOLO's format is centre x, centre y, width, height); {WANTED}"
         )
         return BoxFormat(found.total, found.past, text)
     readings = {
@@ -57,15 +61,15 @@ def box_format(boxes: ndarray, sizes: ndarray) -> BoxFormat:
     for reading, fits in readings.items():
         if found.many_past and _nearly_all(fits):
             text = (
-                f'{found.past} of {found.total} boxes reach past their image, and {fits.sum()} fit into it when read '
-                f'as {reading}: they look like that; {WANTED}'
+                f'{found.past} of {found.total} boxes extend past their image, but {fits.sum()} fit into it if read '
+                f'as {reading}, which seems to be their format; {WANTED}'
             )
             return BoxFormat(found.total, found.past, text)
     return found
 
 
 def _inside(low: ndarray, high: ndarray, sizes: ndarray) -> ndarray:
-    """Whether corners (N, 2) lie in their images, but for rounding. (N,)"""
+    """Return which boxes, given by two corners (N, 2), lie in their images up to rounding. (N,)"""
     slack = 1 + 0.01 * sizes
     return ((low >= -slack) & (high <= sizes + slack)).all(1)
 

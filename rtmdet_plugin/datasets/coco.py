@@ -40,10 +40,10 @@ from mmengine.logging import print_log
 
 from ..errors import RefusedError
 from ..transforms.checks import check_probability
-from ..transforms.decoding import EXIF_MODES, BadPictureError
+from ..transforms.decoding import EXIF_MODES, BadImageError
 from ..transforms.loading import RTMLoadImageFromFile
-from .bad_samples import BadSamples, naming
-from .coco_file import category_ids, format_doubt, read_coco_file, read_sound_pictures, unusable_boxes
+from .bad_samples import BadSamples, error_message
+from .coco_file import category_ids, format_doubt, read_coco_file, read_usable_images, unusable_boxes
 
 POLICIES = ('skip', 'raise')
 
@@ -127,7 +127,7 @@ class RTMCocoDataset(CocoDataset):
             the pipeline says so.
 
         Raises:
-            BadPictureError, OSError: where it is bad, and `on_bad_sample='raise'`; in test mode also where not even
+            BadImageError, OSError: where it is bad, and `on_bad_sample='raise'`; in test mode also where not even
                 a grey picture of that size passes the pipeline.
             BadSamplesError: where it is one too many.
         """
@@ -135,7 +135,7 @@ class RTMCocoDataset(CocoDataset):
         path = data_info['img_path']
         try:
             return self.pipeline(data_info)
-        except (BadPictureError, OSError, cv2.error) as error:
+        except (BadImageError, OSError, cv2.error) as error:
             if self.on_bad_sample == 'raise':
                 _refuse(path, error)
             self.bad_samples.report(path, error)
@@ -153,7 +153,7 @@ class RTMCocoDataset(CocoDataset):
         if self.test_mode or self.on_bad_sample == 'raise':
             content = read_coco_file(self.ann_file, self.backend_args, annotated=not self.test_mode)
         else:
-            content = self._read_sound_pictures()
+            content = self._read_usable_images()
         ids = category_ids(content['categories'], self._metainfo.get('classes'), self.ann_file)
         self._metainfo['classes'] = tuple(ids)
         self._check_palette()
@@ -198,8 +198,8 @@ class RTMCocoDataset(CocoDataset):
             )
         return kept
 
-    def _read_sound_pictures(self) -> dict[str, list[dict]]:
-        content, bad = read_sound_pictures(self.ann_file, self.backend_args)
+    def _read_usable_images(self) -> dict[str, list[dict]]:
+        content, bad = read_usable_images(self.ann_file, self.backend_args)
         self._num_listed = len(content['images']) + len(bad)
         for name, message in bad.items():
             path = osp.join(self.data_prefix['img'], name)
@@ -264,4 +264,4 @@ def _refuse(path: str, error: Exception) -> NoReturn:
     """Raise the error, with the file's name, which OpenCV doesn't know."""
     if path in str(error):
         raise error
-    raise BadPictureError(f'{naming(path, error)}; accepted: what the pipeline takes.') from error
+    raise BadImageError(f'{error_message(path, error)}; accepted: what the pipeline takes.') from error

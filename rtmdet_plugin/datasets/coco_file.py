@@ -1,10 +1,10 @@
-"""Reading a COCO annotation file, with a clear refusal of what can't be trained or evaluated on.
+"""Read a COCO annotation file, and refuse what can't be trained or evaluated on with a clear error.
 
-A fault of the file as a whole (no JSON, no list of images, categories that repeat) is always an error. A fault of one
-entry makes one picture unusable; `read_coco_file` refuses the file for it, `read_sound_pictures` goes on without the
-picture. It is the whole picture that goes: without one of its boxes, it would teach that the object is background.
+A fault of the file itself (no JSON, no list of images, repeated categories) is always an error. A fault of one entry
+makes its image unusable: `read_coco_file` refuses the file, `read_usable_images` skips the image. The complete image is
+skipped, because without one of its boxes it would teach that the object is background.
 
-Files made by hand or by small tools often lack what only COCO's own evaluation asks for; that is filled in.
+Files made by hand or by small tools often lack fields that only COCO's evaluation needs; these are filled in.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ REQUIRED_KEYS = {
 
 
 def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: bool = True) -> dict[str, list[dict]]:
-    """Read a COCO annotation file in which every entry must be sound.
+    """Read a COCO annotation file; raise an error if any entry is faulty.
 
     Args:
         ann_file: path or URL, for mmengine's file backends.
         backend_args: arguments of the backend.
-        annotated: whether the file must have `annotations`; those of a test set may have none.
+        annotated: whether the file must have `annotations`; a test set may have none.
 
     Returns:
-        The lists `categories`, `images` and `annotations`, as they are in the file, except that where an
-        annotation lacks them (or has null) its `area` is that of its box and its `iscrowd` 0. Annotations get
-        the ids 1, 2, ... where one has no id, or one that isn't an integer above 0: pycocotools takes a match with
-        object 0 for no match.
+        The lists `categories`, `images` and `annotations` as in the file, with missing (or null) fields of
+        annotations filled in: `area` with the area of the box and `iscrowd` with 0. Annotations are renumbered
+        1, 2, ... if one has no id or one that isn't an integer above 0, because pycocotools treats a match with
+        object 0 as no match.
 
     Raises:
-        RefusedError: where the file isn't COCO JSON, has no image or no category, an entry lacks a key, ids or
-            names repeat, or an object has a category that isn't listed, or a box or an area that isn't made of
+        RefusedError: if the file isn't COCO JSON, has no image or no category, an entry lacks a key, ids or
+            names repeat, an object has a category that isn't listed, or a box or an area isn't made of
             finite numbers. The message names the file.
-        FileNotFoundError: where there is no such file.
+        FileNotFoundError: if there is no such file.
     """
     lists = _load(ann_file, backend_args, annotated)
     for fault in find_faults(lists):
@@ -58,22 +58,21 @@ def read_coco_file(ann_file: str, backend_args: dict | None = None, annotated: b
     return lists
 
 
-def read_sound_pictures(
-    ann_file: str, backend_args: dict | None = None
-) -> tuple[dict[str, list[dict]], dict[str, str]]:
-    """Read a COCO annotation file without the pictures that have a fault.
+def read_usable_images(ann_file: str, backend_args: dict | None = None) -> tuple[dict[str, list[dict]], dict[str, str]]:
+    """Read a COCO annotation file without the images that have a fault.
 
     Args:
         ann_file: path or URL, for mmengine's file backends.
         backend_args: arguments of the backend.
 
     Returns:
-        The lists, as `read_coco_file` gives them, without these pictures and their annotations; and the first
-        fault of each of them, by the picture's `file_name`, or by the entry's place where that isn't known.
+        lists: the lists that `read_coco_file` returns, without faulty images and their annotations.
+        bad: the first fault of each of these images, by its `file_name`, or by the position of the faulty entry if the
+            name isn't known.
 
     Raises:
-        RefusedError: where the file as a whole is broken.
-        FileNotFoundError: where there is no such file.
+        RefusedError: if the fault isn't that of one entry but of the file itself.
+        FileNotFoundError: if there is no such file.
     """
     lists = _load(ann_file, backend_args, annotated=True)
     faults = list(find_faults(lists))
@@ -86,7 +85,7 @@ def read_sound_pictures(
     }
     bad: dict[str, str] = {}
     for fault in faults:
-        # Images of one id have two names; the entry's own is the right one.
+        # Images that share an id have different names; use the faulty entry's own.
         own = lists['images'][fault.place] if fault.list_name == 'images' else None
         name = own.get('file_name') if isinstance(own, dict) else names.get(fault.image_id)
         bad.setdefault(name if _is_text(name) else f'{fault.list_name}[{fault.place}]', fault.message)
@@ -102,20 +101,20 @@ def read_sound_pictures(
 
 
 class Fault(NamedTuple):
-    """An entry that can't be used."""
+    """A faulty entry."""
 
     list_name: str
     """`images` or `annotations`."""
     place: int
-    """In that list."""
+    """Index in that list."""
     image_id: int | str | None
-    """The picture that it belongs to; None where it doesn't say."""
+    """Id of the image that the entry belongs to; None if it has no valid one."""
     message: str
-    """Names the entry, and what is accepted."""
+    """What is wrong with the entry, and what is required."""
 
 
 def find_faults(lists: dict[str, list]) -> Iterator[Fault]:
-    """The entries of `images` and `annotations` that can't be used, in order."""
+    """Yield the faulty entries of `images` and `annotations`, in order."""
     known = {category['id'] for category in lists['categories']}
     for list_name, id_key in (('images', 'id'), ('annotations', 'image_id')):
         entries = lists[list_name]
@@ -124,7 +123,7 @@ def find_faults(lists: dict[str, list]) -> Iterator[Fault]:
         for place, entry in enumerate(entries):
             message = _missing(list_name, place, entry)
             if not message and _is_id(entry.get('id')) and entry['id'] in repeated:
-                message = f'{list_name}[{place}]: repeated {list_name} ids: [{entry["id"]!r}]; accepted: each one once.'
+                message = f'{list_name}[{place}]: id must be unique in {list_name}, got {entry["id"]!r} more than once.'
             if not message and list_name == 'images':
                 message = _image_fault(place, entry)
             elif not message:
@@ -135,17 +134,17 @@ def find_faults(lists: dict[str, list]) -> Iterator[Fault]:
 
 
 def _load(ann_file: str, backend_args: dict | None, annotated: bool) -> dict[str, list]:
-    """The three lists, with sound categories and unchecked images and annotations."""
+    """Load the three lists; check the categories, but neither images nor annotations."""
     if not ann_file:
-        raise RefusedError(f'ann_file={ann_file!r}; accepted: the path of a COCO annotation file.')
+        raise RefusedError(f'ann_file must be the path of a COCO annotation file, got {ann_file!r}.')
     with get_local_path(ann_file, backend_args=backend_args) as local_path, open(local_path, 'rb') as file:
         try:
             content = json.load(file)
         except ValueError as error:  # broken JSON, or bytes that aren't text
-            raise RefusedError(f'{ann_file}: not JSON ({error}); accepted: a COCO annotation file.') from error
+            raise RefusedError(f'{ann_file} must be a COCO annotation file in JSON, got an error: {error}.') from error
     if not isinstance(content, dict):
         raise RefusedError(
-            f'{ann_file}: holds a {type(content).__name__}; accepted: an object with the lists {list(REQUIRED_KEYS)}.'
+            f'{ann_file} must hold an object with the lists {list(REQUIRED_KEYS)}, got {type(content).__name__}.'
         )
 
     lists = {}
@@ -154,26 +153,29 @@ def _load(ann_file: str, backend_args: dict | None, annotated: bool) -> dict[str
         entries = content.get(name, [] if optional else None)
         if not isinstance(entries, list):
             raise RefusedError(
-                f'{ann_file}: no list {name!r}, only {sorted(content)}; accepted: an object with the lists '
-                f'{list(REQUIRED_KEYS)}.'
+                f'{ann_file} must hold an object with the lists {list(REQUIRED_KEYS)}, got no list {name!r} among its '
+                f'keys {sorted(content)}.'
             )
         if not entries and name != 'annotations':
-            raise RefusedError(f'{ann_file}: the list {name!r} is empty; accepted: at least one entry.')
+            raise RefusedError(f'{ann_file}: the list {name!r} must have at least one entry, got none.')
         lists[name] = entries
     _check_categories(ann_file, lists['categories'])
     return lists
 
 
 def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, source: str) -> dict[str, int]:
-    """The category id of each class, in the order of the labels.
+    """Return the category id of each class, in the order of the labels.
 
     Args:
         categories: entries with `id` and `name`, in any order.
-        classes: the names in label order; without them, all categories in the order of their ids.
-        source: what the categories were read from, for the message.
+        classes: names in label order; None for all categories in the order of their ids.
+        source: file that the categories were read from, for error messages.
+
+    Returns:
+        Category ids by class name.
 
     Raises:
-        RefusedError: where `classes` isn't a list of different names, or one of them isn't among the
+        RefusedError: if `classes` isn't a list of different names, or one of them isn't among the
             categories.
     """
     found = {category['name']: category['id'] for category in sorted(categories, key=lambda c: c['id'])}
@@ -182,21 +184,20 @@ def category_ids(categories: Iterable[dict], classes: Sequence[str] | None, sour
     named = isinstance(classes, Sequence) and not isinstance(classes, str) and all(isinstance(c, str) for c in classes)
     if not named or not classes or len(set(classes)) < len(classes):
         raise RefusedError(
-            f"metainfo['classes']={classes!r}; accepted: a list of different names, such as ('person',) with "
-            f'its comma, out of the classes of {source}: {list(found)}; or no such entry, for all of them.'
+            f"metainfo['classes'] must be a list of different names out of the classes of {source}, {list(found)}, "
+            f"got {classes!r}; write one class as ('person',) with a comma, or omit the entry to use all classes."
         )
     if unknown := [name for name in classes if name not in found]:
         raise RefusedError(
-            f"metainfo['classes'] names {unknown}, which {source} does not have; accepted: classes out of "
-            f'{list(found)}.'
+            f"metainfo['classes'] must be out of the classes of {source}, {list(found)}, got the unknown {unknown}."
         )
     return {name: found[name] for name in classes}
 
 
 def unusable_boxes(images: Iterable[dict], annotations: Iterable[dict]) -> list[int]:
-    """Ids of the annotations that mmdet's `CocoDataset` leaves out because of their boxes.
+    """Return the ids of the annotations that mmdet's `CocoDataset` skips because of their boxes.
 
-    These are boxes outside their image, of less than a pixel in width or height, or of area 0.
+    These are boxes that lie outside their image, are less than a pixel wide or high, or have area 0.
     """
     sizes = {image['id']: (image['width'], image['height']) for image in images}
     lost = []
@@ -212,7 +213,7 @@ def unusable_boxes(images: Iterable[dict], annotations: Iterable[dict]) -> list[
 
 
 def format_doubt(images: Iterable[dict], annotations: Iterable[dict]) -> str:
-    """A sentence on the box format that the annotations look like; empty if that is COCO's."""
+    """Return a sentence that names the box format that the annotations seem to have; empty if it is COCO's."""
     sizes = {image['id']: (image['width'], image['height']) for image in images}
     rows = [(*box['bbox'], *sizes[box['image_id']]) for box in annotations if box['image_id'] in sizes]
     table = np.array(rows, dtype=float).reshape(-1, 6)
@@ -224,8 +225,10 @@ def _check_categories(ann_file: str, categories: list) -> None:
         if message := _missing('categories', place, category):
             raise RefusedError(f'{ann_file}: {message}')
         if not isinstance(category['name'], str) or type(category['id']) is not int:
-            raise RefusedError(f'{ann_file}: category {category!r}; accepted: an integer id, and text for a name.')
-    _refuse_repeats(ann_file, 'categories ids', [category['id'] for category in categories])
+            raise RefusedError(
+                f'{ann_file}: a category must have an integer id and text as its name, got {category!r}.'
+            )
+    _refuse_repeats(ann_file, 'category ids', [category['id'] for category in categories])
     _refuse_repeats(ann_file, 'category names', [category['name'] for category in categories])
 
 
@@ -233,35 +236,35 @@ def _missing(list_name: str, place: int, entry: object) -> str | None:
     keys = REQUIRED_KEYS[list_name]
     if isinstance(entry, dict) and all(key in entry for key in keys):
         return None
-    return f'{list_name}[{place}] is {entry!r}; accepted: an object with {list(keys)}.'
+    return f'{list_name}[{place}] must be an object with {list(keys)}, got {entry!r}.'
 
 
 def _image_fault(place: int, image: dict) -> str | None:
-    where = f'images[{place}]'
+    entry = f'images[{place}]'
     if not _is_id(image['id']):
-        return f'{where} has id={image["id"]!r}; accepted: an integer or text.'
+        return f'{entry}: id must be an integer or text, got {image["id"]!r}.'
     if not _is_text(image['file_name']):
-        return f'{where} has file_name={image["file_name"]!r}; accepted: the name of a file.'
+        return f'{entry}: file_name must be the name of a file, got {image["file_name"]!r}.'
     if not all(_is_finite(image[key]) and image[key] >= 1 and image[key] % 1 == 0 for key in ('width', 'height')):
         return (
-            f'{where} has width={image["width"]!r} and height={image["height"]!r}; accepted: whole numbers '
-            'of pixels, at least 1.'
+            f'{entry}: width and height must be integer numbers of pixels, at least 1, got {image["width"]!r} and '
+            f'{image["height"]!r}.'
         )
     return None
 
 
 def _annotation_fault(place: int, annotation: dict, known: set[int]) -> str | None:
-    where = f'annotations[{place}] with id {annotation.get("id")!r}'
+    entry = f'annotations[{place}] with id {annotation.get("id")!r}'
     image_id, category_id = annotation['image_id'], annotation['category_id']
     if not _is_id(image_id):
-        return f'{where} has image_id={image_id!r}; accepted: the id of one of its images.'
+        return f"{entry}: image_id must be the id of one of the file's images, got {image_id!r}."
     if not _is_id(category_id) or category_id not in known:
-        return f'{where} has category_id={category_id!r}; accepted: an id of its categories, {sorted(known)}.'
+        return f"{entry}: category_id must be one of the file's category ids, {sorted(known)}, got {category_id!r}."
     bbox, area = annotation['bbox'], annotation.get('area')
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
-        return f'{where} has bbox={bbox!r}; accepted: four finite numbers [x, y, width, height].'
+        return f'{entry}: bbox must be four finite numbers [x, y, width, height], got {bbox!r}.'
     if area is not None and not _is_finite(area):
-        return f'{where} has area={area!r}; accepted: a finite number, or none for that of the box.'
+        return f"{entry}: area must be a finite number, or absent to use the box's area, got {area!r}."
     return None
 
 
@@ -271,7 +274,7 @@ def _warn_of_strays(ann_file: str, lists: dict[str, list[dict]]) -> None:
     if strays:
         print_log(
             f'{ann_file}: {strays} of {len(lists["annotations"])} annotations belong to images that are not '
-            'in the file; they are left out.',
+            'in the file; they are skipped.',
             logger='current',
             level=logging.WARNING,
         )
@@ -290,7 +293,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _fill_annotations(annotations: list[dict]) -> None:
-    """Fill in, in place, what `read_coco_file` says."""
+    """Fill in missing fields in place, as `read_coco_file` documents."""
     renumber = any(type(annotation.get('id')) is not int or annotation['id'] < 1 for annotation in annotations)
     for number, annotation in enumerate(annotations, 1):
         if renumber:
@@ -305,4 +308,4 @@ def _fill_annotations(annotations: list[dict]) -> None:
 def _refuse_repeats(ann_file: str, what: str, values: list) -> None:
     if len(set(values)) < len(values):
         repeated = [value for value, count in Counter(values).items() if count > 1]
-        raise RefusedError(f'{ann_file}: repeated {what}: {repeated[:5]}; accepted: each one once.')
+        raise RefusedError(f'{ann_file}: {what} must be unique, got {repeated[:5]} more than once.')

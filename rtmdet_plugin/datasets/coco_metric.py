@@ -1,12 +1,12 @@
 """COCO's AP for labels in any order.
 
-mmdet's `CocoMetric` numbers the categories in the order of the annotation file, and its table by class in
-that of their ids, whatever the order of the dataset's classes: with another order, one class is scored as
-another. Here a label goes to the category that has its class's *name*. With classes in the file's order, both
-give the same figures.
+mmdet's `CocoMetric` numbers the categories in the order of the annotation file, and the rows of its per-class table in
+the order of their ids, whatever the order of the dataset's classes: in another order, one class is scored as
+another. Here a label is matched to the category with its class's *name*. If the classes are in the file's order, both
+metrics give the same figures.
 
-The file is read and checked as `RTMCocoDataset` does it, when the metric is built, so that a file without
-`iscrowd` or `area` can be evaluated on and a broken one stops the run before its first step.
+The file is read and checked as in `RTMCocoDataset`, and already when the metric is built. So a file without `iscrowd`
+or `area` can be used for evaluation, and a broken one stops the run before its first step.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from .coco_file import category_ids, read_coco_file
 
 
 class RTMCOCO(COCO):
-    """mmdet's reader of COCO files, for results without a box too, of which mmdet's metric gives no AP instead of 0."""
+    """mmdet's reader of COCO files that also accepts results without any box.
+
+    For such results mmdet's metric returns no AP at all instead of 0.
+    """
 
     def loadRes(self, resFile: list[dict]) -> COCO:  # noqa: N802, N803  pycocotools' names
-        """Make the results, which have the images and categories of this file."""
+        """Build an object with these results and this file's images and categories."""
         if len(resFile):
             return super().loadRes(resFile)
         empty = type(self)()
@@ -36,12 +39,11 @@ class RTMCOCO(COCO):
 
 @METRICS.register_module()
 class RTMCocoMetric(CocoMetric):
-    """Takes the arguments of mmdet's `CocoMetric`; `sort_categories` makes no difference here.
+    """COCO metric with the arguments of mmdet's `CocoMetric`; `sort_categories` has no effect.
 
     Raises:
-        ValueError: where the annotation file is broken; on evaluation, where it doesn't have one of the dataset's
-            classes.
-        FileNotFoundError: where there is no such file.
+        ValueError: if the annotation file is broken; during evaluation, if it lacks one of the dataset's classes.
+        FileNotFoundError: if there is no such file.
     """
 
     def __init__(self, ann_file: str | None = None, *args: Any, **kwargs: Any) -> None:
@@ -51,12 +53,12 @@ class RTMCocoMetric(CocoMetric):
             content = read_coco_file(ann_file, self.backend_args, annotated=False)
             self._coco_api.dataset = {'info': {}, **content}  # some versions of pycocotools copy the info
             self._coco_api.createIndex()
-            # The wrapper's other names for what createIndex makes anew.
+            # The wrapper's own names for the attributes that createIndex replaces.
             self._coco_api.img_ann_map = self._coco_api.imgToAnns
             self._coco_api.cat_img_map = self._coco_api.catToImgs
 
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
-        """AP of all (ground truth, prediction) pairs."""
+        """Compute AP of all (ground truth, prediction) pairs."""
         if self._coco_api is not None:
             # Without an annotation file mmdet writes one from the dataset's classes, in their order.
             categories = self._coco_api.dataset['categories']

@@ -1,4 +1,4 @@
-"""Draw a grid of augmented training samples with their boxes, to look at the data before a training.
+"""Draw a grid of augmented training samples with their boxes, to inspect the data before training.
 
 The images are what the model gets: the config's own dataset and pipeline, packed. Boxes have the colour of their class;
 boxes that training ignores, such as crowds, are thin and grey.
@@ -22,14 +22,14 @@ from rtmdet_runtime.drawing import label_colour
 from .tree import leaf_datasets
 
 GAP = 8
-"""Pixels between two samples."""
+"""Space between two samples, in pixels."""
 
 
 def training_set(config: Config, stage: int):
     """Build the config's training set with the pipeline of stage 1 or 2.
 
     Raises:
-        ValueError: if the config has no stage 2.
+        ValueError: if `stage` is 2 and the config has no stage 2.
     """
     init_default_scope(config.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(config.train_dataloader.dataset)
@@ -37,7 +37,7 @@ def training_set(config: Config, stage: int):
         switch = config.get('default_hooks', {}).get('pipeline_switch') or {}
         if not switch.get('switch_pipeline') or not switch.get('num_last_epochs', 1):
             raise ValueError(
-                'stage=2: the config has none; accepted: 1, or a config with default_hooks.pipeline_switch.'
+                'stage must be 1 for a config without stage 2, got 2; set default_hooks.pipeline_switch in the config.'
             )
         for leaf in leaf_datasets(dataset):
             leaf.pipeline = Compose(switch.switch_pipeline)
@@ -45,10 +45,10 @@ def training_set(config: Config, stage: int):
 
 
 def draw_sample(packed: dict, classes: tuple[str, ...]) -> np.ndarray:
-    """Draw one sample.
+    """Draw one sample with its boxes and class names.
 
     Args:
-        packed: what `PackDetInputs` gives: `inputs`, uint8 BGR of (3, H, W), and `data_samples`.
+        packed: result of `PackDetInputs`: `inputs`, uint8 BGR of (3, H, W), and `data_samples`.
         classes: names by label.
 
     Returns:
@@ -69,7 +69,7 @@ def draw_sample(packed: dict, classes: tuple[str, ...]) -> np.ndarray:
 
 
 def grid(images: list[np.ndarray]) -> np.ndarray:
-    """Lay images out in as square a grid as they fill, on white. (H, W, 3)"""
+    """Arrange images in a nearly square grid on white, (H, W, 3)."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     height = max(img.shape[0] for img in images) + GAP
@@ -85,17 +85,20 @@ def draw_samples(dataset, count: int = 9, seed: int = 0) -> np.ndarray:
     """Draw a grid of `count` samples.
 
     Args:
-        dataset: see `training_set`.
-        count: number of samples, at least 1; drawn without repeats if there are as many.
-        seed: of all draws.
+        dataset: dataset to draw from, see `training_set`.
+        count: number of samples, at least 1; without repeats if the dataset has as many.
+        seed: seed of the choice of samples and of their augmentation.
+
+    Returns:
+        The grid, BGR, uint8. (H, W, 3)
 
     Raises:
         ValueError: if `count` is below 1.
     """
     if count < 1:
-        raise ValueError(f'count={count!r}; accepted: an integer of at least 1.')
+        raise ValueError(f'count must be an integer of at least 1, got {count!r}.')
     set_random_seed(seed)
-    # Some samples are drawn for nothing first, so that the caches behind mosaic and MixUp have something to offer.
+    # Load some samples first and drop them, so that the caches of mosaic and MixUp hold partners.
     places = np.resize(np.random.permutation(len(dataset)), count + min(20, len(dataset)))
     drawn = [dataset[int(place)] for place in places][-count:]
     classes = dataset.metainfo.get('classes') or ()

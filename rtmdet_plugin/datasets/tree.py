@@ -1,12 +1,12 @@
-"""Walk through dataset wrappers (Concat, Repeat, ClassBalanced, MultiImageMix, ...) down to the data."""
+"""Walk through dataset wrappers (Concat, Repeat, ClassBalanced, MultiImageMix, ...) down to the wrapped datasets."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 def wrapped_datasets(dataset: Any) -> list:
-    """The datasets directly inside a wrapper; an empty list where `dataset` wraps nothing."""
-    # mmengine's slice for `num_batch_per_epoch` passes unknown attributes on to what it wraps: ask it first.
+    """Return the datasets directly inside a wrapper; an empty list if `dataset` wraps nothing."""
+    # mmengine's slice for `num_batch_per_epoch` forwards unknown attributes to the dataset it wraps: check it first.
     if '_dataset' in vars(dataset):
         return [dataset._dataset]
     if 'datasets' in vars(dataset):
@@ -17,7 +17,7 @@ def wrapped_datasets(dataset: Any) -> list:
 
 
 def walk_datasets(dataset: Any) -> Iterator[Any]:
-    """`dataset` and everything inside it, wrappers before their contents, each object once."""
+    """Yield `dataset` and everything inside it, wrappers before their contents, each object once."""
     seen = set()
     stack = [dataset]
     while stack:
@@ -30,5 +30,5 @@ def walk_datasets(dataset: Any) -> Iterator[Any]:
 
 
 def leaf_datasets(dataset: Any) -> list:
-    """The datasets at the bottom of a tree of wrappers, each object once."""
+    """Return the datasets at the bottom of a tree of wrappers, each object once."""
     return [node for node in walk_datasets(dataset) if not wrapped_datasets(node)]

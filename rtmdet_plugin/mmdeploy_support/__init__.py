@@ -1,6 +1,6 @@
-"""mmdeploy 1.3.1 on today's stack: function rewriters, backends, and what its tools/deploy.py does.
+"""mmdeploy 1.3.1 on today's stack: function rewriters, backends, and the steps of its tools/deploy.py.
 
-The only package that may import mmdeploy. Nothing here imports it before it is used: `rtmdet_plugin` works without it.
+The only package that may import mmdeploy. It imports mmdeploy only on use: `rtmdet_plugin` works without it.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Detections of a backend beside PyTorch's, on one picture."""
+"""Compare a backend's detections with PyTorch's on one image."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ class Comparison:
     """Largest differences between two sets of detections.
 
     Attributes:
-        num_boxes: PyTorch's boxes that took part.
-        box: largest difference of a coordinate to the nearest box of the same class, in pixels of the picture;
-            infinite where a class has no box on the other side.
-        score: largest difference of the score to that box.
+        num_boxes: number of PyTorch's boxes that were compared.
+        box: largest difference of a coordinate to the nearest box of the same class, in pixels of the image;
+            infinite if the other set has no box of a class.
+        score: largest difference of the score to that box's.
     """
 
     num_boxes: int
@@ -27,12 +27,12 @@ class Comparison:
 
 
 def compare(expected: InstanceData, actual: InstanceData, *, sure_score: float) -> Comparison:
-    """Compare both ways: every box must have a partner on the other side.
+    """Compare two sets of detections in both directions: every box must have a partner in the other set.
 
     Args:
         expected: PyTorch's `bboxes` (N, 4), `scores` (N,) and `labels` (N,).
         actual: the backend's.
-        sure_score: a box with a lower score may be missing on the other side: the score threshold and a margin.
+        sure_score: boxes with lower scores may be missing in the other set: the score threshold plus a margin.
     """
     box, score = 0.0, 0.0
     for one, other in ((expected, actual), (actual, expected)):
@@ -43,12 +43,12 @@ def compare(expected: InstanceData, actual: InstanceData, *, sure_score: float) 
 
 
 def _rows(instances: InstanceData) -> Tensor:
-    """x1, y1, x2, y2, score, label. (N, 6)"""
+    """Return rows of x1, y1, x2, y2, score, label. (N, 6)."""
     return torch.cat((instances.bboxes, instances.scores[:, None], instances.labels[:, None]), dim=1).double().cpu()
 
 
 def _differences(rows: Tensor, others: Tensor) -> tuple[list[float], list[float]]:
-    """To the nearest row of the same class: in its coordinates, and in its score."""
+    """Return each row's difference from the nearest row of the same class: of the coordinates, and of the score."""
     if not len(rows):
         return [], []
     if not len(others):

@@ -1,4 +1,4 @@
-"""What mmdeploy's tools/deploy.py does: convert, describe for the SDK, run the result and compare it with PyTorch."""
+"""Do what mmdeploy's tools/deploy.py does: convert, describe for the SDK, run the result, compare it with PyTorch."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from .job import Job
 
 TOLERANCES = dict(FP32=(1.0, 0.01), FP16=(5.0, 0.05), INT8=(20.0, 0.2))
-"""Pixels and score by which a backend may differ from PyTorch. Those of FP16 and INT8 have not met a GPU yet."""
+"""Differences from PyTorch in pixels and in score that are accepted. FP16's and INT8's are untested on a GPU."""
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What `deploy` has written, and how close to PyTorch it is."""
+    """The files that `deploy` has written, and their comparison with PyTorch."""
 
     folder: Path
     files: tuple[Path, ...]
     comparison: Comparison
 
     def summary(self) -> str:
-        """One line for the user."""
+        """Return one line for the user."""
         return f'{self.folder}: {", ".join(file.name for file in self.files)}; against PyTorch: {self.comparison}'
 
 
@@ -40,27 +40,30 @@ def deploy(
     work_dir: str | Path,
     device: str = 'cpu',
 ) -> Deployment:
-    """Convert a checkpoint for a backend, run the result on a picture and compare it with PyTorch.
+    """Convert a checkpoint for a backend, run the result on an image and compare it with PyTorch.
 
-    The folder gets the exported graph, the backend's files and, where mmdeploy's SDK can run them, `deploy.json`,
-    `pipeline.json` and `detail.json`. It appears when everything has gone well, or not at all.
+    The folder gets the exported graph, the backend's files and, if mmdeploy's SDK can run them, `deploy.json`,
+    `pipeline.json` and `detail.json`. It appears complete or not at all.
 
     Args:
         config: the model's config.
         checkpoint: a checkpoint that holds all of the model.
-        deploy_cfg: one of `configs/deploy`, or one made from them.
-        image: a picture with objects that the model finds.
+        deploy_cfg: one of `configs/deploy`, or one derived from them.
+        image: an image with objects that the model detects.
         work_dir: the folder to write; new or empty.
-        device: where the backend runs; TensorRT wants 'cuda:0'.
+        device: device of the backend; TensorRT requires 'cuda:0'.
+
+    Returns:
+        The written files and the comparison.
 
     Raises:
-        ValueError: for a deploy config that isn't for RTMDet, a size that isn't divisible by 32, a checkpoint that
-            doesn't fit, a picture that can't be read.
-        FileNotFoundError: where the checkpoint or a config isn't there.
-        FileExistsError: where the folder holds something.
-        ModuleNotFoundError: where mmdeploy or the backend isn't installed.
-        RuntimeError: where PyTorch finds nothing on the picture that could be compared, the result differs from
-            PyTorch's beyond `TOLERANCES`, or TensorRT is too new for mmdeploy.
+        ValueError: if the deploy config isn't for RTMDet, a size isn't divisible by 32, the checkpoint doesn't fit,
+            or the image can't be read.
+        FileNotFoundError: if the checkpoint or a config doesn't exist.
+        FileExistsError: if the folder isn't empty.
+        ModuleNotFoundError: if mmdeploy or the backend isn't installed.
+        RuntimeError: if PyTorch detects nothing on the image that could be compared, if the result differs from
+            PyTorch's by more than `TOLERANCES`, or if TensorRT is too new for mmdeploy.
     """
     with unfinished_folder(Path(work_dir)) as folder:
         job = prepare(config, checkpoint, deploy_cfg, image, device)
@@ -69,11 +72,11 @@ def deploy(
         sure = sure_score(job, expected)
         if not (expected.scores >= sure).any():
             raise RuntimeError(
-                f'{image}: PyTorch finds no box on it with a score of {sure:.3g} or more, which '
-                'leaves nothing to compare; accepted: a picture with objects'
+                f'{image} must have an object that PyTorch detects with a score of {sure:.3g} or more, got none; '
+                'choose another image for the comparison'
             )
         files = job.convert(job.export(image, folder))
-        if job.backend != 'ncnn':  # our graph for ncnn ends before the NMS, which the SDK looks for in it
+        if job.backend != 'ncnn':  # our graph for ncnn has no NMS nodes, which the SDK expects
             job.describe(folder)
         comparison = check(job, expected, job.predict_backend(files, image))
         names = [file.relative_to(folder) for file in files]
@@ -87,12 +90,15 @@ def export_graph(
     image: str | Path,
     path: str | Path,
 ) -> None:
-    """The first half of `deploy` alone: the graph that the backend converts, which needs no backend.
+    """Export only the graph that the backend converts; this needs no backend.
 
-    For TensorRT that is the usual case: an engine is built on the machine that runs it.
+    This is the usual way for TensorRT: an engine is built on the machine that runs it.
 
     Args:
-        config, checkpoint, deploy_cfg, image: see `deploy`.
+        config: see `deploy`.
+        checkpoint: see `deploy`.
+        deploy_cfg: see `deploy`.
+        image: see `deploy`.
         path: the file to write (.onnx).
 
     Raises:
@@ -103,7 +109,7 @@ def export_graph(
 
 
 def require_mmdeploy() -> None:
-    """Raise a `ModuleNotFoundError` that says how to install mmdeploy where it isn't."""
+    """Raise a `ModuleNotFoundError` that says how to install mmdeploy, if it isn't installed."""
     if importlib.util.find_spec('mmdeploy') is None:
         raise ModuleNotFoundError(
             'mmdeploy is not installed: pip install ".[mmdeploy]" and then pip install --no-deps -r '
@@ -112,39 +118,39 @@ def require_mmdeploy() -> None:
 
 
 def prepare(config, checkpoint, deploy_cfg, image, device: str) -> 'Job':
-    """Everything that can be refused before work begins; see `deploy`."""
+    """Check the arguments of `deploy` and load the model, before any work is done."""
     require_mmdeploy()
     from .job import Job
 
     if not Path(image).is_file() or cv2.imread(str(image)) is None:
-        raise ValueError(f'{image} is not a picture that OpenCV can read')
+        raise ValueError(f'image must be a file that OpenCV can read, got {image}')
     return Job.of(config, checkpoint, deploy_cfg, device)
 
 
 def tolerance(job: 'Job') -> tuple[float, float]:
-    """Pixels and score by which the backend may differ from PyTorch."""
+    """Return the differences from PyTorch that are accepted: in pixels and in score."""
     from mmdeploy.utils import get_precision
 
     max_box, max_score = TOLERANCES[get_precision(job.graph_cfg)]
-    # A box that PyTorch lets end at the border ends on the last pixel in the SDK.
+    # If PyTorch's box ends at the border, the SDK's ends on the last pixel.
     return max_box + (job.backend == 'sdk'), max_score
 
 
 def sure_score(job: 'Job', expected: InstanceData) -> float:
-    """The score from which on each of PyTorch's boxes must have a partner: the tolerance above what cuts them off."""
+    """Return the score from which every box of PyTorch must have a partner: the cut-off score plus the tolerance."""
     settings = job.deploy_cfg.codebase_config.post_processing
     floor = settings.score_threshold
-    if len(expected) >= settings.keep_top_k:  # the worst of a full list may be out on the other side
+    if len(expected) >= settings.keep_top_k:  # the list is full: the other side may have dropped its lowest box
         floor = float(expected.scores.min())
     return floor + tolerance(job)[1]
 
 
 def check(job: 'Job', expected: InstanceData, actual: InstanceData) -> Comparison:
-    """Compare a backend's boxes with PyTorch's; `RuntimeError` above the tolerance."""
+    """Compare a backend's boxes with PyTorch's; raise a `RuntimeError` if they differ by more than the tolerance."""
     max_box, max_score = tolerance(job)
     comparison = compare(expected, actual, sure_score=sure_score(job, expected))
     if comparison.box > max_box or comparison.score > max_score:
         raise RuntimeError(
-            f'{job.backend} differs from PyTorch: {comparison}; accepted are {max_box} px and {max_score} in score'
+            f'{job.backend} must differ from PyTorch by at most {max_box} px and {max_score} in score, got {comparison}'
         )
     return comparison

@@ -1,4 +1,4 @@
-"""The steps of a deployment with mmdeploy, in this process: its tools start one for each."""
+"""The steps of a deployment with mmdeploy in one process; mmdeploy's tools start one process per step."""
 
 import copy
 import functools
@@ -44,7 +44,7 @@ class Job:
         deploy_cfg: the deploy config, after `config.agree`.
         checkpoint: the checkpoint's path.
         model: the PyTorch model, in evaluation mode on the CPU.
-        device: where the backend runs.
+        device: device of the backend.
     """
 
     model_cfg: Config
@@ -55,11 +55,11 @@ class Job:
 
     @classmethod
     def of(cls, config, checkpoint, deploy_cfg, device: str) -> 'Job':
-        """Read what `deploy` is given; it says what is accepted and what is raised."""
+        """Read the arguments of `deploy`, which documents them and the errors."""
         model_cfg, deploy_cfg = agree(read_config(config), load_deploy_config(deploy_cfg))
         model = load_model(model_cfg, Path(checkpoint))
-        # mmdet ends boxes at the picture before NMS. A graph doesn't know where in its input that is, so the model that
-        # it is compared with must not either: objects that are cut off would differ by an NMS that decides otherwise.
+        # mmdet clips boxes to the image before NMS. A graph doesn't know where the image ends in its padded input, so
+        # the compared model must not clip either: otherwise NMS may decide differently for objects at the border.
         model.bbox_head.bbox_coder.clip_border = False
         return cls(model_cfg, deploy_cfg, Path(checkpoint), model, device)
 
@@ -70,47 +70,47 @@ class Job:
 
     @functools.cached_property
     def graph_cfg(self) -> Config:
-        """The deploy config to convert with: what the SDK runs is made for ONNX Runtime."""
+        """The deploy config of the conversion; the SDK runs what is converted for ONNX Runtime."""
         cfg = copy.deepcopy(self.deploy_cfg)
         if self.backend == 'sdk':
             cfg.backend_config = dict(type='onnxruntime')
         return cfg
 
     def require_backend(self) -> None:
-        """Raise a `ModuleNotFoundError` that says what to install where the backend isn't there.
+        """Raise a `ModuleNotFoundError` that says what to install, if the backend isn't installed.
 
         Raises:
-            RuntimeError: for a TensorRT whose API isn't that of mmdeploy any more.
+            RuntimeError: if TensorRT is too new for mmdeploy's use of its API.
         """
         if self.backend == 'tensorrt' and find_spec('tensorrt') is not None:
             version = import_module('tensorrt').__version__
             if int(version.partition('.')[0]) >= 10:
                 raise RuntimeError(
-                    f'tensorrt is {version}; accepted by mmdeploy 1.3.1: 8. `rtmdet export` without a deploy config '
-                    'and `rtmdet engine` take 10 and later'
+                    f'tensorrt must be version 8 for mmdeploy 1.3.1, got {version}; for 10 and later use '
+                    '`rtmdet export` without a deploy config and `rtmdet engine`'
                 )
         manager = get_backend_manager(self.backend)
         if manager is None or not manager.is_available():
             raise ModuleNotFoundError(f'{self.backend} is not installed here: {INSTALL[self.backend]}')
 
     def predict_torch(self, image: str | Path) -> InstanceData:
-        """PyTorch's boxes, in pixels of the picture."""
+        """Return PyTorch's boxes, in pixels of the image."""
         return self._predict(self.model, image)
 
     def export(self, image: str | Path, folder: Path) -> Path:
-        """Write the ONNX graph; it is traced with the picture."""
+        """Write the ONNX graph, traced with the image."""
         onnx_cfg = self.graph_cfg.onnx_config
         path = folder / onnx_cfg.save_file
         data, images = self._input(image, self.model.data_preprocessor)
         with no_mp(), legacy_onnx_export(), warnings.catch_warnings():
-            # Dozens of lines on sizes that become constants, where they should or don't matter; others stay.
+            # Dozens of lines on sizes that become constants, intended or irrelevant; other warnings stay.
             warnings.simplefilter('ignore', torch.jit.TracerWarning)
             warnings.filterwarnings('ignore', 'Exporting aten::index operator')
             export(
-                copy.deepcopy(self.model),  # mmdeploy exchanges modules for good
+                copy.deepcopy(self.model),  # mmdeploy replaces modules permanently
                 images,
                 str(path.with_suffix('')),
-                # Of mmdeploy's own rewriters, those for ncnn are for its own converter, and take minutes.
+                # mmdeploy's own rewriters for ncnn are for its own converter, and take minutes.
                 backend='onnxruntime' if self.backend == 'ncnn' else self.graph_cfg.backend_config.type,
                 input_metas=dict(data_samples=data['data_samples'], mode='predict'),
                 context_info=dict(deploy_cfg=self.graph_cfg),
@@ -123,7 +123,7 @@ class Job:
         return path
 
     def convert(self, onnx_file: Path) -> list[Path]:
-        """Write the backend's files beside the graph; for INT8 in TensorRT, the calibration data before that."""
+        """Write the backend's files next to the graph; for INT8 in TensorRT, first the calibration data."""
         calibration = get_calib_filename(self.graph_cfg)
         if calibration is not None:
             from mmdeploy.apis import create_calib_input_data
@@ -140,12 +140,12 @@ class Job:
         return [Path(file) for file in files]
 
     def describe(self, folder: Path) -> None:
-        """Write `deploy.json`, `pipeline.json` and `detail.json`, by which mmdeploy's SDK runs the folder."""
-        model_cfg = copy.deepcopy(self.model_cfg)  # mmdeploy renames arguments of the test pipeline in it
+        """Write `deploy.json`, `pipeline.json` and `detail.json`, which mmdeploy's SDK needs to run the folder."""
+        model_cfg = copy.deepcopy(self.model_cfg)  # mmdeploy renames arguments in its test pipeline
         export2SDK(self.graph_cfg, model_cfg, str(folder), str(self.checkpoint), self.device)
 
     def predict_backend(self, files: list[Path], image: str | Path) -> InstanceData:
-        """The backend's boxes, in pixels of the picture."""
+        """Return the backend's boxes, in pixels of the image."""
         if self.backend == 'sdk':
             from .sdk import detect
 
@@ -161,7 +161,7 @@ class Job:
             sample = model.test_step(data)[0]
         found, (height, width) = sample.pred_instances.to('cpu'), sample.ori_shape
         size = found.bboxes.new_tensor([width, height])
-        # The SDK ends boxes at the last pixel, and leaves out what has no area then.
+        # The SDK clips boxes to the last pixel, and drops boxes whose area is then 0.
         found = found[((found.bboxes[:, :2] < size - 1) & (found.bboxes[:, 2:] > 0)).all(dim=1)]
         found.bboxes = found.bboxes.clamp(torch.zeros(4), size.repeat(2))
         return found
@@ -173,7 +173,7 @@ class Job:
 
 
 def task_processor(model_cfg: Config, deploy_cfg: Config, device: str):
-    """mmdeploy's `ObjectDetection`. Without its check of the device: a graph for TensorRT is made on the CPU."""
+    """Return mmdeploy's `ObjectDetection`, without its check of the device: a graph for TensorRT is made on the CPU."""
     codebase = get_codebase(deploy_cfg, model_cfg)
     import_codebase(codebase, get_codebase_external_module(deploy_cfg))
     return get_codebase_class(codebase).build_task_processor(model_cfg, deploy_cfg, device)

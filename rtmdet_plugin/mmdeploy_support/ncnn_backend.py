@@ -1,8 +1,8 @@
 """ncnn as an mmdeploy backend, converted by pnnx; registered with mmdeploy on import.
 
-mmdeploy 1.3.1 calls `mmdeploy_onnx2ncnn`, which its wheel doesn't ship and which has to be compiled. pnnx is ncnn's own
-converter, and a wheel (`pip install pnnx`). It doesn't know mmdeploy's `DetectionOutput` node, so the graph ends with
-boxes and scores, and NMS follows here.
+mmdeploy 1.3.1 calls `mmdeploy_onnx2ncnn`, which its wheel doesn't contain and which must be compiled. pnnx is ncnn's
+own converter, and available as a wheel (`pip install pnnx`). It doesn't support mmdeploy's `DetectionOutput` node, so
+the graph ends with boxes and scores, and NMS runs here.
 """
 
 import importlib.util
@@ -21,27 +21,27 @@ from ..export.pnnx import run_pnnx
 from .post_processing import PostProcessing, postprocess
 
 OUTPUTS = ('boxes', 'scores')
-BLOBS = dict(in0='input', out0=OUTPUTS[0], out1=OUTPUTS[1])  # pnnx numbers them
+BLOBS = dict(in0='input', out0=OUTPUTS[0], out1=OUTPUTS[1])  # pnnx names blobs by number
 
 
 @BACKEND_MANAGERS.register('ncnn')
 class RTMNCNNManager(NCNNManager):
-    """Converts ONNX files and builds what runs the result; one image at a time, of a fixed size."""
+    """Convert ONNX files and build their wrapper; one image at a time, of a fixed size."""
 
     @classmethod
     def is_available(cls, with_custom_ops: bool = False) -> bool:
-        """Whether ncnn and its converter are installed; no custom operators are needed."""
+        """Return whether ncnn and its converter are installed; no custom operators are needed."""
         return all(importlib.util.find_spec(name) is not None for name in ('ncnn', 'pnnx'))
 
     @classmethod
     def to_backend(cls, ir_files, work_dir, **kwargs) -> list[str]:
-        """Write a `.param` and a `.bin` for each ONNX file; float32, blobs `input`, `boxes` and `scores`.
+        """Write a `.param` and a `.bin` file for each ONNX file; float32, blobs `input`, `boxes` and `scores`.
 
         Returns:
-            Paths of both for each.
+            Paths of both files for each ONNX file.
 
         Raises:
-            RuntimeError: where pnnx fails; with the end of what it printed.
+            RuntimeError: if pnnx fails; the message has the end of its output.
         """
         files = []
         for ir_file in ir_files:
@@ -51,7 +51,7 @@ class RTMNCNNManager(NCNNManager):
 
     @classmethod
     def build_wrapper(cls, backend_files, device='cpu', input_names=None, output_names=None, deploy_cfg=None, **kwargs):
-        """What mmdeploy's models call."""
+        """Return the wrapper that mmdeploy's models call."""
         return RTMNCNNWrapper(*backend_files, PostProcessing.of(deploy_cfg))
 
 
@@ -65,7 +65,10 @@ def convert(model: Path, param: Path, weights: Path) -> list[str]:
 
 
 def rename_blobs(param: str, names: dict[str, str]) -> str:
-    """The text of a `.param` file with blobs renamed: words three and four of a line count its inputs and outputs."""
+    """Rename blobs in the text of a `.param` file.
+
+    The third and fourth word of a line are the numbers of its inputs and outputs.
+    """
     lines = []
     for line in param.splitlines():
         words = line.split()
@@ -77,12 +80,12 @@ def rename_blobs(param: str, names: dict[str, str]) -> str:
 
 
 class RTMNCNNWrapper(BaseWrapper):
-    """Runs an ncnn model on the CPU, and NMS after it.
+    """Runs an ncnn model on the CPU, followed by NMS.
 
     Args:
         param: the `.param` file.
         weights: the `.bin` file.
-        settings: of the NMS.
+        settings: settings of the NMS.
     """
 
     def __init__(self, param: str, weights: str, settings: PostProcessing) -> None:
@@ -90,12 +93,12 @@ class RTMNCNNWrapper(BaseWrapper):
         from mmdeploy.backend.ncnn.wrapper import NCNNWrapper
 
         self.network = NCNNWrapper(param, weights, output_names=OUTPUTS)
-        # ncnn takes one thread for each core, and its threads spin: on busy cores that is slower than one thread.
+        # By default ncnn uses one thread per core, and they spin: on busy cores that is slower than one thread.
         self.network._net.opt.num_threads = torch.get_num_threads()
         self.settings = settings
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`dets` (B, K, 5) and `labels` (B, K), filled up with score 0 and label -1; the images one after the other."""
+        """Return `dets` (B, K, 5) and `labels` (B, K), padded with score 0 and label -1; images run one by one."""
         outputs = self.network(inputs)
         images = zip(*(outputs[name].numpy() for name in OUTPUTS), strict=True)
         results = [postprocess(*image, self.settings) for image in images]

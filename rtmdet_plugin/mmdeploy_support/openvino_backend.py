@@ -1,6 +1,6 @@
-"""OpenVINO as an mmdeploy backend, with the API of today; registered with mmdeploy on import.
+"""OpenVINO as an mmdeploy backend, with OpenVINO's current API; registered with mmdeploy on import.
 
-mmdeploy 1.3.1 converts with the command `mo` and runs through `openvino.inference_engine`. OpenVINO has dropped both.
+mmdeploy 1.3.1 converts with the command `mo` and runs through `openvino.inference_engine`. OpenVINO has removed both.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ from torch import Tensor
 
 @BACKEND_MANAGERS.register('openvino')
 class RTMOpenVINOManager(OpenVINOManager):
-    """Converts ONNX files and builds what runs the result; batch and size may be dynamic."""
+    """Convert ONNX files and build their wrapper; batch and size may be dynamic."""
 
     @classmethod
     def to_backend(cls, ir_files, work_dir, deploy_cfg=None, **kwargs) -> list[str]:
-        """Write an `.xml` and a `.bin` beside it for each ONNX file; float32, as in the checkpoint.
+        """Write an `.xml` and, next to it, a `.bin` file for each ONNX file; float32, as in the checkpoint.
 
         Returns:
             Paths of the `.xml` files.
@@ -34,7 +34,7 @@ class RTMOpenVINOManager(OpenVINOManager):
 
     @classmethod
     def build_wrapper(cls, backend_files, device='cpu', input_names=None, output_names=None, deploy_cfg=None, **kwargs):
-        """What mmdeploy's models call."""
+        """Return the wrapper that mmdeploy's models call."""
         return RTMOpenVINOWrapper(backend_files[0], output_names)
 
 
@@ -50,10 +50,10 @@ class RTMOpenVINOWrapper(BaseWrapper):
         super().__init__(output_names)
         import openvino
 
-        # On a CPU with bfloat16 that would be the default, and results would differ from PyTorch's by pixels.
+        # CPUs with bfloat16 use it by default, and results would differ from PyTorch's by pixels.
         self.model = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs by name, on the CPU."""
+        """Return outputs by name, on the CPU."""
         outputs = self.model({name: value.cpu().contiguous().numpy() for name, value in inputs.items()})
         return {name: torch.from_numpy(outputs[name].copy()) for name in self.output_names}

@@ -1,4 +1,4 @@
-"""Thresholds of the steps after the network; and these steps themselves, for graphs that end before them."""
+"""Thresholds of post-processing, and post-processing itself for graphs that end before it."""
 
 from dataclasses import dataclass, fields
 
@@ -12,14 +12,14 @@ from ..export.metadata import thresholds
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """Settings of the steps after the network.
+    """Settings of post-processing.
 
     Attributes:
-        score_threshold: boxes below aren't given.
-        iou_threshold: of the NMS, class by class.
-        pre_top_k: candidates of an image before NMS, by their best class; -1 for all.
-        max_output_boxes_per_class: boxes of a class after NMS.
-        keep_top_k: boxes of an image.
+        score_threshold: boxes with lower scores are dropped.
+        iou_threshold: threshold of the class-wise NMS.
+        pre_top_k: candidates per image before NMS, by their best class; -1 for all.
+        max_output_boxes_per_class: boxes per class after NMS.
+        keep_top_k: boxes per image.
     """
 
     score_threshold: float
@@ -30,10 +30,10 @@ class PostProcessing:
 
     @classmethod
     def of(cls, deploy_cfg: dict, test_cfg: dict | None = None) -> 'PostProcessing':
-        """The deploy config's settings; what it leaves open comes from the model's `test_cfg`, see `thresholds`.
+        """Read the deploy config's settings; missing ones come from the model's `test_cfg`, see `thresholds`.
 
         Raises:
-            ValueError: for a setting that isn't a number; see `thresholds` as well.
+            ValueError: if a setting isn't a number; see `thresholds` as well.
         """
         settings = {}
         if test_cfg is not None:
@@ -48,17 +48,17 @@ class PostProcessing:
         settings.update(deploy_cfg['codebase_config'].get('post_processing') or {})
         for field in fields(cls):
             if not fits(settings[field.name], field.type.__name__):
-                kind = dict(int='a whole number', float='a number')[field.type.__name__]
-                raise ValueError(f'post_processing: {field.name}={settings[field.name]!r}; accepted: {kind}')
+                kind = dict(int='an integer', float='a number')[field.type.__name__]
+                raise ValueError(f'post_processing: {field.name} must be {kind}, got {settings[field.name]!r}')
         return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
 def postprocess(boxes: np.ndarray, scores: np.ndarray, settings: PostProcessing) -> Candidates:
-    """The runtime's NMS for one image, with the two limits that mmdeploy counts otherwise: by prior, and by class.
+    """Apply the runtime's NMS to one image, with mmdeploy's meaning of two limits: per prior, and per class.
 
     Args:
         boxes: xyxy. (N, 4)
-        scores: (N, C)
+        scores: score of each box and class. (N, C)
         settings: see `PostProcessing`.
 
     Returns:
@@ -69,7 +69,7 @@ def postprocess(boxes: np.ndarray, scores: np.ndarray, settings: PostProcessing)
         boxes, scores = boxes[best], scores[best]
     candidates = select_candidates(boxes, scores, settings.score_threshold)
     count = len(candidates[1])
-    # All of them only where the limit of a class may take some away.
+    # NMS must keep all boxes only if the limit per class may drop some of them.
     most = settings.keep_top_k if settings.max_output_boxes_per_class >= settings.keep_top_k else count
     found = class_wise_nms(candidates, settings.iou_threshold, nms_pre=count, max_per_img=most)
     labels = found[2]

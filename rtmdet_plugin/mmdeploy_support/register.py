@@ -1,3 +1,3 @@
-"""Importing this makes mmdeploy know everything here."""
+"""Register everything here with mmdeploy, on import."""
 
 from . import ncnn_backend, openvino_backend, rewriters  # noqa: F401

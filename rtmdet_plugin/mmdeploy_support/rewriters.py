@@ -1,12 +1,12 @@
-"""How `RTMSepBNHead` post-processes within a graph, registered with mmdeploy on import.
+"""Post-processing of `RTMSepBNHead` within a graph, registered with mmdeploy on import.
 
-Two things differ from the rewriter that mmdeploy has for all dense heads and that would apply otherwise:
-- Thresholds come from the deploy config; the model config's serve only where the deploy config has none.
+Two differences from mmdeploy's rewriter for all dense heads, which would apply otherwise:
+- Thresholds come from the deploy config; the model config's are used only if the deploy config has none.
 - TensorRT gets `EfficientNMS_TRT`, which is part of TensorRT, instead of mmdeploy's own plugin `TRTBatchedNMS`, which
-  has to be compiled for the very TensorRT and CUDA that run it (mmdeploy#2026, #2758).
+  must be compiled for exactly the TensorRT and CUDA that run it (mmdeploy#2026, #2758).
 
-ONNX Runtime and OpenVINO get ONNX's `NonMaxSuppression` through mmdeploy's `multiclass_nms`; no plugin either. A deploy
-config that names the outputs `boxes` and `scores` gets the graph without NMS: ncnn has no such layer, and
+ONNX Runtime and OpenVINO get ONNX's `NonMaxSuppression` through mmdeploy's `multiclass_nms`, without a plugin as well.
+If a deploy config names the outputs `boxes` and `scores`, the graph has no NMS: ncnn has no such layer, and
 `RTMNCNNWrapper` does the rest.
 """
 
@@ -24,13 +24,13 @@ PREDICT = 'rtmdet_plugin.models.sep_bn_head.RTMSepBNHead.predict_by_feat'
 
 
 def all_boxes(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, static: bool) -> tuple[Tensor, Tensor]:
-    """See `decode`; boxes aren't clipped, as `Job.of` has it for PyTorch.
+    """Decode all boxes, see `decode`; they aren't clipped, like PyTorch's in `Job.of`.
 
     Args:
         head: the head; its prior generator is used.
         cls_scores: class logits. (B, C, H_i, W_i) each
         bbox_preds: distances to left, top, right, bottom in pixels. (B, 4, H_i, W_i) each
-        static: the priors become constants of the graph, otherwise they follow the size of the input.
+        static: make the priors constants of the graph; otherwise they follow the size of the input.
     """
     sizes = [level.shape[-2:] for level in cls_scores]
     if static:
@@ -43,7 +43,7 @@ def all_boxes(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, stati
 def predict_by_feat(
     self, cls_scores, bbox_preds, score_factors=None, batch_img_metas=None, cfg=None, rescale=False, with_nms=True
 ):
-    """`dets`, xyxy in pixels of the input and score (B, keep_top_k, 5), and `labels` (B, keep_top_k)."""
+    """Return `dets` (B, keep_top_k, 5), xyxy in pixels of the input and score, and `labels` (B, keep_top_k)."""
     context = FUNCTION_REWRITER.get_context()
     settings = PostProcessing.of(context.cfg, self.test_cfg)
     boxes, scores = all_boxes(self, cls_scores, bbox_preds, static=not is_dynamic_shape(context.cfg))
@@ -64,37 +64,37 @@ def predict_by_feat(
 def predict_by_feat__tensorrt(
     self, cls_scores, bbox_preds, score_factors=None, batch_img_metas=None, cfg=None, rescale=False, with_nms=True
 ):
-    """As `predict_by_feat`; rows beyond the last box have score 0 and label -1."""
+    """Return the same as `predict_by_feat`; rows after the last box have score 0 and label -1."""
     context = FUNCTION_REWRITER.get_context()
     settings = PostProcessing.of(context.cfg, self.test_cfg)
     boxes, scores = all_boxes(self, cls_scores, bbox_preds, static=not is_dynamic_shape(context.cfg))
     count, boxes, scores, labels = EfficientNMS.apply(
         boxes, scores, settings.score_threshold, settings.iou_threshold, settings.keep_top_k
     )
-    # The plugin says how many rows are boxes; mmdeploy looks at their scores.
+    # The plugin outputs the number of boxes; mmdeploy instead checks their scores.
     filled = torch.arange(settings.keep_top_k, dtype=torch.int32, device=count.device) < count
     dets = torch.cat((boxes, scores.unsqueeze(-1)), dim=-1)
     return dets * filled.unsqueeze(-1), torch.where(filled, labels, torch.full_like(labels, -1))
 
 
 class EfficientNMS(torch.autograd.Function):
-    """TensorRT's `EfficientNMS_TRT` in an ONNX graph; in PyTorch only its shapes and types are right."""
+    """TensorRT's `EfficientNMS_TRT` in an ONNX graph; in PyTorch only its shapes and types are correct."""
 
     @staticmethod
     def forward(ctx, boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, keep_top_k: int):
-        """Number of boxes (B, 1), boxes (B, K, 4), scores (B, K), labels (B, K)."""
+        """Return the number of boxes (B, 1), boxes (B, K, 4), scores (B, K) and labels (B, K)."""
         batch = boxes.size(0)
         labels = torch.zeros(batch, keep_top_k, dtype=torch.int32)
         return labels[:, :1], boxes.new_zeros(batch, keep_top_k, 4), scores.new_zeros(batch, keep_top_k), labels
 
     @staticmethod
     def symbolic(g, boxes, scores, score_threshold: float, iou_threshold: float, keep_top_k: int):
-        """The node."""
+        """Add the node to the graph."""
         attributes = efficient_nms_attributes(score_threshold, iou_threshold, keep_top_k)
-        # PyTorch wants the kind of an attribute behind its name: _s, _i, _f, as Python's types begin.
+        # PyTorch expects an attribute's type as suffix of its name: _s, _i, _f, as Python's types begin.
         typed = {f'{name}_{type(value).__name__[0]}': value for name, value in attributes.items()}
         outputs = g.op('TRT::EfficientNMS_TRT', boxes, scores, **typed, outputs=4)
-        batch = boxes.type().varyingSizes()[0]  # None where it is dynamic
+        batch = boxes.type().varyingSizes()[0]  # None if it is dynamic
         shapes = ([batch, 1], [batch, keep_top_k, 4], [batch, keep_top_k], [batch, keep_top_k])
         kinds = (torch.int32, torch.float32, torch.float32, torch.int32)
         for output, shape, kind in zip(outputs, shapes, kinds, strict=True):

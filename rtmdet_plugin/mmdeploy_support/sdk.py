@@ -1,8 +1,8 @@
-"""A folder with `deploy.json`, run by mmdeploy's SDK.
+"""Run a folder with `deploy.json` by mmdeploy's SDK.
 
-With numpy 2.4, `Detector` of `mmdeploy_runtime` 1.3.1 gives right boxes and scores, but labels that are all alike: the
-array comes back with a stride of 0. (The wheel is older than numpy 2, whose array descriptors are laid out differently;
-with numpy 1.26.4 the labels are right.) As a `Pipeline`, the same model gives plain Python numbers, which are right.
+With numpy 2.4, `Detector` of `mmdeploy_runtime` 1.3.1 returns correct boxes and scores, but the same label for all: the
+array has a stride of 0. (The wheel is older than numpy 2, whose array descriptors have another layout; with numpy
+1.26.4 the labels are correct.) As a `Pipeline`, the same model returns plain Python numbers, which are correct.
 """
 
 from pathlib import Path
@@ -13,15 +13,15 @@ from mmengine.structures import InstanceData
 
 
 def detect(folder: Path, image: str | Path, device: str = 'cpu') -> InstanceData:
-    """Boxes of one picture.
+    """Detect objects in one image.
 
     Args:
-        folder: what `deploy` has written.
-        image: the picture.
+        folder: folder that `deploy` has written.
+        image: file of the image.
         device: 'cpu' or 'cuda:0'.
 
     Returns:
-        `bboxes` (N, 4), xyxy in pixels of the picture, `scores` (N,), `labels` (N,).
+        `bboxes` (N, 4), xyxy in pixels of the image, `scores` (N,), `labels` (N,).
     """
     from mmdeploy_runtime import Context, Device, Model, Pipeline
 

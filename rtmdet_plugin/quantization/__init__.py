@@ -1,1 +1,1 @@
-"""INT8 after training: calibration, which layers stay in float, and the quantised graph."""
+"""Post-training INT8 quantisation: calibration, layer sensitivity and the quantised graph."""

@@ -1,7 +1,7 @@
-"""What values the tensors of an ONNX graph take on pictures, and the ranges that 8 bits are to cover.
+"""Observe the values of an ONNX graph's tensors on images, and choose the ranges that 8 bits cover.
 
-ONNX Runtime brings calibrators of its own. They hold the tensors of all pictures in memory at once, and their entropy
-method with the bins that it needs took over six minutes for the smallest RTMDet.
+ONNX Runtime has calibrators of its own. They hold the tensors of all images in memory at once, and their entropy
+method, with as many bins as it needs, took over six minutes for the smallest RTMDet.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import onnxruntime as ort
 
 BINS = 2048
 LEVELS = 128
-"""Of one sign in 8 bits."""
+"""Number of levels of one sign in 8 bits."""
 Track = Callable[..., Iterable]
-"""Passes items on, and may show how many are done: `track(items, description=..., total=...)`."""
+"""Function that returns `items` unchanged and may show progress: `track(items, description=..., total=...)`."""
 
 
 def no_progress(items: Iterable, description: str, total: int | None = None) -> Iterable:
-    """Pass items on, and show nothing."""
+    """Return `items` without showing progress."""
     return items
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The values of one tensor over all pictures.
+    """Statistics of one tensor over all images.
 
     Attributes:
-        low, high: the least and the greatest.
-        histogram: of the absolute values from 0 to the greatest of them, int64. (BINS,)
+        low, high: smallest and largest value.
+        histogram: counts of the absolute values from 0 to the largest, int64. (BINS,)
     """
 
     low: float
@@ -41,20 +41,25 @@ class Observation:
 
     @property
     def top(self) -> float:
-        """The greatest absolute value."""
+        """Largest absolute value."""
         return max(-self.low, self.high)
 
 
 def observe(
     model: onnx.ModelProto, tensors: Iterable[str], inputs: Callable[[str], Iterator[np.ndarray]], threads: int | None
 ) -> dict[str, Observation]:
-    """Run a model on inputs and look at tensors inside it. It runs twice: for the ends, then for what lies between.
+    """Run a model on inputs and collect statistics of its tensors.
+
+    The inputs are processed twice: first for the smallest and largest values, then for the histograms.
 
     Args:
-        model: a checked one, whose shapes are inferred.
-        tensors: names.
-        inputs: gives the network's inputs each time it is called, with what they are for.
-        threads: of ONNX Runtime; None leaves it to it.
+        model: a checked model with inferred shapes.
+        tensors: names of the tensors to observe.
+        inputs: function that yields the network's inputs each time it is called; its argument describes the pass.
+        threads: number of ONNX Runtime's threads; None for its own choice.
+
+    Returns:
+        Statistics by the tensor's name.
     """
     tensors = list(tensors)
     run = open_runner(model, tensors, threads)
@@ -74,7 +79,7 @@ def observe(
 def open_runner(
     model: onnx.ModelProto, tensors: list[str], threads: int | None
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """A function from the network's input to tensors inside it, which are given by name."""
+    """Return a function from the network's input to the values of the named tensors."""
     model = copy.deepcopy(model)
     outputs = {value.name for value in model.graph.output}
     kind = onnx.TensorProto.FLOAT
@@ -91,20 +96,23 @@ def open_runner(
 
 
 def absolute_histogram(values: np.ndarray, top: float) -> np.ndarray:
-    """Counts of absolute values from 0 to `top`, int64. (BINS,)"""
+    """Count absolute values from 0 to `top` in `BINS` bins, int64, (BINS,)."""
     scale = np.float32(BINS / top) if top > 0 else np.float32(0)
     bins = np.minimum(np.abs(values.reshape(-1)) * scale, np.float32(BINS - 1)).astype(np.int32)
     return np.bincount(bins, minlength=BINS)
 
 
 def value_range(observation: Observation, method: str, percentile: float) -> tuple[float, float]:
-    """The values that 8 bits are to cover; those outside are clipped.
+    """Choose the range of values that 8 bits cover; values outside are clipped.
 
     Args:
-        observation: of a tensor.
-        method: 'minmax' for all of them; the others find the greatest absolute value to cover: see `mse_bins`,
-            `percentile_bins` and `entropy_bins`.
-        percentile: of the absolute values, in percent.
+        observation: statistics of a tensor.
+        method: 'minmax' for the range of all values. The others choose the largest absolute value to cover: see
+            `mse_bins`, `percentile_bins` and `entropy_bins`.
+        percentile: share of the absolute values to cover, in percent; used by the method 'percentile'.
+
+    Returns:
+        Smallest and largest value of the range.
     """
     if method == 'minmax':
         return observation.low, observation.high
@@ -119,12 +127,12 @@ def value_range(observation: Observation, method: str, percentile: float) -> tup
 
 
 def mse_bins(observation: Observation) -> int:
-    """The first bins with the least mean squared error: that of clipping what lies beyond, and of rounding the rest."""
+    """Return the number of bins with the least mean squared error of clipping values above them and rounding others."""
     histogram = observation.histogram.astype(np.float64)
     centers = np.arange(BINS) + 0.5
     tried = np.arange(8, BINS + 1, 8)
     beyond = np.maximum(centers - tried[:, None], 0)  # (tries, BINS)
-    # A level's width in bins: the range is that of the values, or what the limit leaves of it.
+    # Width of a level, in bins: the range extends to the limit, or only to the values if they end before it.
     width = (np.minimum(-observation.low / observation.top * BINS, tried) if observation.low < 0 else 0) + (
         np.minimum(observation.high / observation.top * BINS, tried) if observation.high > 0 else 0
     )
@@ -134,16 +142,16 @@ def mse_bins(observation: Observation) -> int:
 
 
 def percentile_bins(histogram: np.ndarray, percentile: float) -> int:
-    """The first bins that hold at least so many percent of the values."""
+    """Return the smallest number of bins that hold at least `percentile` percent of the values."""
     total = np.cumsum(histogram)
     return int(np.searchsorted(total, total[-1] * percentile / 100)) + 1
 
 
 def entropy_bins(histogram: np.ndarray) -> int:
-    """The first bins whose values lose the least information in `LEVELS` levels, when values beyond them are clipped.
+    """Return the number of bins that loses the least information in `LEVELS` levels if values above it are clipped.
 
     Args:
-        histogram: of absolute values. (BINS,)
+        histogram: counts of absolute values. (BINS,)
 
     Source: Migacz, 8-bit inference with TensorRT, GTC 2017.
     """
@@ -153,7 +161,7 @@ def entropy_bins(histogram: np.ndarray) -> int:
 
 
 def _divergence(histogram: np.ndarray, bins: int) -> float:
-    """Kullback-Leibler divergence of the clipped distribution from what `LEVELS` levels make of it."""
+    """Return the Kullback-Leibler divergence of the clipped distribution from its quantisation to `LEVELS` levels."""
     inside = histogram[:bins]
     clipped = inside.copy()
     clipped[-1] += histogram[bins:].sum()

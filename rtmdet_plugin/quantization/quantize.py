@@ -1,9 +1,9 @@
-"""INT8 out of an exported float model: post-training static quantisation by ONNX Runtime, as Q/DQ nodes.
+"""Post-training static quantisation of an exported float model to INT8 by ONNX Runtime, as Q/DQ nodes.
 
-Weights have a scale for each channel, activations one for each tensor, whose range comes from pictures that go through
-the runtime's own preprocessing. What would lose too much stays in float: parts that are known by their place
-(`graph_parts`), and layers that are found by measurement (`sensitivity`). Where the Q/DQ nodes are depends on the
-runtime that the file is for (`TARGETS`).
+Weights have one scale per channel and activations one per tensor; the latter's range is measured on images that pass
+through the runtime's own preprocessing. What would lose too much accuracy stays in float: parts that are known from
+the architecture (`graph_parts`) and layers that are found by measurement (`sensitivity`). The places of the Q/DQ nodes
+depend on the runtime that the file is for (`TARGETS`).
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ Range = tuple[float, float]
 
 
 class Calibration:
-    """A float model and what its tensors were seen to hold; made once, quantised in as many ways as one likes.
+    """A float model and the observed values of its tensors; created once, it can be quantised in several ways.
 
     Args:
-        source: file of `export_onnx`. Of the form `trt`, what lies before the plugin is calibrated and quantised.
-        images: pictures for calibration, like those that the model is to work on. Results don't depend on their order.
-        threads: of ONNX Runtime; None leaves it to it.
+        source: file of `export_onnx`. In the format `trt`, the graph before the plugin is calibrated and quantised.
+        images: images for calibration, like those that the model will see. Their order doesn't change the results.
+        threads: number of ONNX Runtime's threads; None for its own choice.
         track: see `Track`.
 
     Raises:
-        FileNotFoundError: where the file or a picture isn't there.
-        ValueError: where the file isn't one of ours, or quantised already; where there are no pictures, or one can't
-            be read.
+        FileNotFoundError: if the file or an image doesn't exist.
+        ValueError: if the file isn't one of ours or is quantised already, or if there are no images or one can't be
+            read.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Calibration:
     ) -> None:
         self.source, info = read_model(source)
         if not images:
-            raise ValueError('no images to calibrate with; accepted: at least one')
+            raise ValueError('images must have at least one image for calibration, got none')
         self.model = cut_efficient_nms(self.source) if info.form == 'trt' else self.source
         if any(node.op_type == 'QuantizeLinear' for node in self.model.graph.node):
-            raise ValueError(f'{source}: it is quantised already; accepted: a float model')
+            raise ValueError(f'{source} must be a float model, got one that is quantised already')
         self.images, self.threads, self.track = list(images), threads, track
         with tempfile.TemporaryDirectory() as folder:
             onnx.save(self.model, path := Path(folder) / 'model.onnx')
@@ -71,12 +71,12 @@ class Calibration:
         self.observations = observe(self.model, self._tensors(), self._tracked_inputs, threads)
 
     def input_of(self, image: str | Path) -> np.ndarray:
-        """The network's input (B, 3, H, W) from a picture; a fixed batch is the picture again and again, not black."""
+        """Return the network's input (B, 3, H, W) for an image; a fixed batch is filled by repeating the image."""
         inputs, _ = self.detector.preprocess([image])
         return np.ascontiguousarray(np.broadcast_to(inputs[:1], inputs.shape))
 
     def inputs(self, count: int | None = None) -> Iterator[np.ndarray]:
-        """The network's inputs, one picture each; `count` of them, evenly spaced."""
+        """Yield the network's inputs, one image each; only `count` evenly spaced images if given."""
         return map(self.input_of, evenly_spaced(self.images, count or len(self.images)))
 
     def _tracked_inputs(self, description: str) -> Iterator[np.ndarray]:
@@ -84,7 +84,7 @@ class Calibration:
 
     def _tensors(self) -> list[str]:
         graph = self.model.graph
-        # NMS has tensors without values where nothing is found; it is never quantised.
+        # NMS has tensors without values if nothing is found; it is never quantised.
         decode = set(self.parts['decode']) if self.detector.info.form == 'nms' else set()
         kinds = {value.name: value.type.tensor_type.elem_type for value in [*graph.value_info, *graph.output]}
         made = [name for node in graph.node if node.name not in decode for name in node.output]
@@ -92,46 +92,46 @@ class Calibration:
         return [graph.input[0].name, *floats]
 
     def ranges(self, method: str, percentile: float = 99.99) -> dict[str, Range]:
-        """The range of each tensor, see `value_range`."""
+        """Return the range of each tensor, see `value_range`."""
         return {name: value_range(seen, method, percentile) for name, seen in self.observations.items()}
 
     def layer_errors(
         self, ranges: Mapping[str, Range], keep_float: Iterable[str], target: str, count: int = 8
     ) -> dict[str, float]:
-        """See `measure_layers`; with `count` of the pictures."""
+        """Return the error of each layer on `count` of the images, see `measure_layers`."""
         layers = find_layers(self.model.graph, self._nodes_of(keep_float), target)
         return measure_layers(self.model, layers, ranges, list(self.inputs(count)), self.threads, self.track)
 
-    def fragile_layers(
+    def sensitive_layers(
         self, ranges: Mapping[str, Range], keep_float: Iterable[str], tolerance: float, target: str
     ) -> dict[str, float]:
-        """The layers that alone change the scores by more than the tolerance, and by how much; none where it is 1."""
+        """Return the error of each layer whose quantisation shifts scores by more than `tolerance`; none if it is 1."""
         errors = self.layer_errors(ranges, keep_float, target) if tolerance < 1 else {}
         return {name: error for name, error in errors.items() if error > tolerance}
 
     def float_nodes(self, keep_float: Iterable[str], layers: Iterable[str], target: str) -> list[str]:
-        """Names of the nodes that have to stay in float for parts and layers to do so, see `quantize`."""
+        """Return the names of the nodes that must stay in float for these parts and layers, see `quantize`."""
         links, layers = GraphLinks(self.model.graph), set(layers)
         names = self._nodes_of(keep_float) | layers
         for layer, tensors in find_layers(self.model.graph, (), target).items():
-            if layer in layers and target == 'onnxruntime':  # its tensors stay in float where all that touch them do
+            if layer in layers and target == 'onnxruntime':  # a tensor stays in float only if all its neighbours do
                 names.update(name for tensor in tensors for name in links.around(tensor))
         return sorted(names)
 
     def _nodes_of(self, parts: Iterable[str]) -> set[str]:
-        """Names of the nodes of parts; in the form `nms` of decode as well."""
+        """Return the names of the parts' nodes; in the format `nms` those of `decode` as well."""
         parts = {*parts, 'decode'} if self.detector.info.form == 'nms' else parts
         return {name for part in parts for name in self.parts[part]}
 
     def quantize(
         self, ranges: Mapping[str, Range], keep_float: Iterable[str], layers: Iterable[str], target: str
     ) -> onnx.ModelProto:
-        """The model with Q/DQ nodes, and with its metadata.
+        """Return the model with Q/DQ nodes and with its metadata.
 
         Args:
-            ranges: see `ranges`.
-            keep_float: parts of `PARTS` to leave in float; in the form `nms` always `decode` as well.
-            layers: names of convolutions that are to stay in float, see `find_layers`.
+            ranges: ranges by tensor, see `ranges`.
+            keep_float: parts of `PARTS` to keep in float; in the format `nms`, `decode` always stays in float.
+            layers: names of convolutions to keep in float, see `find_layers`.
             target: one of `TARGETS`.
         """
         tensorrt = target == 'tensorrt'
@@ -139,7 +139,7 @@ class Calibration:
         if target != 'onnxruntime':
             settings['OpTypesToExcludeOutputQuantization'] = ['Conv']
         values = {name: tuple(map(np.float32, ends)) for name, ends in ranges.items()}
-        # `quantize_static` would calibrate anew: it takes ranges from releases on that Python 3.10 doesn't get.
+        # `quantize_static` would calibrate again: it accepts ranges only in releases that don't support Python 3.10.
         with _quiet():
             quantizer = QDQQuantizer(
                 copy.deepcopy(self.model),
@@ -178,52 +178,55 @@ def quantize_onnx(
     threads: int | None = None,
     track: Track = no_progress,
 ) -> dict[str, float]:
-    """Write an INT8 form of a model; whole or not at all.
+    """Write an INT8 version of a model; the write is atomic.
 
     Args:
-        source, images, threads, track: see `Calibration`.
+        source: see `Calibration`.
         path: file to write (.onnx).
-        method: how a range is found, one of `METHODS`, see `value_range`.
-        percentile: of the method of that name.
-        keep_float: parts to leave in float, of `PARTS`.
-        tolerance: a layer stays in float where 8 bits in it alone change the scores by more than this, see
-            `measure_layers`; 1 keeps none and measures nothing.
-        target: the runtime that the file is for, one of `TARGETS`; of the form `trt` only tensorrt.
+        images: see `Calibration`.
+        method: how to choose ranges, one of `METHODS`, see `value_range`.
+        percentile: share of the values to cover with the method 'percentile', above 50 and up to 100.
+        keep_float: parts to keep in float, of `PARTS`.
+        tolerance: keep layers in float if quantizing them shifts scores by more, from 0 to 1, see `measure_layers`;
+            1 keeps none and measures nothing.
+        target: the runtime that the file is for, one of `TARGETS`; the format `trt` requires tensorrt.
+        threads: see `Calibration`.
+        track: see `Calibration`.
 
     Returns:
-        The layers that stay in float: names of convolutions, and their error.
+        The layers that stay in float: error by the name of the convolution.
 
     Raises:
-        FileNotFoundError, ValueError: see `Calibration`; ValueError as well for a value that isn't accepted.
+        FileNotFoundError, ValueError: see `Calibration`; ValueError also if an argument isn't accepted.
     """
     if method not in METHODS:
-        raise ValueError(f'method={method!r}; accepted: {", ".join(METHODS)}')
+        raise ValueError(f'method must be one of {", ".join(METHODS)}, got {method!r}')
     if not 50 < percentile <= 100:
-        raise ValueError(f'percentile={percentile}; accepted: above 50, up to 100')
+        raise ValueError(f'percentile must be above 50 and at most 100, got {percentile}')
     check_settings(keep_float, tolerance)
     if target not in TARGETS:
-        raise ValueError(f'target={target!r}; accepted: {", ".join(TARGETS)}')
+        raise ValueError(f'target must be one of {", ".join(TARGETS)}, got {target!r}')
     if target != 'tensorrt' and read_info(source).form == 'trt':
-        raise ValueError(f'{source}: target={target!r}; accepted for the form trt: tensorrt')
+        raise ValueError(f'target must be tensorrt for the export format trt of {source}, got {target!r}')
     if Path(path).suffix != '.onnx':
-        raise ValueError(f'{path}: accepted: a name that ends in .onnx; `rtmdet quantize` takes .xml as well')
+        raise ValueError(f'path must end in .onnx, got {path}; `rtmdet quantize` writes .xml as well')
     calibration = Calibration(source, images, threads, track)
     ranges = calibration.ranges(method, percentile)
-    layers = calibration.fragile_layers(ranges, keep_float, tolerance, target)
+    layers = calibration.sensitive_layers(ranges, keep_float, tolerance, target)
     write_onnx(calibration.quantize(ranges, keep_float, layers, target), path)
     return layers
 
 
 def check_settings(keep_float: Sequence[str], tolerance: float) -> None:
-    """Raise a `ValueError` for a part that there isn't, or a tolerance that can't be."""
+    """Raise a `ValueError` for an unknown part or a tolerance out of its range."""
     if not 0 <= tolerance <= 1:
-        raise ValueError(f'tolerance={tolerance}; accepted: 0 to 1')
+        raise ValueError(f'tolerance must be from 0 to 1, got {tolerance}')
     if unknown := set(keep_float) - set(PARTS):
-        raise ValueError(f'keep_float={sorted(unknown)}; accepted: {", ".join(PARTS)}')
+        raise ValueError(f'keep_float must be out of {", ".join(PARTS)}, got {sorted(unknown)}')
 
 
 def evenly_spaced(items: Sequence, count: int) -> list:
-    """`count` of the items, or all where there are fewer."""
+    """Return `count` evenly spaced items, or all if there are fewer."""
     if len(items) <= count:
         return list(items)
     return [items[int(place)] for place in np.linspace(0, len(items) - 1, count).round()]
@@ -231,7 +234,7 @@ def evenly_spaced(items: Sequence, count: int) -> list:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what ONNX Runtime's quantiser prints and logs of itself."""
+    """Silence what ONNX Runtime's quantiser prints and logs."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Which layers of an exported RTMDet lose most in 8 bits: measured, one layer at a time."""
+"""Measure how much each layer of an exported RTMDet loses in 8 bits, one layer at a time."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from onnx import helper, numpy_helper
 from ..export.graph_parts import GraphLinks, find_parts
 from .calibration import Track, no_progress, open_runner
 
-SCORE, FEWEST = 0.1, 100
-"""A score counts where it is above this in float, or among so many of the highest: what is background stays background,
-and a model without a sure score is measured as well."""
+MIN_SCORE, MIN_COUNT = 0.1, 100
+"""A score is compared if in float it is at least this, or among this many highest scores: background stays background,
+and a model without confident detections can be measured as well."""
 
 
-def find_layers(graph: onnx.GraphProto, left_out: Sequence[str], target: str) -> dict[str, list[str]]:
-    """What may stay in float: convolutions by their node's name, each with the tensors that 8 bits would round with it.
+def find_layers(graph: onnx.GraphProto, excluded: Sequence[str], target: str) -> dict[str, list[str]]:
+    """Find the convolutions that may stay in float, and the tensors that 8 bits would round with each of them.
 
-    For ONNX Runtime these are what it and its activation give; for the others what it reads.
+    For ONNX Runtime these tensors are the outputs of the convolution and of its activation; for other targets the
+    convolution's input.
 
     Args:
-        graph: an exported one.
-        left_out: names of nodes that stay in float anyway.
-        target: see `TARGETS` of `quantize`.
+        graph: an exported graph.
+        excluded: names of nodes that stay in float anyway.
+        target: one of `TARGETS`, see `quantize_onnx`.
+
+    Returns:
+        Tensor names by the name of the convolution's node.
     """
-    links, left_out, decode = GraphLinks(graph), set(left_out), set(find_parts(graph)['decode'])
+    links, excluded, decode = GraphLinks(graph), set(excluded), set(find_parts(graph)['decode'])
     layers = {}
     for node in graph.node:
-        if node.op_type == 'Conv' and node.name not in left_out:
+        if node.op_type == 'Conv' and node.name not in excluded:
             after = [n for n in links.following(node) if n.op_type in ('Sigmoid', 'Mul') and n.name not in decode]
             given = list(dict.fromkeys([node.output[0], *(n.output[0] for n in after)]))
             layers[node.name] = given if target == 'onnxruntime' else [node.input[0]]
@@ -44,22 +48,22 @@ def measure_layers(
     threads: int | None = None,
     track: Track = no_progress,
 ) -> dict[str, float]:
-    """Mean absolute change of the scores that count, when one layer alone has 8 bits: its weights and its tensors.
+    """Quantise each layer on its own, weights and tensors, and measure the mean absolute change of the scores.
 
     Args:
-        model: in float, of any form but `trt`.
+        model: float model of any export format but `trt`.
         layers: see `find_layers`.
-        ranges: of the tensors.
-        inputs: of the network.
-        threads: of ONNX Runtime; None leaves it to it.
+        ranges: range by tensor.
+        inputs: inputs of the network.
+        threads: number of ONNX Runtime's threads; None for its own choice.
         track: see `Track`.
 
     Returns:
-        The error of each layer. See `SCORE` for which scores count.
+        Error by layer. See `MIN_SCORE` for which scores are compared.
     """
     expected = _scores(model, inputs, threads)
-    fewest = min(FEWEST, len(expected))
-    counts = expected >= min(SCORE, np.partition(expected, -fewest)[-fewest])
+    count = min(MIN_COUNT, len(expected))
+    counts = expected >= min(MIN_SCORE, np.partition(expected, -count)[-count])
     errors = {}
     for name, tensors in track(layers.items(), description='Measuring layers', total=len(layers)):
         rounded = round_tensors(model, {tensor: ranges[tensor] for tensor in tensors})
@@ -77,11 +81,11 @@ def _scores(model: onnx.ModelProto, inputs: Sequence[np.ndarray], threads: int |
 
 
 def round_tensors(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:
-    """A copy of a model in which tensors have 256 values over their range; everything else is float.
+    """Return a copy of a model that rounds some tensors to 256 values over their range and keeps the rest in float.
 
     Args:
-        model: with opset 13 or later.
-        ranges: of the tensors, which are the graph's input or made by its nodes.
+        model: model with opset 13 or later.
+        ranges: range by tensor; a tensor is the graph's input or the output of a node.
     """
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
@@ -90,7 +94,7 @@ def round_tensors(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, floa
     nodes = list(graph.node)
     del graph.node[:]
     made = [graph.input[0].name]
-    for node in [None, *nodes]:  # what the graph gets, then what each node makes
+    for node in [None, *nodes]:  # first the graph's input, then each node's outputs
         if node is not None:
             for i, name in enumerate(node.input):
                 if name in ranges:
@@ -110,10 +114,11 @@ def round_tensors(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, floa
 
 
 def round_weights(model: onnx.ModelProto, layer: str) -> None:
-    """Give a convolution the 255 values that int8 has for the weights of each of its output channels, in place.
+    """Round the weights of a convolution to int8 with one scale per output channel, in place.
 
     Args:
-        layer: its node's name.
+        model: model to modify.
+        layer: name of the convolution's node.
     """
     name = next(node.input[1] for node in model.graph.node if node.name == layer)
     (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)

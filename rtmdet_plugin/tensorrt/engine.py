@@ -1,7 +1,7 @@
-"""TensorRT engines from exported ONNX files, through its Python API or with `trtexec` on another machine.
+"""TensorRT engines from exported ONNX files, through TensorRT's Python API or with `trtexec` on another machine.
 
-The network is built with the types that stand in the graph: TensorRT 10 does so where it is asked to, 11 always.
-Written after the documentation of these two; it has not been run: the builder needs an NVIDIA GPU.
+The network is strongly typed: it is built with the types in the graph. TensorRT 10 does so if asked to, 11 always.
+Written after the documentation of these two versions; not yet run, because the builder needs an NVIDIA GPU.
 """
 
 from __future__ import annotations
@@ -29,44 +29,46 @@ def input_shapes(
     batches: tuple[int, int, int] | None = None,
     sizes: tuple[tuple[int, int], ...] | None = None,
 ) -> tuple[Shape, Shape, Shape] | None:
-    """The smallest, the usual and the largest input of an optimisation profile.
+    """Return the smallest, usual and largest input of an optimisation profile.
 
     Args:
         source: an ONNX file of `export_onnx`.
-        batches: smallest, usual, largest; of a model with a dynamic batch. None for `ENGINE_BATCHES`.
-        sizes: (height, width), smallest, usual, largest; of a model with a dynamic size. None for its own size.
+        batches: smallest, usual and largest batch of a model with a dynamic batch; None for `ENGINE_BATCHES`.
+        sizes: smallest, usual and largest (height, width) of a model with a dynamic size; None for its own size.
 
     Returns:
-        (B, 3, H, W) each, or None for a model without dynamic axes: it needs no profile.
+        Three shapes (B, 3, H, W), or None for a model without dynamic axes, which needs no profile.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_model`; ValueError as well for what isn't in order, a size that isn't a
-            multiple of the coarsest stride, and either of them for a model without dynamic axes.
+        FileNotFoundError, ValueError: see `read_model`; ValueError also if the values aren't in ascending order, if a
+            size isn't a multiple of the coarsest stride, or if either is given for a model without dynamic axes.
     """
     model, info = read_model(source)
     axes = model.graph.input[0].type.tensor_type.shape.dim
     if not any(axis.dim_param for axis in axes):
         if batches is not None or sizes is not None:
             raise ValueError(
-                f'batches={batches}, sizes={sizes}, but {source} has a fixed batch and size; accepted: neither, or a '
-                'model that was exported with dynamic=batch or dynamic=all'
+                f'batches and sizes must be None for {source}, which has a fixed batch and size, got batches={batches} '
+                f'and sizes={sizes}; export the model with dynamic=batch or dynamic=all'
             )
         return None
     batches, sizes = batches or ENGINE_BATCHES, sizes or (info.input_size,) * 3
     if len(batches) != 3 or batches[0] < 1 or list(batches) != sorted(batches):
-        raise ValueError(f'batches={batches}; accepted: smallest, usual, largest, 1 or more')
+        raise ValueError(f'batches must be (smallest, usual, largest), each 1 or more, got {batches}')
     divisor = max(info.strides)
     if any(length < divisor or length % divisor for size in sizes for length in size):
-        raise ValueError(f'sizes={sizes}; accepted: (height, width), multiples of {divisor}')
+        raise ValueError(f'sizes must be (height, width) in multiples of {divisor}, got {sizes}')
     if len(sizes) != 3 or any(list(lengths) != sorted(lengths) for lengths in zip(*sizes, strict=True)):
-        raise ValueError(f'sizes={sizes}; accepted: smallest, usual, largest')
+        raise ValueError(f'sizes must be (smallest, usual, largest), got {sizes}')
     if not axes[2].dim_param and set(sizes) != {info.input_size}:
-        raise ValueError(f'{source} was exported for {info.input_size}; other sizes need dynamic=all')
+        raise ValueError(
+            f'sizes must be {info.input_size}, for which {source} was exported, got {sizes}; export it with dynamic=all'
+        )
     return tuple((batch, 3, *size) for batch, size in zip(batches, sizes, strict=True))
 
 
 def prepare_graph(source: str | Path, precision: str) -> onnx.ModelProto:
-    """The graph as TensorRT is to get it, with the precision as its types.
+    """Return the graph for TensorRT's builder, with the precision as its types.
 
     Args:
         source: an ONNX file of `export_onnx` or `quantize_onnx`.
@@ -76,29 +78,29 @@ def prepare_graph(source: str | Path, precision: str) -> onnx.ModelProto:
         FileNotFoundError, ValueError: see `check_graph`.
     """
     model = check_graph(source, precision)
-    # In FP16 a coordinate above 1024 has no fractions.
+    # Decoding stays in FP32: in FP16, a coordinate above 1024 has no fractional part.
     return model if precision == 'fp32' else to_half(model, find_parts(model.graph)['decode'])
 
 
 def check_graph(source: str | Path, precision: str) -> onnx.ModelProto:
-    """The graph of a file that TensorRT takes in this precision.
+    """Read the graph of a file, and check that TensorRT supports it in this precision.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_model`; ValueError as well for an unknown precision, a graph that
-            TensorRT doesn't take, int8 without Q/DQ nodes, or another precision with them.
+        FileNotFoundError, ValueError: see `read_model`; ValueError also for an unknown precision, a graph that
+            TensorRT doesn't support, int8 without Q/DQ nodes, or another precision with them.
     """
     if precision not in ENGINE_PRECISIONS:
-        raise ValueError(f'precision={precision!r}; accepted: {", ".join(ENGINE_PRECISIONS)}')
+        raise ValueError(f'precision must be one of {", ".join(ENGINE_PRECISIONS)}, got {precision!r}')
     model, _ = read_model(source)
     quantized = 'QuantizeLinear' in {node.op_type for node in model.graph.node}
     if problems := find_unsupported(model):
         more = f' and {len(problems) - 1} more' if len(problems) > 1 else ''
-        mend = '; quantise it with --target tensorrt' if quantized else ''
-        raise ValueError(f'{source}: not for TensorRT: {problems[0]}{more}{mend}')
+        remedy = '; quantise it with --target tensorrt' if quantized else ''
+        raise ValueError(f'{source} must be a graph that TensorRT supports, got {problems[0]}{more}{remedy}')
     if precision == 'int8' and not quantized:
-        raise ValueError(f'{source}: precision int8 needs a quantised graph, this one has no QuantizeLinear')
+        raise ValueError(f'{source} must be quantised for precision int8, got a graph without QuantizeLinear')
     if precision != 'int8' and quantized:
-        raise ValueError(f'{source}: precision={precision!r}, but the graph is quantised; accepted: int8')
+        raise ValueError(f'precision must be int8 for the quantised graph {source}, got {precision!r}')
     return model
 
 
@@ -110,27 +112,27 @@ def prepare_trtexec(
     shapes: tuple[Shape, Shape, Shape] | None = None,
     timing_cache: str | Path | None = None,
 ) -> list[str]:
-    """Write what an engine needs beside NVIDIA's `trtexec`: its graph, and the JSON file that belongs to it.
+    """Write the inputs for NVIDIA's `trtexec`: the engine's graph, and the JSON file that belongs to the engine.
 
     Args:
         source: an ONNX file of `export_onnx` or `quantize_onnx`.
-        path: the engine's file (.engine), which isn't written; beside it are the graph, `path`.onnx, and `path`.json.
+        path: file of the engine (.engine). It isn't written, but `path`.onnx, the graph, and `path`.json are.
         precision: one of `ENGINE_PRECISIONS`.
-        shapes: from `input_shapes`.
-        timing_cache: file that the builder's measurements are kept in, so that the next build is quick.
+        shapes: result of `input_shapes`.
+        timing_cache: file that stores the builder's measurements, so that the next build is fast.
 
     Returns:
         The command that builds the engine, as a list of arguments.
 
     Raises:
-        FileNotFoundError, ValueError: see `prepare_graph`; ValueError as well for another ending.
-        OSError: where the engine or one of these files can't be written.
+        FileNotFoundError, ValueError: see `prepare_graph`; ValueError also if `path` doesn't end in .engine.
+        OSError: if the engine or one of these files can't be written.
     """
     path = Path(path)
     graph = path.with_name(f'{path.name}.onnx')
-    _check_outputs(path, graph, _beside(path))
+    _check_outputs(path, graph, _metadata_file(path))
     model = prepare_graph(source, precision)
-    with unfinished(_beside(path), graph) as (properties, file):
+    with unfinished(_metadata_file(path), graph) as (properties, file):
         properties.write_text(_properties(source))
         file.write_bytes(model.SerializeToString())
     command = ['trtexec', f'--onnx={graph}', f'--saveEngine={path}', '--stronglyTyped']
@@ -150,37 +152,41 @@ def build_engine(
     shapes: tuple[Shape, Shape, Shape] | None = None,
     timing_cache: str | Path | None = None,
 ) -> None:
-    """Build an engine, and write it and beside it `path`.json, with what the ONNX file has as metadata.
+    """Build an engine; write it, and next to it `path`.json with the ONNX file's metadata.
 
     Args:
-        source, path, precision, shapes, timing_cache: see `prepare_trtexec`.
+        source: see `prepare_trtexec`.
+        path: file of the engine (.engine).
+        precision: see `prepare_trtexec`.
+        shapes: see `prepare_trtexec`.
+        timing_cache: see `prepare_trtexec`.
 
     Raises:
-        FileNotFoundError, ValueError, OSError: see `prepare_trtexec`; before anything is built.
-        ImportError: where TensorRT isn't installed.
-        RuntimeError: where TensorRT is too old, finds no GPU, doesn't parse the graph or doesn't build the engine.
+        FileNotFoundError, ValueError, OSError: see `prepare_trtexec`; raised before anything is built.
+        ImportError: if TensorRT isn't installed.
+        RuntimeError: if TensorRT is too old, finds no GPU, or fails to parse the graph or to build the engine.
     """
     path = Path(path)
-    _check_outputs(path, _beside(path), *([] if timing_cache is None else [Path(timing_cache)]))
+    _check_outputs(path, _metadata_file(path), *([] if timing_cache is None else [Path(timing_cache)]))
     model = prepare_graph(source, precision)
     with needed_by(f'{path} (without --for-trtexec)'):
         import tensorrt as trt
     if not hasattr(trt.NetworkDefinitionCreationFlag, 'STRONGLY_TYPED'):
-        raise RuntimeError(f'{path}: tensorrt is {trt.__version__}; accepted: 10 or later')
+        raise RuntimeError(f'tensorrt must be version 10 or later to build {path}, got {trt.__version__}')
 
     logger = trt.Logger(trt.Logger.WARNING)
     trt.init_libnvinfer_plugins(logger, '')  # EfficientNMS_TRT is one of them
     try:
         builder = trt.Builder(logger)
-    except TypeError:  # pybind11's answer to a null pointer
+    except TypeError:  # raised by pybind11 for a null pointer
         raise RuntimeError(f'{path}: TensorRT {trt.__version__} does not start here; it needs an NVIDIA GPU') from None
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model.SerializeToString()):
-        raise RuntimeError(f'TensorRT {trt.__version__} does not parse {source}: {parser.get_error(0)}')
+        raise RuntimeError(f'TensorRT {trt.__version__} can not parse {source}: {parser.get_error(0)}')
     config = builder.create_builder_config()
     if precision == 'fp32':
-        config.clear_flag(trt.BuilderFlag.TF32)  # the default, with 10 bits for the fraction
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default; it has a mantissa of only 10 bits
     if shapes is not None:
         profile = builder.create_optimization_profile()
         profile.set_shape('images', *shapes)
@@ -191,8 +197,8 @@ def build_engine(
         config.set_timing_cache(cache, ignore_mismatch=False)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise RuntimeError(f'TensorRT {trt.__version__} does not build {source}; its log above has the reason')
-    with unfinished(_beside(path), path) as (properties, file):
+        raise RuntimeError(f'TensorRT {trt.__version__} can not build {source}; see its log above for the reason')
+    with unfinished(_metadata_file(path), path) as (properties, file):
         properties.write_text(_properties(source))
         file.write_bytes(bytes(engine))
     if timing_cache is not None:
@@ -202,13 +208,13 @@ def build_engine(
 
 def _check_outputs(engine: Path, *others: Path) -> None:
     if engine.suffix != '.engine':
-        raise ValueError(f'{engine}: accepted: a name that ends in .engine')
+        raise ValueError(f'path must end in .engine, got {engine}')
     for path in (engine, *others):
         check_writable(path)
 
 
-def _beside(path: Path) -> Path:
-    """Not `path` with the ending .json: that is ncnn's, of a model with other outputs."""
+def _metadata_file(path: Path) -> Path:
+    """Return the engine's metadata file; not `path` with .json as its suffix, which is that of an ncnn model."""
     return path.with_name(f'{path.name}.json')
 
 

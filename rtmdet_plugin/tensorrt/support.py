@@ -1,9 +1,9 @@
-"""Whether TensorRT takes a graph, by its published list: a check without TensorRT and without a GPU.
+"""Check if TensorRT supports a graph, by its published list; needs neither TensorRT nor a GPU.
 
-The list is that of the ONNX parser for TensorRT 8.5, the oldest that these graphs are meant for (opset 17); later ones
-take more. Only operators that an RTMDet graph can have are here, quantised ones included. That weights of `Conv` and
-limits of `NonMaxSuppression` are constants is what 8.4's list asks, not 8.5's. What is asked of Q/DQ nodes beyond the
-list is what the parser asks of them when it imports one.
+The list is that of the ONNX parser for TensorRT 8.5, the oldest version that these graphs are meant for (opset 17);
+later versions support more. It has only the operators that an RTMDet graph can have, including quantised ones. That
+weights of `Conv` and limits of `NonMaxSuppression` must be constants is required by 8.4's list, not by 8.5's. The
+requirements on Q/DQ nodes that go beyond the list are those of the parser when it imports such a node.
 Sources: https://github.com/onnx/onnx-tensorrt/blob/6d0ab7be324d02c7feb3a306b6fdbeae84f71ddc/docs/operators.md,
 for 8.4 the same file at 009d6541b4ee1fa3f3150cd7cbabe7e56aa54840,
 and `QuantDequantLinearHelper` in https://github.com/onnx/onnx-tensorrt/blob/main/onnxOpImporters.cpp
@@ -60,7 +60,7 @@ SUPPORTED = {
     'Unsqueeze': MOVED,
     'Where': NUMBERS | {'BOOL'},
 }
-"""Operator: types of its data."""
+"""Supported data types by operator."""
 
 TYPES = {
     TensorProto.FLOAT: 'FP32',
@@ -73,9 +73,9 @@ TYPES = {
 }
 DATA_INPUTS = {
     **dict.fromkeys(('Add', 'Concat', 'Div', 'Equal', 'Greater', 'Less', 'Min', 'Mul', 'Sub'), slice(None)),
-    'Where': slice(1, None),  # it chooses by the first, which is BOOL by definition
+    'Where': slice(1, None),  # the first input is the condition, BOOL by definition
 }
-"""Inputs that hold data, where it isn't the first one alone: the others are indices, shapes and the like."""
+"""Inputs that hold data, if that isn't only the first one; the others are indices, shapes and the like."""
 CONSTANT_INPUTS = {
     'Conv': (1,),
     'NonMaxSuppression': (2, 3, 4),
@@ -85,7 +85,7 @@ CONSTANT_INPUTS = {
     'TopK': (1,),
     'Unsqueeze': (1,),
 }
-"""Inputs that have to be known when the engine is built; weights may come from a pair of Q/DQ nodes."""
+"""Inputs that must be known when the engine is built; weights may come from a pair of Q/DQ nodes."""
 RESIZE = dict(
     mode=('nearest', 'linear'),
     coordinate_transformation_mode=(
@@ -97,19 +97,19 @@ PLUGINS = ('EfficientNMS_TRT',)
 
 
 def find_unsupported(model: onnx.ModelProto) -> list[str]:
-    """What of a graph isn't on the list: operators, types, attributes, inputs that have to be constants.
+    """List what TensorRT doesn't support in a graph: operators, types, attributes, inputs that must be constant.
 
     Args:
-        model: with the types of its values, as `export_onnx` writes it.
+        model: model with the types of its values, as `export_onnx` writes it.
 
     Returns:
-        One line for each node and reason; empty where TensorRT takes it.
+        One line per node and reason; empty if TensorRT supports the graph.
     """
     graph = model.graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     constants = {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == 'Constant'}
     constants |= {initializer.name: initializer for initializer in graph.initializer}
-    for node in graph.node:  # PyTorch's exporter makes one of tensors that are equal
+    for node in graph.node:  # PyTorch's exporter replaces equal tensors by one and Identity nodes
         if node.op_type == 'Identity' and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
     kinds |= {name: tensor.data_type for name, tensor in constants.items() if tensor.data_type}
@@ -125,19 +125,19 @@ def find_unsupported(model: onnx.ModelProto) -> list[str]:
         if node.domain == 'TRT' and node.op_type in PLUGINS:
             continue
         if node.domain or node.op_type not in SUPPORTED:
-            problems.append(f'{name}: the operator is not on the list')
+            problems.append(f'{name}: TensorRT does not support the operator')
             continue
         data = node.input[DATA_INPUTS.get(node.op_type, slice(1))]
         makes_data = node.op_type in ('Constant', 'ConstantOfShape', 'Range')
         found = {kinds.get(value): value for value in (node.output if makes_data else data)}
         found = {TYPES.get(kind, f'type {kind or "unknown"} of {value}') for kind, value in found.items()}
-        problems += [f'{name}: {kind} is not on the list' for kind in sorted(found - SUPPORTED[node.op_type])]
-        asked = CONSTANT_INPUTS.get(node.op_type, ())
-        for value in (node.input[index] for index in asked if len(node.input) > index):
+        problems += [f'{name}: TensorRT does not support {kind}' for kind in sorted(found - SUPPORTED[node.op_type])]
+        required = CONSTANT_INPUTS.get(node.op_type, ())
+        for value in (node.input[index] for index in required if len(node.input) > index):
             if value and value not in constants and not (node.op_type == 'Conv' and value in dequantized_weights):
-                problems.append(f'{name}: input {value} is not a constant')
+                problems.append(f'{name}: input {value} must be a constant')
         if node.op_type == 'MaxPool' and len(node.output) > 1 and node.output[1]:
-            problems.append(f'{name}: its output Indices is not on the list')
+            problems.append(f'{name}: TensorRT does not support its output Indices')
         if node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
             of_weights = node.input[0] in constants or node.input[0] in quantized_weights
             problems += [f'{name}: {problem}' for problem in _quantization_problems(node, constants, of_weights)]
@@ -146,29 +146,29 @@ def find_unsupported(model: onnx.ModelProto) -> list[str]:
             for key, accepted in RESIZE.items():
                 value = attributes.get(key, accepted[0].encode()).decode()
                 if value not in accepted:
-                    problems.append(f'{name}: {key}={value} is not on the list')
+                    problems.append(f'{name}: {key} must be one of {", ".join(accepted)}, got {value}')
     return problems
 
 
 def _quantization_problems(
     node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], of_weights: bool
 ) -> list[str]:
-    """What TensorRT doesn't take of a Q or DQ node: only 8 bits with a sign around 0, with scales that it knows."""
+    """List what TensorRT doesn't support in a Q or DQ node; it needs signed 8 bits, zero points 0, constant scales."""
     if len(node.input) < 3 or not node.input[2]:
-        return ['no zero point, which means UINT8; accepted: INT8 zeros']
+        return ['the zero point must be INT8 zeros, got none, which means UINT8']
     if unknown := [name for name in node.input[1:] if name not in constants]:
-        return [f'{" and ".join(unknown)} not constant']
+        return [f'{" and ".join(unknown)} must be constant']
     scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
     problems = []
     if constants[node.input[2]].data_type != TensorProto.INT8 or zero_point.any():
         kind = TYPES.get(constants[node.input[2]].data_type, 'another type')
-        problems.append(f'zero points of {kind}, {zero_point.min()} to {zero_point.max()}; accepted: INT8 zeros')
+        problems.append(f'zero points must be INT8 zeros, got {kind}, {zero_point.min()} to {zero_point.max()}')
     if not (scale > 0).all():
-        problems.append(f'a scale of {scale.min()}; accepted: above 0')
+        problems.append(f'scales must be above 0, got {scale.min()}')
     if scale.size > 1:
         axis = next((attribute.i for attribute in node.attribute if attribute.name == 'axis'), 1)
         if not of_weights:
-            problems.append('scales for each channel of an activation; accepted: one scale')
+            problems.append('an activation must have one scale, got one per channel')
         elif axis != 0:
-            problems.append(f'axis={axis}; accepted: 0, the output channels')
+            problems.append(f'axis must be 0, the output channels, got {axis}')
     return problems

@@ -1,9 +1,10 @@
-"""The configs' fast pipelines, written out as a chain of small steps.
+"""Expand the configs' fused pipelines into chains of small steps.
 
-For those who want another transform between mosaic, resize, crop and MixUp, and don't mind that a sample takes five
-times as long. The settings are taken over, so a size stays a handful of numbers on either path.
+Use this to put another transform between mosaic, resize, crop and MixUp. The chain takes five times as long per
+sample. Settings such as the image size are copied from the fused steps.
 
-Pictures without objects train as background on the fast path alone: mmdet's `RandomCrop` draws another one instead.
+Images without objects are trained as background only in the fused pipeline: in the chain, mmdet's `RandomCrop`
+makes the dataset draw another sample instead.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from collections.abc import Sequence
 
 
 def composable(pipeline: Sequence[dict]) -> list[dict]:
-    """The pipeline with each fused step replaced by the steps that it stands for.
+    """Return the pipeline with each fused step replaced by the steps that it stands for.
 
     Args:
-        pipeline: configs of transforms; unchanged. Those that stand for one step alone are taken over.
+        pipeline: configs of transforms; not modified. Steps that aren't fused are copied unchanged.
 
     Returns:
         Configs of mmdet's transforms, and of `RTMCachedMosaic` and `RTMCachedMixUp`.
     """
-    return [dict(small) for step in pipeline for small in _CHAINS.get(step['type'], _itself)(dict(step))]
+    return [dict(small) for step in pipeline for small in _CHAINS.get(step['type'], _unchanged)(dict(step))]
 
 
-def _itself(step: dict) -> list[dict]:
+def _unchanged(step: dict) -> list[dict]:
     return [step]
 
 

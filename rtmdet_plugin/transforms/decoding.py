@@ -1,7 +1,7 @@
-"""Decoding a picture, or saying why it can't be used.
+"""Decode an image, or raise an error that says why it can't be used.
 
-OpenCV tells nothing but "no picture", and some of its versions not even that: a JPEG that ends early comes out with
-its rest in grey. So the end of the file is looked for first.
+OpenCV only says that it can't decode a file. Some of its versions don't even say that: they decode a truncated JPEG
+and fill the missing rows with grey. Therefore the end marker is checked before decoding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-"""OpenCV's flag for decoding at 1/n."""
+"""OpenCV's flag for decoding at 1/n of the size."""
 
 JPEG = b'\xff\xd8\xff'
 JPEG_END = b'\xff\xd9'
@@ -30,8 +30,8 @@ PNG = b'\x89PNG\r\n\x1a\n'
 PNG_END = b'IEND\xaeB`\x82'
 
 
-class BadPictureError(RefusedError):
-    """A picture that can't be used; the message names the file, what is wrong, and what is accepted."""
+class BadImageError(RefusedError):
+    """An image that can't be used; the message names the file, the fault and what is required."""
 
 
 def decode(
@@ -41,27 +41,28 @@ def decode(
     img_scale: tuple[int, int] | None = None,
     exif: str = 'as_annotated',
 ) -> np.ndarray:
-    """Decode a picture as 8-bit BGR.
+    """Decode an image as 8-bit BGR.
 
     Args:
         data: content of the file.
-        path: its name, for messages.
-        expected: (height, width) that the picture must have, before it is made smaller. Without it, it is not made
-            smaller.
-        img_scale: (width, height) that a smaller form must still fill in one direction.
-        exif: which way up, where the file has an EXIF tag that turns or mirrors it. `'turned'`: as the tag says, as
-            viewers show it. `'stored'`: as it is in the file. `'as_annotated'`: turned, unless only the stored
-            picture has the size that is expected.
+        path: name of the file, for error messages.
+        expected: (height, width) that the full-size image must have. If None, any size is accepted and the image is
+            decoded at full size.
+        img_scale: (width, height) to decode for. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as it
+            still reaches this width or this height. None for the full size.
+        exif: orientation of a file whose EXIF tag rotates or mirrors it. `'turned'`: as the tag says, as viewers
+            show it. `'stored'`: ignore the tag. `'as_annotated'`: apply the tag, unless only the stored orientation
+            has the expected size.
 
     Returns:
-        The picture. (H, W, 3), with sides of `expected` divided by 1, 2, 4 or 8, rounded up.
+        The image, (H, W, 3); its sides are those of `expected` divided by 1, 2, 4 or 8, rounded up.
 
     Raises:
-        BadPictureError: where `data` is no picture, only the beginning of one, a picture of another size, or one with
-            more pixels than `check_pixels` accepts.
+        BadImageError: if `data` is no image, is truncated, has another size than expected, or has more pixels than
+            `check_pixels` accepts.
         RefusedError: if the limit on pixels isn't a number.
     """
-    check_whole(data, path)
+    check_complete(data, path)
     part = 1
     if expected is not None and img_scale is not None and data.startswith(JPEG):
         shrink = max(expected[0] / img_scale[1], expected[1] / img_scale[0])
@@ -75,41 +76,44 @@ def decode(
         img = _imdecode(data, path, REDUCED[part] | cv2.IMREAD_IGNORE_ORIENTATION, part)
     if img.shape[:2] != shape:
         found = _imdecode(data, path, cv2.IMREAD_COLOR | as_stored, 1).shape
-        raise BadPictureError(
-            f'{path}: has {found[1]}x{found[0]} pixels (width x height), its annotation says '
-            f'{expected[1]}x{expected[0]}; accepted: the same size, or its boxes would miss their objects.'
+        raise BadImageError(
+            f'{path} must have the size of its annotation, {expected[1]}x{expected[0]} pixels (width x height), got '
+            f'{found[1]}x{found[0]}; otherwise its boxes would miss their objects.'
         )
     return img
 
 
-def check_whole(data: bytes, path: str) -> None:
-    """Refuse a JPEG or PNG that ends early, which takes microseconds; OpenCV finds it in the other formats.
+def check_complete(data: bytes, path: str) -> None:
+    """Refuse a truncated JPEG or PNG; this takes microseconds.
 
-    What follows the end of the picture doesn't matter.
+    OpenCV detects truncation in the other formats. Data after the end of the image is ignored.
 
     Raises:
-        BadPictureError: where the mark of the end is missing.
+        BadImageError: if the end marker is missing.
     """
     if data.startswith(JPEG):
-        whole = data.rfind(JPEG_END, _start_of_scan(data)) >= 0
+        complete = data.rfind(JPEG_END, _start_of_scan(data)) >= 0
     elif data.startswith(PNG):
-        whole = data.rfind(PNG_END) >= 0
+        complete = data.rfind(PNG_END) >= 0
     else:
         return
-    if not whole:
-        raise BadPictureError(
-            f'{path}: {len(data)} bytes without the end of the picture (cut off?); accepted: a whole file.'
+    if not complete:
+        raise BadImageError(
+            f'{path} must be a complete image, got {len(data)} bytes without the end of the image (truncated?).'
         )
 
 
 def _start_of_scan(data: bytes) -> int:
-    """Where a JPEG's pixels begin; its length where they don't. A thumbnail before them has an end of its own."""
+    """Return the offset of a JPEG's pixel data, or the file's length if it has none.
+
+    The search for the end marker starts there because an embedded thumbnail has an end marker of its own.
+    """
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker == 0xDA:
             return place
-        if marker == 0xFF:  # fill
+        if marker == 0xFF:  # fill byte
             place += 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a segment
             place += 2
@@ -123,13 +127,13 @@ def _imdecode(data: bytes, path: str, flag: int, part: int) -> np.ndarray:
         check_pixels(data, path, part)
         img = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     except cv2.error as error:  # more pixels than OpenCV allows
-        raise BadPictureError(
-            f'{path}: OpenCV can not decode it ({opencv_reason(error)}); accepted: a picture that it can.'
+        raise BadImageError(
+            f'{path} must be an image that OpenCV can decode, got an error: {opencv_reason(error)}.'
         ) from None
-    except PixelLimitError as error:  # a setting is at fault, not the image
+    except PixelLimitError as error:  # the setting is at fault, not the image
         raise RefusedError(str(error)) from None
-    except ValueError as error:  # more pixels than we allow
-        raise BadPictureError(str(error)) from None
+    except ValueError as error:  # more pixels than our limit allows
+        raise BadImageError(str(error)) from None
     if img is None:
-        raise BadPictureError(f'{path}: {len(data)} bytes that are no picture; accepted: what OpenCV can decode.')
+        raise BadImageError(f'{path} must be an image that OpenCV can decode, got {len(data)} bytes that are no image.')
     return img

@@ -1,9 +1,11 @@
-"""Random shifts of hue, saturation and value in 8 bits: hue by a look-up table, the others by saturating arithmetic.
+"""Random shifts of hue, saturation and value in 8 bits: a look-up table for hue, saturating arithmetic for the others.
 
-Same arguments, same distribution and, for the same draws, the same pixels as mmdet's `YOLOXHSVRandomAug`,
-which takes its way through 16 bits. What differs: where all three shifts are drawn as 0, the image stays as it is,
-while mmdet's goes through HSV and back, which moves colours by a few levels; images that aren't 8-bit colour are
-refused.
+Arguments and distribution are those of mmdet's `YOLOXHSVRandomAug`, which computes in 16 bits; for the same random
+numbers the pixels are the same. Differences:
+
+- If all three shifts are 0, the image stays unchanged. mmdet's still goes through HSV and back, which moves colours by
+  a few levels.
+- Images that aren't 8-bit colour are refused.
 """
 
 from __future__ import annotations
@@ -16,20 +18,20 @@ from .checks import check_at_least
 from .random_transform import RandomSource, RandomTransform
 
 HUES = 180
-"""OpenCV's 8-bit hue is half of the angle in degrees."""
+"""Number of hues in OpenCV's 8-bit HSV: half of the angle in degrees."""
 
 
 def shift_hsv(img: np.ndarray, hue: int, saturation: int, value: int) -> np.ndarray:
-    """Shift an image's hue (round the circle), saturation and value (0 to 255).
+    """Shift an image's hue (modulo the colour circle), saturation and value (clipped to 0 to 255).
 
     Args:
-        img: BGR, uint8; unchanged. (H, W, 3)
-        hue: in steps of two degrees.
-        saturation: in steps of 1/255.
-        value: in steps of 1/255.
+        img: BGR, uint8; not modified. (H, W, 3)
+        hue: shift in steps of two degrees.
+        saturation: shift in steps of 1/255.
+        value: shift in steps of 1/255.
 
     Returns:
-        BGR, uint8. (H, W, 3); `img` itself where all shifts are 0
+        BGR, uint8, (H, W, 3); `img` itself if all shifts are 0.
     """
     if not hue and not saturation and not value:
         return img
@@ -43,17 +45,17 @@ def shift_hsv(img: np.ndarray, hue: int, saturation: int, value: int) -> np.ndar
 
 @TRANSFORMS.register_module()
 class RTMYOLOXHSVRandomAug(RandomTransform):
-    """Each of hue, saturation and value is shifted, or left alone, with equal probability.
+    """Shift hue, saturation and value, each with probability 0.5.
 
     Args:
-        hue_delta: largest shift of the hue, in steps of two degrees; the shift is drawn from -delta to delta and cut
-            to an integer.
+        hue_delta: largest shift of the hue, in steps of two degrees. The shift is drawn from -delta to delta and
+            truncated to an integer.
         saturation_delta: the same for saturation, in steps of 1/255.
         value_delta: the same for value.
-        rng: source of all draws, see `RandomTransform`.
+        rng: source of all random numbers, see `RandomTransform`.
 
     Raises:
-        ValueError: where an argument isn't an integer of at least 0.
+        ValueError: if an argument isn't an integer of at least 0.
     """
 
     def __init__(
@@ -75,16 +77,16 @@ class RTMYOLOXHSVRandomAug(RandomTransform):
         return tuple(int(self.rng.uniform(-1, 1) * delta) * self.rng.randrange(2) for delta in deltas)
 
     def transform(self, results: dict) -> dict:
-        """Shift `img`.
+        """Shift the colours of `img`.
 
         Raises:
-            ValueError: where it isn't 8-bit colour.
+            ValueError: if `img` isn't 8-bit colour.
         """
         img = results['img']
         if img.dtype != np.uint8 or img.shape[2:] != (3,):
             raise ValueError(
-                f'{results.get("img_path", "The image")}: {img.dtype} of shape {img.shape}; accepted: uint8 of '
-                "(H, W, 3), as LoadImageFromFile gives with color_type='color' and to_float32=False."
+                f'{results.get("img_path", "The image")} must be loaded as uint8 of (H, W, 3), got {img.dtype} of '
+                f"{img.shape}; set color_type='color' and to_float32=False in LoadImageFromFile."
             )
         results['img'] = shift_hsv(img, *self.draw())
         return results

@@ -1,17 +1,17 @@
-"""Loading a picture and its annotations in one step, no larger than the pipeline needs it.
+"""Load an image and its annotations in one step, at no higher resolution than the pipeline needs.
 
-mmdet's `LoadImageFromFile` and `LoadAnnotations`, one after the other. What differs:
+It replaces mmdet's `LoadImageFromFile` followed by `LoadAnnotations`. Differences:
 
 - *A JPEG that the pipeline shrinks to half its size or less is decoded at 1/2, 1/4 or 1/8*, which takes a
-  fraction of the time and memory; boxes and masks follow.
-- *The picture must have the size that the annotation file says*, because the boxes would miss their objects
-  otherwise. One that was turned by its EXIF tag is taken as it is stored, if that is the size which fits.
-- *A JPEG or PNG that ends early is refused.*
-- *Boxes come as plain arrays*, which spares a hundred small tensor operations a sample. mmdet's transforms accept
+  fraction of the time and memory; boxes and masks are scaled accordingly.
+- *The image must have the size that the annotation file states*, because its boxes would miss their objects
+  otherwise. If only the image without its EXIF rotation has that size, the rotation is ignored.
+- *A truncated JPEG or PNG is refused.*
+- *Boxes are plain arrays*, which saves a hundred small tensor operations per sample. mmdet's transforms accept
   them.
 - *Errors name the file.*
 
-16-bit, grayscale, RGBA and CMYK pictures come out as 8-bit BGR, as with mmdet.
+As in mmdet, 16-bit, grayscale, RGBA and CMYK images become 8-bit BGR.
 """
 
 from __future__ import annotations
@@ -29,35 +29,34 @@ from .checks import check_image_scale
 from .decoding import decode
 
 GREY = 114
-"""What the configs pad with."""
+"""The configs' padding value."""
 
 
-def load_picture(
-    results: dict, img_scale: tuple[int, int] | None = None, backend_args: dict | None = None
-) -> np.ndarray:
-    """The picture of a sample, as 8-bit BGR.
+def load_image(results: dict, img_scale: tuple[int, int] | None = None, backend_args: dict | None = None) -> np.ndarray:
+    """Load the image of a sample as 8-bit BGR.
 
     Args:
-        results: `img_path`; `height` and `width`, where they are known; and what `RTMCocoDataset` adds: `exif`, which
-            way up (see `decode`), and `blank`, for a grey picture of that height and width in place of the file's.
-        img_scale: (width, height) that a smaller form must still fill in one direction; None for the full size.
+        results: sample with `img_path`; `height` and `width`, if known; and two keys that `RTMCocoDataset` adds:
+            `exif`, the orientation (see `decode`), and `blank`, True for a grey image of `height` and `width` instead
+            of the file's.
+        img_scale: (width, height) to decode for, see `decode`; None for the full size.
         backend_args: arguments of mmengine's file backend.
 
     Returns:
-        The picture. (H, W, 3)
+        The image. (H, W, 3)
 
     Raises:
-        BadPictureError: where the file is no picture, is cut off, or has another size than `height` and `width` say.
-        OSError: where it can't be read; FileNotFoundError where there is none.
+        BadImageError: if the file is no image, is truncated, or has another size than `height` and `width`.
+        OSError: if the file can't be read; FileNotFoundError if it doesn't exist.
     """
-    # Each worker has a core; threads of OpenCV's own would fight for it.
+    # Each worker has one core; OpenCV's own threads would compete for it.
     if get_worker_info() is not None and cv2.getNumThreads() > 1:
         cv2.setNumThreads(1)
     expected = (int(results['height']), int(results['width'])) if 'height' in results and 'width' in results else None
     if results.get('blank', False):
         return np.full((*expected, 3), GREY, np.uint8)
     path = results['img_path']
-    data = bytes(fileio.get(path, backend_args=backend_args))  # some backends give a view
+    data = bytes(fileio.get(path, backend_args=backend_args))  # some backends return a view
     return decode(data, path, expected, img_scale, results.get('exif', 'as_annotated'))
 
 
@@ -65,11 +64,11 @@ def load_picture(
 class RTMLoadImageFromFile(LoadImageFromFile):
     """Read `img_path` into `img`, `img_shape` and `ori_shape`, at full size.
 
-    Differs from mmdet's in what it refuses, and in which way up it takes a picture with an EXIF tag: as
-    `RTMLoadImageAndAnnotations` does, so that evaluation sees what was trained on.
+    It refuses the same files as `RTMLoadImageAndAnnotations` and treats EXIF rotation in the same way, so that
+    evaluation sees the images as training does. mmdet's loader does neither.
 
     Args:
-        to_float32: give float32 instead of uint8.
+        to_float32: return float32 instead of uint8.
         backend_args: arguments of mmengine's file backend.
     """
 
@@ -77,22 +76,22 @@ class RTMLoadImageFromFile(LoadImageFromFile):
         super().__init__(to_float32, backend_args=backend_args)
 
     def transform(self, results: dict) -> dict:
-        """Load the picture.
+        """Load the image.
 
         Raises:
-            BadPictureError: see `load_picture`.
-            OSError: where the file can't be read.
+            BadImageError: see `load_image`.
+            OSError: if the file can't be read.
         """
-        img = load_picture(results, backend_args=self.backend_args)
+        img = load_image(results, backend_args=self.backend_args)
         results['img'] = img.astype(np.float32) if self.to_float32 else img
         results['img_shape'] = results['ori_shape'] = img.shape[:2]
         return results
 
     @classmethod
     def in_place_of(cls, loader: object) -> object:
-        """This loader instead of mmdet's `LoadImageFromFile` of the same settings; any other transform as it is.
+        """Return this loader with the settings of `loader`, if that is mmdet's; otherwise `loader` itself.
 
-        One that reads other than colours with OpenCV, or that lets bad files pass, stays too.
+        A `LoadImageFromFile` that reads something else than colour with OpenCV, or that ignores bad files, stays too.
         """
         plain = type(loader) is LoadImageFromFile and not loader.ignore_empty and not loader.file_client_args
         if not plain or (loader.color_type, loader.imdecode_backend) != ('color', 'cv2'):
@@ -104,18 +103,18 @@ class RTMLoadImageFromFile(LoadImageFromFile):
 class RTMLoadImageAndAnnotations(BaseTransform):
     """Read `img_path` and `instances` into an image and arrays.
 
-    Sets `img`, `img_shape`, `ori_shape`, `gt_bboxes`, `gt_bboxes_labels`, `gt_ignore_flags` and, with
-    masks, `gt_masks`.
+    Sets `img`, `img_shape`, `ori_shape`, `gt_bboxes`, `gt_bboxes_labels`, `gt_ignore_flags` and, if masks are loaded,
+    `gt_masks`.
 
     Args:
-        img_scale: (width, height) of the largest form in which the pipeline uses the whole picture, its proportions
-            kept; the picture is not made smaller than that. None for the full size, always.
+        img_scale: (width, height) of the largest size at which the pipeline uses the complete image, with its aspect
+            ratio kept; the image is decoded at no lower resolution. None for the full size.
         with_mask: load masks too.
-        poly2mask: make bitmaps of polygons.
+        poly2mask: convert polygons to bitmaps.
         backend_args: arguments of mmengine's file backend.
 
     Raises:
-        ValueError: where `img_scale` isn't two positive integers.
+        ValueError: if `img_scale` isn't two positive integers.
     """
 
     def __init__(
@@ -135,12 +134,12 @@ class RTMLoadImageAndAnnotations(BaseTransform):
         """Load the sample.
 
         Raises:
-            BadPictureError: see `load_picture`.
-            OSError: where the file can't be read.
+            BadImageError: see `load_image`.
+            OSError: if the file can't be read.
         """
-        img = load_picture(results, self.img_scale, self.backend_args)
-        whole = 'height' in results and 'width' in results
-        shape = results['ori_shape'] = (results['height'], results['width']) if whole else img.shape[:2]
+        img = load_image(results, self.img_scale, self.backend_args)
+        has_size = 'height' in results and 'width' in results
+        shape = results['ori_shape'] = (results['height'], results['width']) if has_size else img.shape[:2]
         results['img'] = img
         results['img_shape'] = img.shape[:2]
         results = self.annotations(results)

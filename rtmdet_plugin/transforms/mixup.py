@@ -1,18 +1,18 @@
-"""The average of an image and of one from a cache of earlier samples, with the objects of both.
+"""MixUp: average an image with one from a cache of earlier samples, and keep the objects of both.
 
-Same arguments and, for the same draws, the same pixels and boxes as mmdet's `CachedMixUp`. What differs:
+Arguments are those of mmdet's `CachedMixUp`; for the same random numbers, pixels and boxes are the same. Differences:
 
-- *No sample goes unmixed because the cache is cold*: where there is no other sample yet, `None` is
-  returned, which makes mmengine's `BaseDataset` draw another index. Only where `max_iters` draws find no
-  partner with a box does a sample pass as it is, as in mmdet.
-- *No sample is mixed with its own picture*, as an earlier epoch left it in the cache, where there are others.
-- *`flip_ratio` is the probability of a flip*; in mmdet it is the probability of none.
-- *Grayscale* images of (H, W) and (H, W, 1) work; mmdet builds three channels for each and fails.
-- *Every crop of the partner can be drawn*, the last one at its right and lower edge included.
-- *The dtype stays.* mmdet casts the result to uint8, whatever came in.
+- *No sample stays unmixed because the cache is empty*: if it holds no other sample yet, `None` is returned, which
+  makes mmengine's `BaseDataset` draw another index. A sample is returned unmixed only if `max_iters` draws find
+  no partner with a box, as in mmdet.
+- *No sample is mixed with itself*, as cached in an earlier epoch, unless the cache holds no other image.
+- *`flip_ratio` is the probability of a flip*; in mmdet it is the probability of no flip.
+- *Grayscale* images of (H, W) and (H, W, 1) work; mmdet always builds three channels and fails.
+- *Every crop of the partner can be drawn*, including the last one at its right and lower edge.
+- *The dtype stays.* mmdet casts the result to uint8, whatever the input's dtype.
 - *Masks stay on their objects*: mmdet flips masks on the partner's width but boxes on the canvas's, and cuts
   masks to the result's size before it moves them.
-- The draws are a value of their own (`MixUpParams`); `mixup` is a pure function of them.
+- The draws are a separate value (`MixUpParams`); `mixup` is a pure function of them.
 
 Source: MixUp for detection as in YOLOX, arXiv 2107.08430; cached as in RTMDet, arXiv 2212.07784.
 """
@@ -29,25 +29,25 @@ from mmdet.registry import TRANSFORMS
 from .boxes import clip_boxes, flip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
 from .random_transform import RandomSource, RandomTransform
-from .sample import Sample, blank, check_alike, fit_scale, join, paste, place_masks, resize
+from .sample import Sample, blank, check_compatible, fit_scale, join, paste, place_masks, resize
 from .sample_cache import SampleCache
 
 
 class MixUpParams(NamedTuple):
-    """The draws of one MixUp."""
+    """The random choices of one MixUp."""
 
     partner: int
-    """Place in the cache."""
+    """Index of the partner in the cache."""
     ratio: float
-    """Scale of the partner's canvas."""
+    """Scale factor of the partner's canvas."""
     flip: bool
     """Whether the partner's canvas is mirrored."""
     offset: tuple[int, int]
-    """(x, y) of the crop out of the partner's canvas, in pixels."""
+    """(x, y) of the crop within the partner's canvas, in pixels."""
 
 
 def scaled_canvas(img_scale: tuple[int, int], ratio: float) -> tuple[int, int]:
-    """(width, height) of the partner's canvas after it was scaled by `ratio`; at least one pixel."""
+    """Return (width, height) of the partner's canvas scaled by `ratio`; each at least one pixel."""
     return max(int(img_scale[0] * ratio), 1), max(int(img_scale[1] * ratio), 1)
 
 
@@ -59,33 +59,33 @@ def mixup(
     pad_val: float | Sequence[float] = 114.0,
     clip: bool = True,
 ) -> Sample:
-    """Average `sample` with `partner`, which is fitted into a canvas, scaled, flipped and cropped first.
+    """Average `sample` with `partner`, which is first fitted into a canvas, scaled, flipped and cropped.
 
     Args:
-        sample: gives the size of the result; unchanged.
-        partner: unchanged.
-        params: the draws; `params.partner` isn't looked at.
+        sample: sample that determines the size of the result; not modified.
+        partner: sample to mix in; not modified.
+        params: the draws; `params.partner` isn't used.
         img_scale: (width, height) of the canvas that `partner` is fitted into, at its top left corner.
         pad_val: colour around `partner`.
-        clip: cut the partner's boxes at the border of its canvas and of the result.
+        clip: clip the partner's boxes to its canvas and to the result.
 
     Returns:
-        An image of `sample`'s size, and the objects of both that lie on it at least in part.
+        An image of `sample`'s size, and the objects of both samples that lie on it at least partly.
     """
-    check_alike((sample, partner))
+    check_compatible((sample, partner))
     shape = sample.img.shape[:2]
     offset_x, offset_y = -params.offset[0], -params.offset[1]
 
     fit = fit_scale(partner.img, *img_scale)
     img = resize(partner.img, int(partner.img.shape[1] * fit), int(partner.img.shape[0] * fit))
-    canvas = _framed(img, img_scale[::-1], 0, 0, pad_val)
+    canvas = _on_canvas(img, img_scale[::-1], 0, 0, pad_val)
     width, height = scaled_canvas(img_scale, params.ratio)
     if (height, width) != canvas.shape[:2]:
-        # float64 and then cut to integers, as in mmdet: resized as uint8, some pixels would be one brighter
+        # float64, then truncated to integers, as in mmdet: resizing uint8 would make some pixels one level brighter
         canvas = resize(canvas.astype(np.float64), width, height).astype(canvas.dtype)
     if params.flip:
-        canvas = cv2.flip(canvas, 1).reshape(canvas.shape)  # a view would make the average four times as slow
-    other = _framed(canvas, shape, offset_x, offset_y, pad_val)
+        canvas = cv2.flip(canvas, 1).reshape(canvas.shape)  # a flipped view would make averaging four times as slow
+    other = _on_canvas(canvas, shape, offset_x, offset_y, pad_val)
 
     scale = fit * params.ratio
     boxes = place_boxes(partner.boxes, (scale, scale), (0, 0))
@@ -108,26 +108,25 @@ def mixup(
 
 @TRANSFORMS.register_module()
 class RTMCachedMixUp(RandomTransform):
-    """MixUp of each sample with an earlier one.
+    """Mix each sample with an earlier one.
 
-    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape`
-    and, where there, `gt_masks`. Size and dtype of the image stay.
+    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape` and, if present,
+    `gt_masks`. The image keeps its size and dtype.
 
     Args:
-        img_scale: (width, height) that the partner is made to fit, with its proportions kept.
-        ratio_range: range of the factor by which it is scaled after that.
-        flip_ratio: probability that it is mirrored.
-        pad_val: colour around it: a number, or one for each of three channels.
-        max_iters: number of draws in which a partner with boxes must be found; without one the sample passes
-            as is.
-        bbox_clip_border: cut the partner's boxes at the border.
+        img_scale: (width, height) that the partner is fitted into, with its aspect ratio kept.
+        ratio_range: range of the factor by which the fitted partner is scaled.
+        flip_ratio: probability that the partner is mirrored.
+        pad_val: colour around the partner: a number, or one per channel of three.
+        max_iters: number of draws to find a partner with boxes; if all fail, the sample is returned unmixed.
+        bbox_clip_border: clip the partner's boxes to the border.
         max_cached_images: size of the cache, at least 2.
-        random_pop: a random sample leaves the full cache; otherwise the oldest.
-        prob: probability of mixing; otherwise the sample passes as it is (and is cached all the same).
-        rng: source of all draws, see `RandomTransform`.
+        random_pop: drop a random sample from the full cache; otherwise the oldest.
+        prob: probability of mixing; a sample that isn't mixed is still cached.
+        rng: source of all random numbers, see `RandomTransform`.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(
@@ -155,14 +154,14 @@ class RTMCachedMixUp(RandomTransform):
         self.prob = check_probability('prob', prob)
 
     def draw(self, places: Sequence[int], shape: tuple[int, int]) -> MixUpParams | None:
-        """Draw one MixUp.
+        """Draw the random choices of one MixUp.
 
         Args:
-            places: the partner is at one of these places of the cache, at least one.
+            places: indices in the cache to choose the partner from, at least one.
             shape: (height, width) of the image that it is mixed into.
 
         Returns:
-            The draws; `None` where no partner with a box was found.
+            The choices; `None` if no partner with a box was found.
         """
         for _ in range(self.max_iters):
             partner = self.rng.choice(places)
@@ -178,11 +177,10 @@ class RTMCachedMixUp(RandomTransform):
         return MixUpParams(partner, ratio, flip, (x, y))
 
     def transform(self, results: dict) -> dict | None:
-        """Cache the sample, and mix it.
+        """Cache the sample and mix it.
 
         Returns:
-            The mixed sample; `None` where the cache holds no other sample yet, so that the dataset draws
-            again.
+            The mixed sample; `None` if the cache holds no other sample yet, so that the dataset draws again.
         """
         sample = Sample.from_results(results)
         others = self.cache.add(sample, self.rng)
@@ -206,8 +204,8 @@ class RTMCachedMixUp(RandomTransform):
         )
 
 
-def _framed(img: np.ndarray, shape: tuple[int, int], x: int, y: int, pad_val: float | Sequence[float]) -> np.ndarray:
-    """`img` at (x, y) of a canvas of `pad_val`; itself, uncopied, where it covers all of it. (H, W[, C])"""
+def _on_canvas(img: np.ndarray, shape: tuple[int, int], x: int, y: int, pad_val: float | Sequence[float]) -> np.ndarray:
+    """Paste `img` at (x, y) of a canvas of `pad_val`, (H, W[, C]); return `img` itself if it covers the canvas."""
     if img.shape[:2] == tuple(shape) and x == y == 0:
         return img
     canvas = blank(img, *shape, pad_val)
@@ -216,8 +214,8 @@ def _framed(img: np.ndarray, shape: tuple[int, int], x: int, y: int, pad_val: fl
 
 
 def _average(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Mean of two images in their dtype, rounded down. (H, W[, C])"""
+    """Return the mean of two images in their dtype, rounded down, (H, W[, C])."""
     if first.dtype == np.uint8:
-        # OpenCV rounds to the nearest and halves to the even number; a quarter less makes that "down" for each sum.
+        # OpenCV rounds half to even; subtracting a quarter first makes that rounding down for every sum.
         return cv2.addWeighted(first, 0.5, second, 0.5, -0.25).reshape(first.shape)
     return (0.5 * first.astype(np.float32) + 0.5 * second.astype(np.float32)).astype(first.dtype)

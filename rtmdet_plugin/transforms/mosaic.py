@@ -1,19 +1,19 @@
-"""Four images around one point, with the partners taken from a cache of earlier samples.
+"""Mosaic: four images around one point, with three partners from a cache of earlier samples.
 
-Same arguments and, for the same draws, the same pixels and boxes as mmdet's `CachedMosaic`. What differs:
+Arguments are those of mmdet's `CachedMosaic`; for the same random numbers, pixels and boxes are the same. Differences:
 
-- *No sample goes unmixed because the cache is cold.* mmdet passes samples on as they are until its cache
+- *No sample stays unmixed because the cache is nearly empty.* mmdet returns samples unmixed until its cache
   holds five. Here a partner may repeat while there are fewer than three other samples. The very first sample
-  of a worker has no partner at all; it goes into the cache and `None` is returned, which makes mmengine's
-  `BaseDataset` draw another index: one sample per start of a worker is seen as a partner only.
-- *Partners are three different samples*, where there are three. mmdet draws each for itself, so that one may
-  come twice. The sample itself is no partner in either (in mmdet because numpy's `randint` leaves out its
-  upper bound); here, neither is its picture as an earlier epoch left it in the cache, where there are others.
-- *Masks have the canvas's (height, width)*, where mmdet's have (width, height), and bitmaps get exactly the
-  size that their image has.
-- *Grayscale* images of (H, W) and (H, W, 1), and images so thin that a side would round to nothing, work.
-- *The cache holds images at the scale of the mosaic*, not at that of the file.
-- The draws are a value of their own (`MosaicParams`); `mosaic` is a pure function of them.
+  of a worker has no partner at all; it is cached and `None` is returned, which makes mmengine's
+  `BaseDataset` draw another index. So one sample per start of a worker serves only as a partner.
+- *Partners are three different samples*, if there are three. mmdet draws each independently, so that one may
+  come twice. Neither mixes a sample with itself (mmdet because numpy's `randint` excludes its upper bound).
+  Here, the copy of the same image that an earlier epoch left in the cache is excluded too, unless there is no other.
+- *Masks have the canvas's (height, width)*; mmdet's have (width, height). Bitmaps get exactly the size of
+  their image.
+- *Grayscale* images of (H, W) and (H, W, 1) work, and images so thin that a side would round to zero.
+- *The cache holds images at the mosaic's scale*, not at the file's.
+- The draws are a separate value (`MosaicParams`); `mosaic` is a pure function of them.
 
 Source: mosaic, YOLOv4, arXiv 2004.10934; cached as in RTMDet, arXiv 2212.07784.
 """
@@ -29,17 +29,17 @@ from .boxes import clip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
 from .random_transform import RandomSource, RandomTransform
 from .render import Part
-from .sample import Sample, blank, check_alike, fit_scale, join, paste, place_masks, resize, shrink_to_fit
+from .sample import Sample, blank, check_compatible, fit_scale, join, paste, place_masks, resize, shrink_to_fit
 from .sample_cache import SampleCache
 
 
 class MosaicParams(NamedTuple):
-    """The draws of one mosaic."""
+    """The random choices of one mosaic."""
 
     partners: tuple[int, int, int]
-    """Places in the cache: top right, bottom left, bottom right."""
+    """Indices in the cache of the top right, bottom left and bottom right images."""
     center: tuple[int, int]
-    """(x, y) of the point where the four images meet, in pixels of the canvas."""
+    """(x, y) of the point at which the four images meet, in pixels of the canvas."""
 
 
 def mosaic(
@@ -49,20 +49,20 @@ def mosaic(
     pad_val: float | Sequence[float] = 114.0,
     clip: bool = True,
 ) -> Sample:
-    """Lay four images around a point of a canvas of twice `img_scale`.
+    """Paste four images around a point of a canvas of twice `img_scale`.
 
     Args:
-        samples: top left, top right, bottom left, bottom right; unchanged.
-        center: (x, y) where their corners meet.
-        img_scale: (width, height) that each image is made to fit, with its proportions kept.
-        pad_val: colour where no image is.
-        clip: cut boxes at the border of the canvas.
+        samples: top left, top right, bottom left and bottom right sample; not modified.
+        center: (x, y) of the point at which their corners meet.
+        img_scale: (width, height) that each image is fitted into, with its aspect ratio kept.
+        pad_val: colour outside the images.
+        clip: clip boxes to the border of the canvas.
 
     Returns:
-        The canvas, (2 * height, 2 * width[, C]), and the objects that lie on it at least in part, image by
-        image.
+        The canvas, (2 * height, 2 * width[, C]), and the objects that lie on it at least partly, in the order of the
+        images.
     """
-    check_alike(samples)
+    check_compatible(samples)
     shape = (2 * img_scale[1], 2 * img_scale[0])
     canvas = blank(samples[0].img, *shape, pad_val)
     moved = []
@@ -82,7 +82,7 @@ def mosaic(
 
 
 def mosaic_parts(samples: Sequence[Sample], center: tuple[int, int], img_scale: tuple[int, int]) -> list[Part]:
-    """Where four images lie on the canvas; the arguments are those of `mosaic`."""
+    """Return the position and size of four images on the canvas; the arguments are those of `mosaic`."""
     parts = []
     for cell, sample in enumerate(samples):
         scale = fit_scale(sample.img, *img_scale)
@@ -95,24 +95,23 @@ def mosaic_parts(samples: Sequence[Sample], center: tuple[int, int], img_scale: 
 
 @TRANSFORMS.register_module()
 class RTMCachedMosaic(RandomTransform):
-    """Mosaic of each sample with three earlier ones.
+    """Make a mosaic of each sample and three earlier ones.
 
-    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape`
-    and, where there, `gt_masks`. The image comes out as (2 * height, 2 * width[, C]) in the dtype that it
-    came in.
+    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape` and, if present,
+    `gt_masks`. The resulting image has the shape (2 * height, 2 * width[, C]) and the dtype of the input.
 
     Args:
-        img_scale: (width, height) of the cell that an image is made to fit; half the size of the result.
-        center_ratio_range: the centre is drawn from this range times `img_scale`, for x and y apart.
-        bbox_clip_border: cut boxes at the border of the result.
-        pad_val: colour where no image is: a number, or one for each of three channels.
-        prob: probability of mixing; otherwise the sample passes as it is (and is cached all the same).
+        img_scale: (width, height) of the cell that an image is fitted into; half the size of the result.
+        center_ratio_range: range of the centre's x and y as a fraction of `img_scale`; both are drawn independently.
+        bbox_clip_border: clip boxes to the border of the result.
+        pad_val: colour outside the images: a number, or one per channel of three.
+        prob: probability of mixing; a sample that isn't mixed is still cached.
         max_cached_images: size of the cache, at least 4.
-        random_pop: a random sample leaves the full cache; otherwise the oldest.
-        rng: source of all draws, see `RandomTransform`.
+        random_pop: drop a random sample from the full cache; otherwise the oldest.
+        rng: source of all random numbers, see `RandomTransform`.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(
@@ -136,18 +135,17 @@ class RTMCachedMosaic(RandomTransform):
         self.cache = SampleCache(check_at_least('max_cached_images', max_cached_images, 4), random_pop)
 
     def draw(self, places: Sequence[int]) -> MosaicParams:
-        """Draw partners from these places of the cache, at least one, and the centre."""
+        """Draw three partners from these indices of the cache (at least one), and the centre."""
         few = len(places) < 3
         partners = self.rng.choices(places, k=3) if few else self.rng.sample(places, 3)
         x, y = (int(self.rng.uniform(*self.center_ratio_range) * side) for side in self.img_scale)
         return MosaicParams(tuple(partners), (x, y))
 
     def transform(self, results: dict) -> dict | None:
-        """Cache the sample, and mix it.
+        """Cache the sample and mix it.
 
         Returns:
-            The mixed sample; `None` where the cache holds no other sample yet, so that the dataset draws
-            again.
+            The mixed sample; `None` if the cache holds no other sample yet, so that the dataset draws again.
         """
         sample = shrink_to_fit(Sample.from_results(results), *self.img_scale)
         others = self.cache.add(sample, self.rng)

@@ -1,12 +1,12 @@
-"""Mosaic, random resize and random crop in one step, which renders only the pixels that survive.
+"""Mosaic, random resize and random crop in one step that renders only the pixels of the crop.
 
-It stands for `RTMCachedMosaic`, `RandomResize` (to the mosaic's size, with `keep_ratio`) and
-`RandomCrop`, and has their names in its own. Draws come first: partners and centre, resize factor, place of the
-crop. Then each of the four pictures is resampled once, where the crop shows it. The mosaic's canvas (1280x1280
-for 640 px) and its enlargement (up to 2560x2560) never exist, and a picture that doesn't show isn't touched.
+It stands for `RTMCachedMosaic`, `RandomResize` (to the mosaic's size, with `keep_ratio`) and `RandomCrop`. All random
+choices come first: partners and centre, resize factor, position of the crop. Then each of the four images is
+resampled once, and only the part that the crop shows. The mosaic's canvas (1280x1280 for 640 px) and its
+enlargement (up to 2560x2560) are never built, and an image outside the crop isn't resampled at all.
 
-What differs from the chain: pixels are sampled once instead of up to three times, and lie within half a pixel of
-the chain's (see render.py). Boxes are the chain's, but for float32's last digits.
+Difference from the chain of three steps: pixels are sampled once instead of up to three times, and lie within half a
+pixel of the chain's (see render.py). Boxes are the chain's up to float32 rounding.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from .sample import Sample, shrink_to_fit
 
 @TRANSFORMS.register_module()
 class RTMCachedMosaicResizeCrop(BaseTransform):
-    """A random crop of a randomly resized mosaic of each sample with three earlier ones.
+    """Crop a randomly resized mosaic of each sample and three earlier ones.
 
-    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape`
-    and, where there, `gt_masks`; sets `scale_factor`.
+    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape` and, if present,
+    `gt_masks`; sets `scale_factor`.
 
     Args:
-        img_scale: (width, height) of the cell that an image is made to fit; half the size of the mosaic.
+        img_scale: (width, height) of the cell that an image is fitted into; half the size of the mosaic.
         ratio_range: range of the factor that the mosaic is resized by.
-        crop_size: (width, height) of the crop. A smaller mosaic stays whole.
-        center_ratio_range: the centre is drawn from this range times `img_scale`, for x and y apart.
-        bbox_clip_border: cut boxes at the border of the crop.
-        pad_val: colour where no image is: a number, or one for each of three channels.
-        prob: probability of mixing; otherwise the sample alone is resized, to the size that the mosaic would
-            have, and cropped (and is cached all the same).
+        crop_size: (width, height) of the crop. A smaller mosaic isn't cropped.
+        center_ratio_range: range of the centre's x and y as a fraction of `img_scale`; both are drawn independently.
+        bbox_clip_border: clip boxes to the border of the crop.
+        pad_val: colour outside the images: a number, or one per channel of three.
+        prob: probability of mixing; otherwise only the sample itself is resized, to the size that the mosaic would
+            have, and cropped. It is still cached.
         max_cached_images: size of the cache, at least 4.
-        random_pop: a random sample leaves the full cache; otherwise the oldest.
-        rng: source of all draws, see `RandomTransform`.
+        random_pop: drop a random sample from the full cache; otherwise the oldest.
+        rng: source of all random numbers, see `RandomTransform`.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
         *,
         rng: RandomSource | None = None,
     ) -> None:
-        # The two steps draw and keep; what they would render isn't asked for.
+        # The two steps hold the settings and the cache and draw; their own rendering isn't used.
         self.mosaic = RTMCachedMosaic(
             img_scale, center_ratio_range, bbox_clip_border, pad_val, prob, max_cached_images, random_pop, rng=rng
         )
@@ -69,11 +69,11 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
         self.resize_crop = RTMRandomResizeCrop(self.canvas_size, ratio_range, crop_size, bbox_clip_border, rng=rng)
 
     def transform(self, results: dict) -> dict | None:
-        """Cache the sample, mix it, resize and crop.
+        """Cache the sample, mix, resize and crop it.
 
         Returns:
-            The crop; `None`, so that the dataset draws again, where it shows no object, or where the cache holds
-            no other sample yet.
+            The crop; `None` if it shows no object or the cache holds no other sample yet, so that the dataset draws
+            again.
         """
         mosaic = self.mosaic
         sample = shrink_to_fit(Sample.from_results(results), *mosaic.img_scale)

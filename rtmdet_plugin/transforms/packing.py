@@ -1,4 +1,4 @@
-"""mmdet's `PackDetInputs` with a faster way from (H, W, 3) to (3, H, W)."""
+"""mmdet's `PackDetInputs` with a faster conversion from (H, W, 3) to (3, H, W)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RTMPackDetInputs(PackDetInputs):
-    """Takes the arguments of mmdet's `PackDetInputs`, and gives the same."""
+    """Pack a sample; arguments and result are those of mmdet's `PackDetInputs`."""
 
     def transform(self, results: dict) -> dict:
         """Pack the image into `inputs`, (C, H, W), and the annotations into `data_samples`."""

@@ -1,4 +1,4 @@
-"""What the transforms that draw have in common: where their random numbers come from."""
+"""Base class of the random transforms: the source of their random numbers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import random
 
 from mmcv.transforms import BaseTransform
 
-# The `random` module has the methods of `random.Random`. It is what transforms use unless told otherwise,
+# The `random` module has the methods of `random.Random`. Transforms use it unless they get an instance,
 # because mmengine seeds it in each worker from `randomness.seed`: runs repeat, and workers differ.
 RandomSource = random.Random
 
 
 class RandomTransform(BaseTransform):
-    """A transform that draws.
+    """A transform that draws random numbers.
 
     Args:
-        rng: source of all draws; None for Python's `random` module, which mmengine seeds in each worker. An instance
-            of `random.Random` is copied into workers as it stands, so they would draw the same.
+        rng: source of all random numbers; None for Python's `random` module, which mmengine seeds in each worker. An
+            instance of `random.Random` is copied into every worker with its state, so all of them draw the same.
     """
 
     def __init__(self, rng: RandomSource | None) -> None:
@@ -24,4 +24,5 @@ class RandomTransform(BaseTransform):
 
     @property
     def rng(self) -> RandomSource:
+        """The source of random numbers."""
         return random if self._rng is None else self._rng

@@ -1,10 +1,10 @@
-"""Rendering one crop out of scaled and placed pictures, without the canvas that they would lie on.
+"""Render one crop of scaled and placed images without building the canvas that they lie on.
 
-A `Part` says where a picture lies on a canvas; the canvas is zoomed and cropped. Each part is resampled
-once, and only where the crop shows it.
+A `Part` describes an image's place on a canvas; the canvas is zoomed and cropped. Each part is resampled
+once, and only the pixels that the crop shows.
 
-Pixels are placed to within half a pixel of the result: OpenCV's resize maps whole pixels to whole pixels, and
-is four times as fast as its warpAffine, which could do without the rounding. Boxes are not rounded.
+Pixels are placed within half a pixel of their exact position, because OpenCV's resize maps whole pixels to whole
+pixels. It is four times as fast as warpAffine, which needs no such rounding. Boxes are not rounded.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from .boxes import clip_boxes, inside, place_boxes
-from .sample import Masks, Sample, blank, check_alike, join
+from .sample import Masks, Sample, blank, check_compatible, join
 
 
 class Part(NamedTuple):
-    """A picture on a canvas."""
+    """An image's place on a canvas."""
 
     sample: Sample
     position: tuple[int, int]
     """(x, y) of its top left corner; may lie outside the canvas."""
     size: tuple[int, int]
-    """(width, height) that it has there."""
+    """(width, height) of the image on the canvas."""
     scale: float = 1.0
-    """The factor for its boxes: `size` over the picture's own size, but for the rounding of `size`."""
+    """Factor for its boxes: `size` divided by the image's own size, before `size` was rounded."""
 
 
 class Crop(NamedTuple):
@@ -46,25 +46,25 @@ class Crop(NamedTuple):
 
 
 def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], clip: bool = True) -> Sample | None:
-    """Draw what a crop shows of pictures that don't cover each other.
+    """Render what a crop shows of images that don't overlap.
 
     Args:
-        parts: pictures and their places; unchanged.
-        crop: what part of the canvas, how large.
-        pad_val: colour where no picture is.
-        clip: cut boxes at the border of the crop.
+        parts: images and their places; not modified.
+        crop: zoom, position and size of the crop.
+        pad_val: colour outside the images.
+        clip: clip boxes to the border of the crop.
 
     Returns:
-        The crop, (height, width[, C]), and the objects that lie on it at least in part, picture by picture;
-        `None`, before a pixel is drawn, where that is none although there are objects. Where no picture has any,
-        the crop is one of background.
+        The crop, (height, width[, C]), and the objects that lie on it at least partly, in the order of the images.
+        `None`, before any pixel is rendered, if the images have objects but the crop shows none. If no image has an
+        object, the crop is a background image.
 
     Raises:
-        ValueError: where the parts differ in channels, dtype or kind of masks.
+        ValueError: if the parts differ in channels, dtype or kind of masks.
     """
-    check_alike([part.sample for part in parts])
+    check_compatible([part.sample for part in parts])
     shape = crop.size[::-1]
-    # Objects first, with a picture of no meaning: a crop without any is not drawn.
+    # Objects first, with a placeholder for the image: a crop that shows none isn't rendered.
     placed = join(parts[0].sample.img, [_place(part, crop, shape) for part in parts])
     if clip:
         clip_boxes(placed.boxes, shape)
@@ -78,7 +78,7 @@ def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], 
 
 
 def _place(part: Part, crop: Crop, shape: tuple[int, int]) -> Sample:
-    """The part's sample with its objects in the crop's coordinates; the picture is still its own."""
+    """Return the part's sample with its objects in the crop's coordinates; the image is unchanged."""
     offset = _offset(part, crop)
     scale = part.scale * crop.zoom[0], part.scale * crop.zoom[1]
     masks = part.sample.masks
@@ -106,12 +106,12 @@ def _place_polygons(
 
 
 def _offset(part: Part, crop: Crop) -> tuple[float, float]:
-    """(x, y) of the part's top left corner in the crop, in pixels of it."""
+    """Return (x, y) of the part's top left corner, in pixels of the crop."""
     return tuple(p * zoom - start for p, zoom, start in zip(part.position, crop.zoom, crop.offset, strict=True))
 
 
 def _pixel_map(part: Part, crop: Crop) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(x, y) scale from the part's own pixels to those of the crop, and its (x, y) offset there."""
+    """Return the (x, y) scale from the part's own pixels to the crop's, and its (x, y) offset in the crop."""
     own = part.sample.img.shape[1::-1]
     scale = tuple(size * zoom / side for size, zoom, side in zip(part.size, crop.zoom, own, strict=True))
     return scale, _offset(part, crop)
@@ -120,7 +120,7 @@ def _pixel_map(part: Part, crop: Crop) -> tuple[tuple[float, float], tuple[float
 def _draw(
     canvas: np.ndarray, img: np.ndarray, scale: tuple[float, float], offset: tuple[float, float], interpolation: int
 ) -> None:
-    """Resample what `canvas` (H, W[, C]) shows of `img` (h, w[, C]) into it."""
+    """Resample the visible part of `img` (h, w[, C]) into `canvas` (H, W[, C])."""
     across = _visible(img.shape[1], scale[0], offset[0], canvas.shape[1])
     down = _visible(img.shape[0], scale[1], offset[1], canvas.shape[0])
     if across is None or down is None:
@@ -131,25 +131,25 @@ def _draw(
 
 
 class _Visible(NamedTuple):
-    """What shows of one axis of a picture."""
+    """The visible range of an image along one axis."""
 
     source: slice
-    """The picture's pixels that are resampled."""
+    """The image's pixels that are resampled."""
     length: int
-    """What they are resampled to."""
+    """Number of pixels after resampling."""
     keep: slice
-    """The part of that which shows."""
+    """The resampled pixels that are visible."""
     target: slice
-    """Where on the canvas."""
+    """Their place on the canvas."""
 
 
 def _visible(length: int, scale: float, offset: float, limit: int) -> _Visible | None:
-    """Which of a picture's `length` pixels show in [0, limit), scaled by `scale` and moved by `offset`."""
+    """Return which of `length` pixels are visible in [0, limit) after scaling by `scale` and moving by `offset`."""
     low = max(_nearest(offset), 0)
     high = min(_nearest(offset + length * scale), limit)
     if high <= low:
         return None
-    # One pixel more on each side, which interpolation looks at.
+    # Interpolation reads one more pixel on each side.
     first = max(floor((low - offset) / scale) - 1, 0)
     last = min(ceil((high - offset) / scale) + 1, length)
     start, stop = _nearest(offset + first * scale), _nearest(offset + last * scale)

@@ -1,8 +1,8 @@
-"""A random resize and a random crop in one step, which renders only the pixels of the crop.
+"""Random resize and random crop in one step that renders only the pixels of the crop.
 
-Draws and boxes are those of mmdet's `RandomResize` (with `keep_ratio`) and `RandomCrop` (with absolute
-`crop_size`), one after the other. What differs: the draws come first, and the picture is resampled only where
-the crop shows it; pixels lie within half a pixel of mmdet's (see render.py). Masks get the crop's exact size.
+Random choices and boxes are those of mmdet's `RandomResize` (with `keep_ratio`) followed by `RandomCrop` (with
+absolute `crop_size`). Differences: all choices are drawn first, and the image is resampled only within the crop;
+pixels lie within half a pixel of mmdet's (see render.py). Masks have exactly the crop's size.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .sample import Sample
 
 @TRANSFORMS.register_module()
 class RTMRandomResizeCrop(RandomTransform):
-    """Resize by a random factor, and crop at a random place.
+    """Resize by a random factor and crop at a random position.
 
-    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape` and,
-    where there, `gt_masks`; sets `scale_factor`. A picture smaller than the crop stays whole.
+    Needs `img`, `gt_bboxes`, `gt_bboxes_labels` and `gt_ignore_flags`; changes them, `img_shape` and, if present,
+    `gt_masks`; sets `scale_factor`. An image smaller than the crop isn't cropped.
 
     Args:
-        scale: (width, height) that the picture fits into at factor 1: its longer side into the longer one, its
+        scale: (width, height) that the image is fitted into at factor 1: its longer side into the longer one, its
             shorter side into the shorter one.
         ratio_range: range of the factor.
         crop_size: (width, height) of the crop.
-        bbox_clip_border: cut boxes at the border.
-        rng: source of all draws, see `RandomTransform`.
+        bbox_clip_border: clip boxes to the border.
+        rng: source of all random numbers, see `RandomTransform`.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RTMRandomResizeCrop(RandomTransform):
         self.bbox_clip_border = bbox_clip_border
 
     def draw(self, size: tuple[int, int]) -> Crop:
-        """Draw the factor and the place of the crop for a picture of (width, height)."""
+        """Draw the factor and the crop's position for an image of (width, height)."""
         ratio = self.rng.uniform(*self.ratio_range)
         width, height = resized(size, (int(self.scale[0] * ratio), int(self.scale[1] * ratio)))
         crop_width, crop_height = min(self.crop_size[0], width), min(self.crop_size[1], height)
@@ -60,15 +60,15 @@ class RTMRandomResizeCrop(RandomTransform):
         return Crop((width / size[0], height / size[1]), offset, (crop_width, crop_height))
 
     def transform(self, results: dict) -> dict | None:
-        """Resize and crop.
+        """Resize and crop the sample.
 
         Returns:
-            The crop; `None` where it shows no object, so that the dataset draws again.
+            The crop; `None` if it shows no object, so that the dataset draws again.
         """
         sample = Sample.from_results(results)
         size = sample.img.shape[1::-1]
         crop = self.draw(size)
-        # the pad value is never seen: the crop lies inside the picture
+        # the pad value is never visible: the crop lies inside the image
         cropped = render([Part(sample, (0, 0), size)], crop, 0, self.bbox_clip_border)
         if cropped is None:
             return None
@@ -83,6 +83,6 @@ class RTMRandomResizeCrop(RandomTransform):
 
 
 def resized(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of a picture made to fit `scale`: longer side in longer, shorter in shorter."""
+    """Return (width, height) of an image fitted into `scale`: longer side into longer, shorter into shorter."""
     factor = min(max(scale) / max(size), min(scale) / min(size))
     return max(int(size[0] * factor + 0.5), 1), max(int(size[1] * factor + 0.5), 1)

@@ -1,4 +1,4 @@
-"""A labelled image, as the mixing transforms see it, and the few geometric steps that they share."""
+"""A labelled image as the mixing transforms see it, and the geometric steps that they share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 Masks = BitmapMasks | PolygonMasks
 
-# Annotations that belong to one image's pixels and that mixing would silently leave behind.
+# Annotations that are tied to one image's pixels and that mixing would silently leave unchanged.
 UNMIXABLE_KEYS = ('gt_seg_map', 'gt_keypoints', 'proposals')
 
 
@@ -25,9 +25,9 @@ class Sample:
         img: pixels. (H, W, C) or (H, W)
         boxes: xyxy in pixels of `img`, float32. (N, 4)
         labels: class of each box. (N,)
-        ignore_flags: True where a box marks a region to ignore, such as a crowd. (N,)
-        masks: N masks of (H, W), or None where the pipeline loads none.
-        img_id: the dataset's number or name of the image, or None where it says none.
+        ignore_flags: True for a box that marks a region to ignore, such as a crowd. (N,)
+        masks: N masks of (H, W), or None if the pipeline loads none.
+        img_id: number or name of the image in the dataset, or None if unknown.
     """
 
     img: np.ndarray
@@ -39,30 +39,29 @@ class Sample:
 
     @classmethod
     def from_results(cls, results: dict) -> Sample:
-        """Read the sample out of a pipeline's dict; arrays are shared, not copied.
+        """Read the sample from a pipeline's dict; arrays are shared, not copied.
 
         Raises:
-            ValueError: where a key is missing, an annotation is there that can't be mixed, or the boxes aren't
-                horizontal ones.
+            ValueError: if a key is missing, there is an annotation that can't be mixed, or the boxes aren't
         """
         needed = ('img', 'gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags')
         if missing := [key for key in needed if key not in results]:
             raise ValueError(
-                f'The sample has no {missing}; mixing needs {list(needed)}: put LoadImageFromFile and '
-                'LoadAnnotations(with_bbox=True) before it.'
+                f'The sample must have {list(needed)}, got no {missing}; put LoadImageFromFile and '
+                'LoadAnnotations(with_bbox=True) before mixing.'
             )
         if unmixable := [key for key in UNMIXABLE_KEYS if results.get(key) is not None]:
             raise ValueError(
-                f'The sample holds {unmixable}, which mixing can not keep in step with the image; '
-                'accepted are boxes, labels, ignore flags and gt_masks.'
+                f'The sample must have no annotations but boxes, labels, ignore flags and gt_masks, got {unmixable}, '
+                'which mixing can not transform with the image; do not load them.'
             )
         boxes = results['gt_bboxes']
         if isinstance(boxes, HorizontalBoxes):
             boxes = boxes.tensor.numpy()
         elif not isinstance(boxes, np.ndarray) or boxes.shape[1:] != (4,):
             raise ValueError(
-                f'gt_bboxes is {type(boxes).__name__} of shape {tuple(boxes.shape)}; accepted: HorizontalBoxes, or an '
-                'array (N, 4) of xyxy.'
+                f'gt_bboxes must be HorizontalBoxes or an array (N, 4) of xyxy, got {type(boxes).__name__} of shape '
+                f'{tuple(boxes.shape)}.'
             )
         return cls(
             img=results['img'],
@@ -74,9 +73,9 @@ class Sample:
         )
 
     def write_to(self, results: dict) -> dict:
-        """Put the sample into a pipeline's dict, and return that dict; its other keys stay.
+        """Write the sample into a pipeline's dict and return that dict; other keys stay.
 
-        Boxes go in as the kind that is there: an array, or mmdet's `HorizontalBoxes`.
+        Boxes keep the type that the dict has: an array or mmdet's `HorizontalBoxes`.
         """
         boxed = isinstance(results.get('gt_bboxes'), BaseBoxes)
         results['img'] = self.img
@@ -89,19 +88,19 @@ class Sample:
         return results
 
     def snapshot(self) -> Sample:
-        """An own copy whose arrays refuse to be written to."""
+        """Return a copy with read-only arrays."""
         return Sample(
-            img=_locked(self.img),
-            boxes=_locked(self.boxes),
-            labels=_locked(self.labels),
-            ignore_flags=_locked(self.ignore_flags),
-            masks=_locked_masks(self.masks),
+            img=_read_only(self.img),
+            boxes=_read_only(self.boxes),
+            labels=_read_only(self.labels),
+            ignore_flags=_read_only(self.ignore_flags),
+            masks=_read_only_masks(self.masks),
             img_id=self.img_id,
         )
 
     @property
     def nbytes(self) -> int:
-        """Memory that the arrays take, in bytes."""
+        """Memory of the arrays, in bytes."""
         arrays = [self.img, self.boxes, self.labels, self.ignore_flags]
         if isinstance(self.masks, BitmapMasks):
             arrays.append(self.masks.masks)
@@ -110,7 +109,7 @@ class Sample:
         return sum(array.nbytes for array in arrays)
 
     def select(self, keep: np.ndarray) -> Sample:
-        """The same image with the objects where `keep` (N,) is True."""
+        """Return the same image with only the objects for which `keep` (N,) is True."""
         return replace(
             self,
             boxes=self.boxes[keep],
@@ -121,7 +120,7 @@ class Sample:
 
 
 def join(img: np.ndarray, parts: Sequence[Sample]) -> Sample:
-    """All objects of `parts`, in order, on the one picture `img`."""
+    """Combine the objects of all `parts`, in order, on one image `img`."""
     masks = [part.masks for part in parts]
     return Sample(
         img=img,
@@ -132,42 +131,42 @@ def join(img: np.ndarray, parts: Sequence[Sample]) -> Sample:
     )
 
 
-def check_alike(samples: Sequence[Sample]) -> None:
+def check_compatible(samples: Sequence[Sample]) -> None:
     """Refuse samples that can't share a canvas.
 
     Raises:
-        ValueError: where channels, dtype or kind of masks differ.
+        ValueError: if channels, dtype or kind of masks differ.
     """
     kinds = {(s.img.shape[2:], s.img.dtype.str, type(s.masks).__name__) for s in samples}
     if len(kinds) > 1:
         raise ValueError(
-            f'Samples to mix differ in (channels, dtype, masks): {sorted(map(str, kinds))}; accepted is '
-            'one kind: set color_type of LoadImageFromFile and with_mask of LoadAnnotations for all.'
+            f'Samples to mix must agree in (channels, dtype, masks), got {sorted(map(str, kinds))}; set color_type of '
+            'LoadImageFromFile and with_mask of LoadAnnotations alike for all.'
         )
 
 
 def blank(like: np.ndarray, height: int, width: int, pad_val: float | Sequence[float]) -> np.ndarray:
-    """A canvas of `pad_val` with the channels and dtype of `like`. (height, width[, C])
+    """Return a canvas of `pad_val`, (height, width[, C]), with the channels and dtype of `like`.
 
     Raises:
-        ValueError: where `pad_val` has one value a channel, but not as many as there are channels.
+        ValueError: if `pad_val` is a sequence whose length isn't the number of channels.
     """
     channels = like.shape[2:]
     if not np.isscalar(pad_val) and (len(pad_val),) != channels:
-        raise ValueError(f'pad_val={pad_val!r} does not fit an image of shape {like.shape}; accepted: one number.')
+        raise ValueError(f'pad_val must be one number for an image of shape {like.shape}, got {pad_val!r}.')
     return np.full((height, width, *channels), pad_val, dtype=like.dtype)
 
 
 def fit_scale(img: np.ndarray, width: int, height: int) -> float:
-    """The factor by which `img` just fits into width x height."""
+    """Return the factor by which `img` just fits into width x height."""
     return min(height / img.shape[0], width / img.shape[1])
 
 
 def resize(img: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Bilinear resize that keeps (H, W, 1) three-dimensional and sides of at least one pixel.
+    """Resize bilinearly; keep (H, W, 1) three-dimensional and each side at least one pixel long.
 
     Returns:
-        The resized image; `img` itself where the size is the same already.
+        The resized image; `img` itself if it has that size already.
     """
     width, height = max(width, 1), max(height, 1)
     if (height, width) == img.shape[:2]:
@@ -176,11 +175,11 @@ def resize(img: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def shrink_to_fit(sample: Sample, width: int, height: int) -> Sample:
-    """`sample` brought to width x height, its proportions kept; itself where it fits in already."""
+    """Shrink `sample` to fit width x height, with its aspect ratio kept; return it unchanged if it fits already."""
     scale = fit_scale(sample.img, width, height)
     if scale >= 1:
         return sample
-    # the small term keeps 640 / w * w from becoming 639
+    # the small term prevents 640 / w * w from being truncated to 639
     size = tuple(max(int(side * scale + 1e-6), 1) for side in sample.img.shape[:2])
     masks = sample.masks
     if masks is not None:
@@ -189,9 +188,9 @@ def shrink_to_fit(sample: Sample, width: int, height: int) -> Sample:
 
 
 def paste(canvas: np.ndarray, patch: np.ndarray, x: int, y: int) -> None:
-    """Write `patch` (h, w[, C]) into `canvas` (H, W[, C]), its top left corner at (x, y).
+    """Write `patch` (h, w[, C]) into `canvas` (H, W[, C]) with its top left corner at (x, y).
 
-    What lies outside the canvas is dropped; x and y may be negative.
+    Pixels outside the canvas are dropped; x and y may be negative.
     """
     rows, patch_rows = _overlap(y, patch.shape[0], canvas.shape[0])
     columns, patch_columns = _overlap(x, patch.shape[1], canvas.shape[1])
@@ -206,15 +205,15 @@ def place_masks(
     out_shape: tuple[int, int],
     mirror_width: int | None = None,
 ) -> Masks:
-    """Scale masks, mirror them on a canvas, and move them, as their image was.
+    """Scale, mirror and move masks in the same way as their image.
 
     Args:
         masks: N masks.
-        size: (height, width) that the image has after scaling; bitmaps get this very size.
-        scale: the same as a factor; polygons are multiplied by it, as boxes are.
-        offset: (x, y) that the top left corner moves by.
+        size: (height, width) of the image after scaling; bitmaps get exactly this size.
+        scale: the same scaling as a factor; polygons are multiplied by it, as boxes are.
+        offset: (x, y) translation of the top left corner.
         out_shape: (height, width) of the result.
-        mirror_width: width of the canvas on which the image was flipped before the move; None for no flip.
+        mirror_width: width of the canvas on which the image was flipped before it was moved; None for no flip.
 
     Returns:
         N masks of the same kind, in `out_shape`.
@@ -246,23 +245,23 @@ def place_masks(
 
 
 def _overlap(offset: int, length: int, limit: int) -> tuple[slice, slice]:
-    """Where [offset, offset + length) meets [0, limit): as a slice of the limit, and of the length."""
+    """Intersect [offset, offset + length) with [0, limit); return slices of [0, limit) and of [0, length)."""
     start = max(offset, 0)
     stop = max(min(offset + length, limit), start)
     return slice(start, stop), slice(start - offset, stop - offset)
 
 
-def _locked(array: np.ndarray) -> np.ndarray:
+def _read_only(array: np.ndarray) -> np.ndarray:
     array = array.copy()
     array.flags.writeable = False
     return array
 
 
-def _locked_masks(masks: Masks | None) -> Masks | None:
+def _read_only_masks(masks: Masks | None) -> Masks | None:
     if masks is None:
         return None
     if isinstance(masks, PolygonMasks):
-        polygons = [[_locked(polygon) for polygon in polygons] for polygons in masks.masks]
+        polygons = [[_read_only(polygon) for polygon in polygons] for polygons in masks.masks]
         return PolygonMasks(polygons, masks.height, masks.width)
     bitmaps = BitmapMasks(masks.masks, masks.height, masks.width)  # stacks, so this is a copy
     bitmaps.masks.flags.writeable = False

@@ -1,11 +1,13 @@
-"""The store from which the mixing transforms take their partner images.
+"""The cache from which the mixing transforms take their partner images.
 
-It follows mmdet's cached transforms in size and order: a sample is appended, and where the store is over its
-size then, one of the others leaves: the oldest, or a random one.
-Differences: what is kept are copies of image, boxes, labels, ignore flags and masks, not the whole dict of
-the pipeline; what is handed out is what is kept, uncopied, and refuses to be written to; there is a limit in
-bytes beside the one in number; and a sample's partners don't include the sample's own picture from an earlier
-epoch, which is there where the data set is smaller than the store.
+It follows mmdet's cached transforms in size and order: a sample is appended, and if the cache is then over its
+size, one of the others is dropped: the oldest, or a random one. Differences:
+
+- The cache keeps copies of image, boxes, labels, ignore flags and masks, not the pipeline's complete dict.
+- Cached samples are returned uncopied; their arrays are read-only.
+- There is a limit in bytes as well as in number.
+- A sample's partners exclude the same image from an earlier epoch, which is still cached if the dataset is smaller
+  than the cache.
 """
 
 from __future__ import annotations
@@ -17,20 +19,20 @@ from .random_transform import RandomSource
 from .sample import Sample
 from .walk import walk_transforms
 
-# 40 images of 640x640 take 47 MiB, of 1280x1280 188 MiB; it is bitmap masks that can be many times that.
+# 40 images take 47 MiB at 640x640 and 188 MiB at 1280x1280; bitmap masks can take many times that.
 MAX_BYTES = 2**28
 
 
 class SampleCache:
-    """Samples by place, oldest first.
+    """A bounded list of samples, oldest first.
 
     Args:
-        max_size: number of samples that are kept, at least 1.
-        random_pop: a random sample leaves when the store is full; otherwise the oldest (FIFO).
-        max_bytes: memory that the samples may take together. The newest is kept even where it alone takes more.
+        max_size: number of samples to keep, at least 1.
+        random_pop: drop a random sample when the cache is full; otherwise the oldest (FIFO).
+        max_bytes: limit on the samples' total memory. The newest sample is kept even if it exceeds the limit by itself.
 
     Raises:
-        ValueError: where `max_size` or `max_bytes` isn't an integer of at least 1.
+        ValueError: if `max_size` or `max_bytes` isn't an integer of at least 1.
     """
 
     def __init__(self, max_size: int, random_pop: bool = True, max_bytes: int = MAX_BYTES) -> None:
@@ -41,15 +43,15 @@ class SampleCache:
         self._samples: list[Sample] = []
 
     def add(self, sample: Sample, rng: RandomSource) -> int:
-        """Keep a copy of `sample`; drop others while there are too many, or they take too much.
+        """Keep a copy of `sample`; drop others until the cache is within its limits.
 
         Args:
-            sample: stays the caller's, who may change it afterwards.
-            rng: draws the place that is dropped; not asked for FIFO, nor while there is room.
+            sample: sample to copy; the caller may modify it afterwards.
+            rng: source of the random index to drop; not used for FIFO, nor if nothing is dropped.
 
         Returns:
-            The number of *other* samples in the store. They are at the places 0 to this number - 1; the new
-            one comes after them.
+            The number of *other* samples in the cache. Their indices are 0 to this number - 1; the new sample
+            comes after them.
         """
         self._samples.append(sample.snapshot())
         self.nbytes += sample.nbytes
@@ -60,15 +62,15 @@ class SampleCache:
         return others
 
     def partners(self, sample: Sample, others: int) -> list[int]:
-        """Places of the samples to mix with `sample`.
+        """Return the indices of the samples that may be mixed with `sample`.
 
         Args:
-            sample: the one that was added last.
-            others: the number that `add` gave for it.
+            sample: the sample that was added last.
+            others: the number that `add` returned for it.
 
         Returns:
-            Those of the first `others` places that show another picture, by `img_id`; all of them where none
-            does, or where the sample has no `img_id`.
+            Those of the first `others` indices that hold another image, by `img_id`; all of them if none does, or if
+            the sample has no `img_id`.
         """
         places = list(range(others))
         if sample.img_id is None:
@@ -76,7 +78,7 @@ class SampleCache:
         return [place for place in places if self._samples[place].img_id != sample.img_id] or places
 
     def clear(self) -> None:
-        """Forget all samples."""
+        """Remove all samples."""
         self._samples.clear()
         self.nbytes = 0
 
@@ -84,7 +86,7 @@ class SampleCache:
         return len(self._samples)
 
     def __getitem__(self, place: int) -> Sample:
-        """The sample at `place`; its arrays are read-only."""
+        """Return the sample at index `place`; its arrays are read-only."""
         return self._samples[place]
 
     def __repr__(self) -> str:
@@ -94,13 +96,13 @@ class SampleCache:
 
 
 def clear_caches(transforms: Any) -> int:
-    """Empty the caches of transforms, of those within other transforms too.
+    """Empty the caches of transforms, including those nested in other transforms.
 
     Args:
-        transforms: a transform, a pipeline, or a list of them. mmdet's cached transforms count as well.
+        transforms: a transform, a pipeline, or a list of them; mmdet's cached transforms are included.
 
     Returns:
-        The number of caches that were found.
+        The number of caches found.
     """
     found = 0
     for transform in walk_transforms(transforms):

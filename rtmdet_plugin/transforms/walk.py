@@ -1,4 +1,4 @@
-"""Walk through a pipeline down to the transforms within transforms (RandomApply, Compose, our fused mosaic)."""
+"""Iterate over a pipeline and the transforms nested in it (RandomApply, Compose, our fused mosaic)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mmengine.dataset import Compose
 
 
 def walk_transforms(transforms: Any) -> Iterator[Any]:
-    """Transforms and those that they are made of, outer ones first.
+    """Yield transforms and those nested in them, outer ones first.
 
     Args:
-        transforms: a transform, a pipeline, or a list of them; what is neither is passed over.
+        transforms: a transform, a pipeline, or a list of them; anything else is ignored.
     """
     if isinstance(transforms, (list, tuple)):
         for item in transforms:

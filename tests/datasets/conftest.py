@@ -1,4 +1,4 @@
-"""Tiny COCO data sets on disk."""
+"""Tiny COCO datasets on disk."""
 
 import json
 
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 
-# Ids with gaps, starting at 0, and in no order in the file.
+# Ids have gaps, start at 0, and are unordered in the file.
 CATEGORIES = [{'id': 7, 'name': 'disc'}, {'id': 0, 'name': 'square'}, {'id': 3, 'name': 'bar'}]
 
 
 def tiny_content(num_images=6, size=(80, 60)):
-    """A COCO dict: `num_images` pictures of `size` (w, h), with 2 objects each; every category is used."""
+    """Return a COCO dict: `num_images` images of `size` (w, h), 2 objects each; every category is used."""
     width, height = size
     images, annotations = [], []
     for i in range(num_images):
@@ -39,16 +39,16 @@ def content():
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a dict (or text) as an annotation file, and pictures on demand; gives the dataset's arguments."""
+    """Write a dict (or text) as an annotation file, and images if asked to; return the dataset's arguments."""
 
-    def write_files(content, name='ann.json', pictures=False):
+    def write_files(content, name='ann.json', pixelss=False):
         (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
-        if pictures:
+        if pixelss:
             (tmp_path / 'images').mkdir(exist_ok=True)
             rng = np.random.default_rng(0)
             for image in content['images']:
-                picture = rng.integers(0, 256, (image['height'], image['width'], 3), dtype=np.uint8)
-                cv2.imwrite(str(tmp_path / 'images' / image['file_name']), picture)
+                pixels = rng.integers(0, 256, (image['height'], image['width'], 3), dtype=np.uint8)
+                cv2.imwrite(str(tmp_path / 'images' / image['file_name']), pixels)
         return {'data_root': str(tmp_path), 'ann_file': name, 'data_prefix': {'img': 'images/'}}
 
     return write_files
@@ -56,6 +56,6 @@ def write(tmp_path):
 
 @pytest.fixture(autouse=True)
 def mmdet_scope():
-    """What a config's default_scope does: mmengine's wrappers and loaders look names up in mmdet."""
+    """Set the scope as a config's default_scope does: mmengine's wrappers and loaders look names up in mmdet."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield

@@ -1,4 +1,4 @@
-"""What bad pictures and bad annotations do to a data set: skipped, raised, counted; wrapped or not; in test mode."""
+"""Bad images and annotations in a dataset: skipped, raised, counted; inside wrappers and out; in test mode."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 from rtmdet_plugin.datasets.bad_samples import BadSamples, BadSamplesError, Reports
 from rtmdet_plugin.datasets.coco import RTMCocoDataset
-from rtmdet_plugin.transforms.decoding import BadPictureError
+from rtmdet_plugin.transforms.decoding import BadImageError
 
 COUNT = 25  # one of them is 4 %
 BROKEN = 3
@@ -73,14 +73,14 @@ def coco(count=COUNT):
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    """Draw the same augmentations and replacements in any order of the tests."""
+    """Draw the same augmentations and replacements, in whatever order the tests run."""
     random.seed(0)
     np.random.seed(0)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with sound pictures and their `ann.json`; one file is to be broken."""
+    """A folder with good images and their `ann.json`; a test breaks one file."""
     (tmp_path / 'img').mkdir()
     for i in range(COUNT):
         (tmp_path / 'img' / f'{i}.jpg').write_bytes(pictures.JPEG)
@@ -93,7 +93,7 @@ def write(folder, content):
 
 
 def settings(folder, **more):
-    # to serialise collects garbage, which takes half a second
+    # serialisation collects garbage, which takes half a second
     base = dict(data_root=str(folder), ann_file='ann.json', data_prefix=dict(img='img/'), serialize_data=False)
     return base | dict(pipeline=PLAIN) | more
 
@@ -107,11 +107,11 @@ def logged(caplog):
     logger.removeHandler(caplog.handler)
 
 
-# -- pictures -----------------------------------------------------------------------------------------------------
+# -- images -----------------------------------------------------------------------------------------------------
 
 
 def on_disk(kind):
-    """A change to the file at a path."""
+    """Return a function that changes the file at a path."""
 
     def change(path):
         path.unlink()
@@ -155,7 +155,7 @@ def test_another_sample_takes_the_place_of_a_bad_picture(folder, logged, kind):
 @pytest.mark.parametrize('kind', FILES)
 def test_raise_names_the_bad_picture(folder, kind):
     dataset = RTMCocoDataset(**settings(broken_file(folder, kind), on_bad_sample='raise'))
-    with pytest.raises((BadPictureError, OSError), match=f'img/{BROKEN}.jpg'):
+    with pytest.raises((BadImageError, OSError), match=f'img/{BROKEN}.jpg'):
         dataset[BROKEN]
     assert dataset[0]['data_samples'].img_id == 0
 
@@ -231,7 +231,7 @@ def test_evaluation_names_a_picture_that_it_would_resize_to_no_pixels(folder, si
     resized_file(folder, *THIN[size])
     for policy in ('skip', 'raise'):
         dataset = RTMCocoDataset(**settings(folder, pipeline=TEST, test_mode=True, on_bad_sample=policy))
-        with pytest.raises(BadPictureError, match=rf'img/{BROKEN}\.jpg: .*accepted'):
+        with pytest.raises(BadImageError, match=rf'img/{BROKEN}\.jpg must .* got '):
             dataset[BROKEN]
 
 
@@ -277,7 +277,7 @@ def test_evaluation_reads_a_turned_picture_as_training_does(folder, orientation)
 
 @pytest.mark.parametrize('kind', FILES)
 def test_bad_picture_is_evaluated_as_a_grey_one(folder, logged, kind):
-    """Its objects count as missed: AP can't rise because a file is broken."""
+    """Its objects count as missed, so that a broken file can't raise AP."""
     dataset = RTMCocoDataset(**settings(broken_file(folder, kind), pipeline=TEST, test_mode=True))
     packed = dataset[BROKEN]
     sample = packed['data_samples']
@@ -292,7 +292,7 @@ def test_evaluation_raises_where_that_is_asked_for(folder, kind):
     dataset = RTMCocoDataset(
         **settings(broken_file(folder, kind), pipeline=TEST, test_mode=True, on_bad_sample='raise')
     )
-    with pytest.raises((BadPictureError, OSError), match=f'img/{BROKEN}.jpg'):
+    with pytest.raises((BadImageError, OSError), match=f'img/{BROKEN}.jpg'):
         dataset[BROKEN]
 
 
@@ -319,41 +319,41 @@ def replaced(list_name, value, place=BROKEN):
     return change
 
 
-# Entries that can't be understood: change, and what the message says.
+# Invalid entries: how the file is changed, and what the message says.
 ENTRIES = {
-    'box NaN': (entry('annotations', bbox=[1, math.nan, 3, 4]), 'bbox='),
-    'box inf': (entry('annotations', bbox=[1, 2, math.inf, 4]), 'bbox='),
+    'box NaN': (entry('annotations', bbox=[1, math.nan, 3, 4]), 'bbox must be'),
+    'box inf': (entry('annotations', bbox=[1, 2, math.inf, 4]), 'bbox must be'),
     'box null': (entry('annotations', bbox=None), 'bbox=None'),
-    'box of nulls': (entry('annotations', bbox=[None] * 4), 'bbox='),
-    'box of three': (entry('annotations', bbox=[1, 2, 3]), 'bbox='),
-    'box of five': (entry('annotations', bbox=[1, 2, 3, 4, 5]), 'bbox='),
-    'box empty': (entry('annotations', bbox=[]), 'bbox='),
-    'box of text': (entry('annotations', bbox=['1', '2', '3', '4']), 'bbox='),
-    'box a text': (entry('annotations', bbox='1 2 3 4'), 'bbox='),
-    'box a dict': (entry('annotations', bbox=dict(x=1)), 'bbox='),
-    'box missing': (entry('annotations', bbox=...), r'annotations\[3\] is'),
-    'area NaN': (entry('annotations', area=math.nan), 'area=nan'),
-    'area text': (entry('annotations', area='12'), "area='12'"),
-    'category unknown': (entry('annotations', category_id=9), 'category_id=9'),
-    'category null': (entry('annotations', category_id=None), 'category_id=None'),
-    'category a list': (entry('annotations', category_id=[1]), r'category_id=\[1\]'),
-    'category missing': (entry('annotations', category_id=...), r'annotations\[3\] is'),
-    'image id missing': (entry('annotations', image_id=...), r'annotations\[3\] is'),
-    'image id a list': (entry('annotations', image_id=[3]), r'image_id=\[3\]'),
-    'annotation no object': (replaced('annotations', 'box'), r"annotations\[3\] is 'box'"),
-    'image no object': (replaced('images', 7), r'images\[3\] is 7'),
-    'image without id': (entry('images', id=...), r'images\[3\] is'),
-    'image without file_name': (entry('images', file_name=...), r'images\[3\] is'),
-    'image without width': (entry('images', width=...), r'images\[3\] is'),
-    'image without height': (entry('images', height=...), r'images\[3\] is'),
-    'file_name null': (entry('images', file_name=None), 'file_name=None'),
-    'file_name empty': (entry('images', file_name=''), "file_name=''"),
-    'file_name with a null byte': (entry('images', file_name='a\0b'), 'file_name='),
-    'width zero': (entry('images', width=0), 'width=0'),
-    'height negative': (entry('images', height=-64), 'height=-64'),
-    'width text': (entry('images', width='96'), "width='96'"),
-    'height NaN': (entry('images', height=math.nan), 'height=nan'),
-    'image id null': (entry('images', id=None), 'id=None'),
+    'box of nulls': (entry('annotations', bbox=[None] * 4), 'bbox must be'),
+    'box of three': (entry('annotations', bbox=[1, 2, 3]), 'bbox must be'),
+    'box of five': (entry('annotations', bbox=[1, 2, 3, 4, 5]), 'bbox must be'),
+    'box empty': (entry('annotations', bbox=[]), 'bbox must be'),
+    'box of text': (entry('annotations', bbox=['1', '2', '3', '4']), 'bbox must be'),
+    'box a text': (entry('annotations', bbox='1 2 3 4'), 'bbox must be'),
+    'box a dict': (entry('annotations', bbox=dict(x=1)), 'bbox must be'),
+    'box missing': (entry('annotations', bbox=...), r'annotations\[3\] must be'),
+    'area NaN': (entry('annotations', area=math.nan), 'area must be .* got nan'),
+    'area text': (entry('annotations', area='12'), "area must be .* got '12'"),
+    'category unknown': (entry('annotations', category_id=9), 'category_id must be .* got 9'),
+    'category null': (entry('annotations', category_id=None), 'category_id must be .* got None'),
+    'category a list': (entry('annotations', category_id=[1]), r'category_id must be .* got \[1\]'),
+    'category missing': (entry('annotations', category_id=...), r'annotations\[3\] must be'),
+    'image id missing': (entry('annotations', image_id=...), r'annotations\[3\] must be'),
+    'image id a list': (entry('annotations', image_id=[3]), r'image_id must be .* got \[3\]'),
+    'annotation no object': (replaced('annotations', 'box'), r"annotations\[3\] must be .* got 'box'"),
+    'image no object': (replaced('images', 7), r'images\[3\] must be .* got 7'),
+    'image without id': (entry('images', id=...), r'images\[3\] must be'),
+    'image without file_name': (entry('images', file_name=...), r'images\[3\] must be'),
+    'image without width': (entry('images', width=...), r'images\[3\] must be'),
+    'image without height': (entry('images', height=...), r'images\[3\] must be'),
+    'file_name null': (entry('images', file_name=None), 'file_name must be .* got None'),
+    'file_name empty': (entry('images', file_name=''), "file_name must be .* got ''"),
+    'file_name with a null byte': (entry('images', file_name='a\0b'), 'file_name must be'),
+    'width zero': (entry('images', width=0), 'width and height must be .* got 0 and'),
+    'height negative': (entry('images', height=-64), 'width and height must be .* and -64'),
+    'width text': (entry('images', width='96'), "width and height must be .* got '96'"),
+    'height NaN': (entry('images', height=math.nan), 'width and height must be .* and nan'),
+    'image id null': (entry('images', id=None), 'id must be .* got None'),
 }
 
 
@@ -365,7 +365,7 @@ def test_picture_with_an_entry_that_can_not_be_understood_is_left_out(folder, lo
     write(folder, content)
     dataset = RTMCocoDataset(**settings(folder))
     ids = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
-    # an annotation that doesn't say whose it is makes no picture unusable, but counts
+    # an annotation that doesn't name its image makes no image unusable, but counts
     lost = [] if kind in ('image id missing', 'image id a list', 'annotation no object') else [BROKEN]
     assert ids == [i for i in range(COUNT) if i not in lost]
     assert dataset.num_samples == COUNT + 1 - len(lost)
@@ -376,14 +376,14 @@ def test_picture_with_an_entry_that_can_not_be_understood_is_left_out(folder, lo
 @pytest.mark.parametrize('kind', ENTRIES)
 @pytest.mark.parametrize('strict', [dict(on_bad_sample='raise'), dict(test_mode=True)], ids=['raise', 'test'])
 def test_entry_that_can_not_be_understood_is_an_error(folder, kind, strict):
-    """Always so in a test set: what is left out there would be missing from AP."""
+    """In a test set it always is: skipped objects would be missing from AP."""
     change, message = ENTRIES[kind]
     content = coco()
     change(content)
     write(folder, content)
     with pytest.raises(ValueError, match=message) as error:
         RTMCocoDataset(**settings(folder, **strict))
-    assert 'ann.json' in str(error.value) and 'accepted' in str(error.value)
+    assert 'ann.json' in str(error.value) and ' must ' in str(error.value)
 
 
 def test_images_of_one_id_are_left_out_both(folder, logged):
@@ -393,7 +393,7 @@ def test_images_of_one_id_are_left_out_both(folder, logged):
     dataset = RTMCocoDataset(**settings(folder))
     ids = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
     assert ids == [i for i in range(2 * COUNT) if i not in (BROKEN, BROKEN + 1)]
-    lines = [line for line in logged() if 'repeated images ids: [4]' in line]
+    lines = [line for line in logged() if 'id must be unique in images, got 4' in line]
     assert [f'img/{i}.jpg' in line for i, line in zip((3, 4), lines, strict=True)] == [True, True]
 
 
@@ -403,7 +403,7 @@ def test_annotations_of_one_id_cost_their_pictures(folder, logged):
     write(folder, content)
     dataset = RTMCocoDataset(**settings(folder))
     assert len(dataset) == 2 * COUNT - 2
-    assert sum('repeated annotations ids: [5]' in line for line in logged()) == 2
+    assert sum('id must be unique in annotations, got 5' in line for line in logged()) == 2
 
 
 BOXES = {
@@ -470,20 +470,20 @@ def test_annotations_of_an_unknown_image_are_told(folder, logged):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('', 'not JSON'),
-        (json.dumps(coco())[:-200], 'not JSON'),
-        ('\0' * 100, 'not JSON'),
-        ('[]', 'holds a list'),
-        ('null', 'holds a NoneType'),
-        (json.dumps(dict(coco(), images=[])), "'images' is empty"),
-        (json.dumps(dict(coco(), categories=[])), "'categories' is empty"),
+        ('', 'in JSON, got an error'),
+        (json.dumps(coco())[:-200], 'in JSON, got an error'),
+        ('\0' * 100, 'in JSON, got an error'),
+        ('[]', 'got list'),
+        ('null', 'got NoneType'),
+        (json.dumps(dict(coco(), images=[])), "'images' must have at least one entry"),
+        (json.dumps(dict(coco(), categories=[])), "'categories' must have at least one entry"),
         (json.dumps(dict(coco(), annotations=[])), 'no object to train on'),
         (json.dumps({k: v for k, v in coco().items() if k != 'images'}), "no list 'images'"),
         (json.dumps({k: v for k, v in coco().items() if k != 'annotations'}), "no list 'annotations'"),
         (json.dumps({k: v for k, v in coco().items() if k != 'categories'}), "no list 'categories'"),
         (json.dumps(dict(coco(), images=dict(a=1))), "no list 'images'"),
-        (json.dumps(dict(coco(), categories=[dict(id=1, name='a')] * 2)), 'repeated categories ids'),
-        (json.dumps(dict(coco(), categories=[dict(id=i, name='a') for i in (1, 2)])), 'repeated category names'),
+        (json.dumps(dict(coco(), categories=[dict(id=1, name='a')] * 2)), 'category ids must be unique'),
+        (json.dumps(dict(coco(), categories=[dict(id=i, name='a') for i in (1, 2)])), 'category names must be unique'),
         (json.dumps(dict(coco(), categories=[dict(id=1)])), r'categories\[0\]'),
         (json.dumps(dict(coco(), categories=[3])), r'categories\[0\]'),
     ],
@@ -497,10 +497,10 @@ def test_broken_file_stops_the_run_before_its_first_step(folder, text, message, 
     write(folder, text)
     with pytest.raises(ValueError, match=message) as error:
         RTMCocoDataset(**settings(folder, on_bad_sample=policy))
-    assert 'ann.json' in str(error.value) and 'accepted' in str(error.value)
+    assert 'ann.json' in str(error.value) and ' must ' in str(error.value)
 
 
-# -- pictures without objects, crowds -----------------------------------------------------------------------------
+# -- images without objects, crowds -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('stage', PIPELINES)
@@ -519,7 +519,7 @@ def test_picture_without_objects_trains_as_background(folder, stage):
 
 
 @pytest.mark.parametrize('stage', PIPELINES)
-@pytest.mark.parametrize('crowds', ['one', 'all of a picture'])
+@pytest.mark.parametrize('crowds', ['one', 'all of an image'])
 def test_crowds_are_regions_to_ignore(folder, crowds, stage):
     content = coco()
     for annotation in content['annotations'][1:]:
@@ -551,9 +551,9 @@ def test_more_than_the_share_stop_with_the_list(folder):
     for place in (3, 5):
         broken_file(folder, 'empty', place)
     dataset = RTMCocoDataset(**settings(folder))
-    np.random.seed(0)  # the sample that takes the place of a bad one is drawn; it must not be the other bad one
+    np.random.seed(0)  # the replacement of a bad sample is drawn at random; it must not be the other bad one
     dataset[3]
-    with pytest.raises(BadSamplesError, match=r'2 of 25 samples are bad, more than max_bad_share=0\.05') as error:
+    with pytest.raises(BadSamplesError, match=r'at most max_bad_share=0\.05, got 2 of 25') as error:
         dataset[5]
     assert 'img/3.jpg' in str(error.value) and 'img/5.jpg' in str(error.value)
     assert RTMCocoDataset(**settings(folder, max_bad_share=0.08))[3] is not None

@@ -1,4 +1,4 @@
-"""Boxes in other formats are recognised, and boxes in COCO's format are left alone, even if some of them stick out."""
+"""Boxes in other formats are recognised; boxes in COCO's format are accepted, even if some extend past their image."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ SIZE = np.array([640, 480])
 
 
 def coco_boxes(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes inside their images, x, y, width, height, and the images' sizes."""
+    """Return boxes inside their images, as x, y, width, height, and the images' sizes."""
     rng = np.random.default_rng(0)
     sides = rng.uniform(0.05, 0.5, (count, 2)) * SIZE
     return np.concatenate([rng.uniform(0, 1, (count, 2)) * (SIZE - sides), sides], 1), np.tile(SIZE, (count, 1))
@@ -26,8 +26,8 @@ def centres(boxes):
 @pytest.mark.parametrize(
     ('write', 'said'),
     [
-        (corners, '200 fit into it when read as x1, y1, x2, y2: they look like that'),
-        (centres, '200 fit into it when read as centre x, centre y, width, height: they look like that'),
+        (corners, '200 fit into it if read as x1, y1, x2, y2, which seems'),
+        (centres, '200 fit into it if read as centre x, centre y, width, height, which seems'),
         (lambda boxes: centres(boxes) / np.tile(SIZE, 2), '200 of 200 boxes consist of numbers from 0 to 1'),
     ],
     ids=['xyxy', 'cxcywh', 'shares'],
@@ -35,7 +35,7 @@ def centres(boxes):
 def test_other_formats(write, said):
     boxes, sizes = coco_boxes()
     found = box_format(write(boxes), sizes)
-    assert said in found.doubt and found.doubt.endswith('COCO wants x, y, width, height in pixels')
+    assert said in found.doubt and found.doubt.endswith('it must be x, y, width, height in pixels')
 
 
 def test_a_few_mistakes_do_not_hide_the_format():
@@ -46,7 +46,7 @@ def test_a_few_mistakes_do_not_hide_the_format():
 
 
 def test_boxes_that_stick_out_are_no_other_format():
-    """Of objects that the image cuts off, annotated with what can't be seen."""
+    """Objects that the image cuts off, annotated with their invisible part."""
     boxes, sizes = coco_boxes()
     boxes[:40, 0] = SIZE[0] - boxes[:40, 2] / 2
     boxes[40:80, 1] = -boxes[40:80, 3] / 2
@@ -56,7 +56,7 @@ def test_boxes_that_stick_out_are_no_other_format():
 
 def test_rounded_boxes_and_no_boxes():
     boxes, sizes = coco_boxes()
-    boxes[:, 2:] = SIZE - boxes[:, :2] + 1  # a pixel more than there is
+    boxes[:, 2:] = SIZE - boxes[:, :2] + 1  # a pixel past the image
     assert box_format(boxes, sizes).past == 0 and not box_format(boxes, sizes).many_past
     nothing = box_format(boxes[:0], sizes[:0])
     assert (nothing.total, nothing.doubt, nothing.many_past) == (0, '', False)

@@ -1,4 +1,4 @@
-"""Scores by class name, whatever the order of labels, categories and ids."""
+"""Labels are matched to categories by name, whatever the order of labels, categories and ids."""
 
 import itertools
 
@@ -15,7 +15,7 @@ CLASSES = ('square', 'bar', 'disc')
 
 
 def evaluate(metric, dataset, wrong_class=None):
-    """Score predictions that equal the ground truth; boxes of `wrong_class` are moved off their objects."""
+    """Score predictions that equal the ground truth; boxes of `wrong_class` are moved away from their objects."""
     metric.dataset_meta = dataset.metainfo
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
@@ -62,7 +62,7 @@ def test_each_class_gets_its_own_figure(content, write, classes):
 
 
 def test_mmdets_metric_takes_one_class_for_another(content, write):
-    """The reason for this metric; RTMCocoDataset warns of it. In the file's order both agree."""
+    """The reason for this metric; RTMCocoDataset warns about it. In the file's order both metrics agree."""
     dataset, metric = build(content, write, None, CocoMetric)
     assert evaluate(metric, dataset)['coco/bbox_mAP'] < 0.2
     content['categories'] = sorted(content['categories'], key=lambda c: c['id'])
@@ -74,7 +74,7 @@ def test_mmdets_metric_takes_one_class_for_another(content, write):
 
 
 def test_a_model_that_finds_nothing_scores_zero(content, write):
-    """mmdet's metric gives no figure at all then."""
+    """mmdet's metric returns no figure at all in this case."""
     for metric, expected in ((RTMCocoMetric, 0), (CocoMetric, None)):
         dataset, metric = build(content, write, None, metric, classwise=True)
         metric.dataset_meta = dataset.metainfo
@@ -117,13 +117,13 @@ def test_no_prediction_at_all(content, write):
 def test_class_that_the_file_does_not_have(content, write):
     dataset, metric = build(content, write, None)
     metric.dataset_meta = {'classes': ('disc', 'ring')}
-    with pytest.raises(ValueError, match=r"\['ring'\].*\['square', 'bar', 'disc'\]"):
+    with pytest.raises(ValueError, match=r"\['square', 'bar', 'disc'\].*\['ring'\]"):
         metric.compute_metrics([({}, {'labels': np.zeros(0, int)})])
 
 
 @pytest.mark.parametrize('drop', [('iscrowd',), ('area',), ('id',), ('iscrowd', 'area', 'id')], ids=str)
 def test_file_made_by_hand(content, write, drop):
-    """pycocotools asks for these keys, one of them only when the first validation comes."""
+    """pycocotools needs these keys, one of them only in the first validation."""
     dataset, metric = build(content, write, None)
     expected = evaluate(metric, dataset, wrong_class='bar')
     for annotation in content['annotations']:
@@ -134,12 +134,12 @@ def test_file_made_by_hand(content, write, drop):
 
 
 def test_ids_from_zero_on(content, write):
-    """pycocotools takes object 0 for no object, so its box would count as a false one."""
+    """pycocotools treats a match with object 0 as no match, so its box would count as a false positive."""
     for number, annotation in enumerate(content['annotations']):
         annotation['id'] = number
     dataset, metric = build(content, write, None)
     assert evaluate(metric, dataset)['coco/bbox_mAP'] == pytest.approx(1.0)
-    content['categories'] = sorted(content['categories'], key=lambda c: c['id'])  # mmdet's needs this order
+    content['categories'] = sorted(content['categories'], key=lambda c: c['id'])  # mmdet's metric needs this order
     dataset, theirs = build(content, write, None, CocoMetric)
     assert evaluate(theirs, dataset)['coco/bbox_mAP'] < 0.99
 
@@ -147,7 +147,7 @@ def test_ids_from_zero_on(content, write):
 def test_broken_file_is_refused_before_the_run(content, write):
     content['annotations'][4]['bbox'] = [None] * 4
     settings = write(content)
-    with pytest.raises(ValueError, match=r'ann.json: annotations\[4\] with id 21 has bbox=\[None'):
+    with pytest.raises(ValueError, match=r'ann.json: annotations\[4\] with id 21: bbox must be .* got \[None'):
         RTMCocoMetric(ann_file=f'{settings["data_root"]}/ann.json')
 
 

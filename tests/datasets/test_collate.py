@@ -1,4 +1,4 @@
-"""Collating: the same batch as mmengine's, in fewer pieces."""
+"""Collating: the same batch as mmengine's, as fewer objects."""
 
 import pickle
 
@@ -63,7 +63,7 @@ def test_a_batch_moves_to_the_device_as_a_whole(way):
     samples = DetSampleBatch(item(i, boxes)['data_samples'] for i, boxes in enumerate((3, 0, 7)))
     if way == 'from a worker':
         samples = pickle.loads(pickle.dumps(samples))
-    # nothing is computed on this device, but what is on it is known to be
+    # nothing is computed on this device, but tensors report it
     preprocessor = RTMDetDataPreprocessor().to('meta')
     preprocessor._device = torch.device('meta')
     moved = preprocessor.cast_data({'data_samples': samples})['data_samples']

@@ -57,7 +57,7 @@ def test_every_sample_is_mixed_from_the_first_on(content, write, pipeline, image
     for index in range(images):
         packed = dataset[index]
         assert packed['inputs'].shape == (3, 96, 96) and packed['inputs'].dtype == torch.uint8
-        # a sample of its own has 2 objects and 60 rows; mosaic and MixUp bring more
+        # an unmixed sample has 2 objects and 60 rows; mosaic and MixUp add more
         assert len(packed['data_samples'].gt_instances.labels) > 2
 
 
@@ -95,13 +95,13 @@ def test_a_broken_picture_stops_the_run_with_its_name(content, write):
     path = dataset.get_data_info(3)['img_path']
     with open(path, 'wb') as file:
         file.write(b'gone')
-    with pytest.raises(ValueError, match='3.png: 4 bytes that are no picture'):
+    with pytest.raises(ValueError, match='3.png must be .* got 4 bytes that are no image'):
         for index in range(6):
             dataset[index]
 
 
 def opencv_threads(_):
-    """A pipeline's last step: how many threads OpenCV has here."""
+    """A last step of the pipeline that records OpenCV's number of threads in this process."""
     return {'threads': cv2.getNumThreads()}
 
 
@@ -110,7 +110,7 @@ def test_workers_have_one_thread_of_opencv(content, write):
     cv2.setNumThreads(4)
     try:
         dataset = RTMCocoDataset(**write(content, pictures=True), pipeline=[FAST_PIPELINE[0], opencv_threads])
-        assert dataset[0]['threads'] == 4, 'the main process is left alone'
+        assert dataset[0]['threads'] == 4, 'the main process is not changed'
         loader = torch.utils.data.DataLoader(dataset, num_workers=1, batch_size=None)
         assert {item['threads'] for item in loader} == {1}
     finally:

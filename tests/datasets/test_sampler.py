@@ -1,4 +1,4 @@
-"""Samples that follow from their place in the run, whatever a process did before."""
+"""Samples depend on their position in the run, not on what a process did before."""
 
 import pickle
 import random
@@ -71,7 +71,7 @@ def make_loader(config, num_workers=0, persistent=True, seed=7):
 
 
 def epoch_of(loader, epoch, batches=None):
-    """What an epoch's batches hold, as bytes that two runs can be compared by."""
+    """Return an epoch's batches as bytes, to compare two runs."""
     loader.sampler.set_epoch(epoch)
     got = []
     for batch in islice(iter(loader), batches):
@@ -109,9 +109,9 @@ def test_interrupted_epochs_and_other_draws_leave_no_trace(content, write, pipel
 
 def test_workers_that_stay_and_workers_started_anew_draw_the_same(content, write):
     config = dataset_config(write(content, pictures=True))
-    stay, anew = make_loader(config, 2), make_loader(config, 2, persistent=False)
+    kept, restarted = make_loader(config, 2), make_loader(config, 2, persistent=False)
     for epoch in (0, 1):
-        assert epoch_of(stay, epoch) == epoch_of(anew, epoch)
+        assert epoch_of(kept, epoch) == epoch_of(restarted, epoch)
 
 
 def test_the_seed_and_nothing_else_decides(content, write):
@@ -159,7 +159,7 @@ def test_other_loaders_may_use_the_data_set(content, write):
     assert list(loader) == [3, 3]
     dataset.pipeline.transforms = [lambda results: random.random()]
     first, second = (dataset.__getitems__([0]) for _ in range(2))
-    assert first != second, 'each draws anew, as without us'
+    assert first != second, 'each epoch draws again, as without us'
 
 
 def test_batches_out_of_order_keep_their_caches(content, write):

@@ -1,4 +1,4 @@
-"""The walk through dataset wrappers."""
+"""Walking through dataset wrappers."""
 
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ def test_a_dataset_that_is_in_twice_is_visited_once():
 
 def test_mmengines_slice_is_seen_through():
     class Slice:
-        """Passes unknown attributes on, as the Runner's slice for `num_batch_per_epoch` does."""
+        """Forwards unknown attributes, as the Runner's slice for `num_batch_per_epoch` does."""
 
         def __init__(self, dataset):
             self._dataset = dataset

@@ -1,4 +1,4 @@
-"""A small model with weights that find boxes everywhere, and a picture."""
+"""A small model with weights that find boxes everywhere, and an image."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def deploy_config():
 
 
 def _deploy_config(name: str, *, size=(SIZE, SIZE), **post_processing) -> Config:
-    """One of configs/deploy/ at a size that is quick."""
+    """Return one of configs/deploy/ at a small size, which is fast."""
     cfg = Config.fromfile(CONFIGS / 'deploy' / f'{name}.py')
     cfg.onnx_config.input_shape = size
     cfg.codebase_config.post_processing.update(post_processing)
@@ -48,6 +48,6 @@ def inputs(tmp_path_factory) -> Inputs:
     model.init_weights()
     vary_predictions(model, cls_std=0.5, cls_bias=-1.0)
     torch.save(dict(state_dict=model.state_dict()), folder / 'nano.pth')
-    picture = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
-    cv2.imwrite(str(folder / 'picture.png'), picture)
-    return Inputs(config, folder / 'nano.pth', _deploy_config('onnxruntime_static'), folder / 'picture.png')
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / 'image.png'), pixels)
+    return Inputs(config, folder / 'nano.pth', _deploy_config('onnxruntime_static'), folder / 'image.png')

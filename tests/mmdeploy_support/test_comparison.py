@@ -1,4 +1,4 @@
-"""Differences between two sets of detections, by hand."""
+"""Differences between two sets of detections, computed by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Configs agree on size, preprocessing and thresholds; what isn't for RTMDet is refused."""
+"""Configs agree on size, preprocessing and thresholds; configs that aren't for RTMDet are refused."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_input_shape_changes_the_size_and_keeps_the_letterbox(model_cfg):
     [
         ('tensorrt_int8_static', (640, 480), (640, 480)),
         ('tensorrt_int8_static', None, (320, 320)),
-        ('tensorrt_int8_dynamic', None, (640, 640)),  # the usual one of its profile
+        ('tensorrt_int8_dynamic', None, (640, 640)),  # the usual size of its profile
     ],
 )
 def test_calibration_pictures_have_the_engines_size(name, input_shape, size, tmp_path):
@@ -80,14 +80,14 @@ def test_calibration_pictures_have_the_engines_size(name, input_shape, size, tmp
     assert shapes.input_shapes.input.opt_shape == [1, 3, *size[::-1]]
     transform = Compose(model_cfg.val_dataloader.dataset.pipeline)
     for height, width in ((300, 500), (500, 300)):  # mmdet would turn the canvas with the second one
-        cv2.imwrite(str(tmp_path / 'picture.png'), np.full((height, width, 3), 50, np.uint8))
-        sample = transform(dict(img_path=str(tmp_path / 'picture.png'), img_id=0, instances=[]))
-        picture = sample['inputs'].numpy()
-        assert picture.shape == (3, *size[::-1])
+        cv2.imwrite(str(tmp_path / 'image.png'), np.full((height, width, 3), 50, np.uint8))
+        sample = transform(dict(img_path=str(tmp_path / 'image.png'), img_id=0, instances=[]))
+        image = sample['inputs'].numpy()
+        assert image.shape == (3, *size[::-1])
         scale = min(size[0] / width, size[1] / height)
-        filled = (picture == 50).all(0)
+        filled = (image == 50).all(0)
         assert filled.sum() == pytest.approx(height * width * scale**2, rel=0.01)
-        assert (picture[:, ~filled] == 114).all() and filled[0, 0]
+        assert (image[:, ~filled] == 114).all() and filled[0, 0]
 
 
 def test_stretching_can_be_asked_for(model_cfg):
@@ -185,8 +185,8 @@ def test_fields_that_can_not_serve(name, change, message):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(score_threshold='x'), "score_threshold='x'; accepted: a number"),
-        (dict(keep_top_k=1.5), 'keep_top_k=1.5; accepted: a whole number'),
+        (dict(score_threshold='x'), "score_threshold must be a number, got 'x'"),
+        (dict(keep_top_k=1.5), 'keep_top_k must be an integer, got 1.5'),
     ],
 )
 def test_thresholds_that_are_none(model_cfg, change, message):

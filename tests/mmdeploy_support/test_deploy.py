@@ -40,7 +40,7 @@ backends = pytest.mark.parametrize('name', BACKENDS)
 
 @pytest.fixture(scope='module')
 def deployed(inputs, deploy_config, tmp_path_factory):
-    """What `deploy` returns for a config, made once."""
+    """Results of `deploy` by config, computed once."""
 
     @functools.cache
     def call(name: str):
@@ -92,7 +92,7 @@ def test_a_batch_is_the_images_one_by_one_at_any_size(name, size, deployed, inpu
     [
         ('fp16', 'static'),
         ('int8', 'dynamic'),
-        # the same graphs: precision is the engine's
+        # the same graphs: precision is chosen when the engine is built
         *(
             pytest.param(*form, marks=pytest.mark.slow)
             for form in (('fp32', 'static'), ('int8', 'static'), ('fp32', 'dynamic'), ('fp16', 'dynamic'))
@@ -100,7 +100,7 @@ def test_a_batch_is_the_images_one_by_one_at_any_size(name, size, deployed, inpu
     ],
 )
 def test_graph_for_tensorrt(precision, shape, inputs, deploy_config, tmp_path):
-    """Operators of TensorRT's list alone, and NMS by its own plugin; what the plugin gets is what PyTorch has."""
+    """The graph has only operators of TensorRT's list and its NMS plugin, whose inputs equal PyTorch's."""
     deploy_cfg = deploy_config(f'tensorrt_{precision}_{shape}')
     export_graph(*inputs._replace(deploy_cfg=deploy_cfg), tmp_path / 'out' / 'm.onnx')
     assert [file.name for file in (tmp_path / 'out').iterdir()] == ['m.onnx']
@@ -138,7 +138,7 @@ def test_graph_for_tensorrt(precision, shape, inputs, deploy_config, tmp_path):
 
 
 def test_mmdeploys_own_tool_keeps_the_letterbox(inputs, tmp_path):
-    """`torch2onnx` as its tools/deploy.py calls it, with a config of ours: no stretching, thresholds of that config."""
+    """`torch2onnx` called as in tools/deploy.py, with a config of ours: no stretching, thresholds of that config."""
     ort = pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
     from mmdeploy.apis import torch2onnx
     from mmdeploy.apis.utils import build_task_processor
@@ -171,7 +171,7 @@ def test_pytorch_is_as_it_was(inputs, deploy_config, tmp_path):
 
 
 def test_the_sdks_detector_gives_the_boxes_of_its_pipeline(deployed, inputs):
-    """Boxes and scores; not its labels with numpy 2, see sdk.py."""
+    """Boxes and scores, but not its labels with numpy 2, see sdk.py."""
     folder = deployed('sdk').folder
     from mmdeploy_runtime import Detector
 
@@ -200,7 +200,7 @@ def test_the_sdks_detector_gives_the_labels_of_pytorch(deployed, inputs, deploy_
     dets, labels, _ = Detector(str(folder), 'cpu', 0)(cv2.imread(str(inputs.image)))
     rows = [torch.from_numpy(part.copy()) for part in (dets[:, :4], dets[:, 4], labels.astype(np.int64))]
     found = InstanceData(**dict(zip(('bboxes', 'scores', 'labels'), rows, strict=True)))
-    assert compare(expected, found, sure_score=0.26).box < 2  # infinite where a label is another one
+    assert compare(expected, found, sure_score=0.26).box < 2  # infinite if a label differs
 
 
 def test_pipeline_json_holds_letterbox_and_thresholds(deployed):
@@ -215,7 +215,7 @@ def test_pipeline_json_holds_letterbox_and_thresholds(deployed):
 
 
 def test_int8_is_calibrated_at_the_engines_size(shapes_config, shape_images, tmp_path, monkeypatch):
-    """mmdeploy's calibration data, as far as that needs no GPU: without its check for one, and without the engine."""
+    """mmdeploy's calibration data without a GPU: its check for one and the engine are skipped."""
     h5py = pytest.importorskip('h5py', reason='h5py is not installed')
     monkeypatch.setattr('mmdeploy.apis.utils.utils.check_backend_device', lambda **kwargs: None)
     monkeypatch.setattr('rtmdet_plugin.mmdeploy_support.job.to_backend', lambda *args, **kwargs: [])
@@ -235,7 +235,7 @@ def test_int8_is_calibrated_at_the_engines_size(shapes_config, shape_images, tmp
 
 @pytest.fixture
 def refused(inputs, tmp_path):
-    """Call `deploy` with one argument exchanged; nothing must be left behind."""
+    """Call `deploy` with one argument changed; it must leave no files."""
 
     def call(error, message, **change):
         with pytest.raises(error, match=message) as caught:
@@ -268,9 +268,9 @@ def test_a_checkpoint_runs_no_code(refused, tmp_path, capsys):
 
 
 def test_a_picture_that_cannot_be_read(refused, tmp_path):
-    (tmp_path / 'text.jpg').write_text('no picture')
-    refused(ValueError, r'text\.jpg is not a picture', image=tmp_path / 'text.jpg')
-    refused(ValueError, r'none\.jpg is not a picture', image=tmp_path / 'none.jpg')
+    (tmp_path / 'text.jpg').write_text('no image')
+    refused(ValueError, r'OpenCV can read, got .*text\.jpg', image=tmp_path / 'text.jpg')
+    refused(ValueError, r'OpenCV can read, got .*none\.jpg', image=tmp_path / 'none.jpg')
 
 
 def test_size_and_codebase(refused, deploy_config):
@@ -290,7 +290,7 @@ def test_a_backend_that_is_missing(refused, deploy_config):
 
 def test_a_tensorrt_that_mmdeploy_does_not_know(refused, deploy_config, monkeypatch):
     fake_tensorrt.install(monkeypatch)
-    said = 'tensorrt is 11.0; accepted by mmdeploy 1.3.1: 8. .* `rtmdet engine` take 10 and later'
+    said = 'tensorrt must be version 8 for mmdeploy 1.3.1, got 11.0; .* `rtmdet engine`'
     refused(RuntimeError, said, deploy_cfg=deploy_config('tensorrt_fp16_static'))
 
 
@@ -301,9 +301,7 @@ def test_mmdeploy_missing(refused, monkeypatch):
 
 def test_a_picture_on_which_nothing_is_found(refused, deploy_config):
     deploy_cfg = deploy_config('onnxruntime_static', score_threshold=0.999)
-    message = (
-        r'picture.png: PyTorch finds no box on it with a score of 1\.01 or more, .* accepted: a picture with objects'
-    )
+    message = r'image.png must have an object that PyTorch detects with a score of 1\.01 or more, got none'
     refused(RuntimeError, message, deploy_cfg=deploy_cfg)
 
 
@@ -313,7 +311,7 @@ def test_results_that_differ_are_not_kept(refused, monkeypatch):
     from rtmdet_plugin.mmdeploy_support.job import Job
 
     monkeypatch.setattr(Job, 'predict_backend', lambda *args: moved)
-    refused(RuntimeError, r'onnxruntime differs from PyTorch: \d+ boxes.* px and .* in score; accepted are 1.0 px')
+    refused(RuntimeError, r'onnxruntime must differ from PyTorch by at most 1.0 px and .* in score, got \d+ boxes')
 
 
 def test_a_folder_that_holds_something_is_left_alone(inputs, tmp_path):
@@ -335,7 +333,7 @@ def test_importing_the_folder_does_not_import_mmdeploy():
 def deployed_metrics(
     name: str, cfg: Config, checkpoint: Path, deploy_cfg: Config, max_boxes: int, folder: Path
 ) -> dict[str, float]:
-    """Deploy with score 0.001, NMS 0.6 and `max_boxes` for each image, and measure on the config's test set."""
+    """Deploy with score 0.001, NMS 0.6 and `max_boxes` per image, and measure on the config's test set."""
     from mmdet.registry import DATASETS, METRICS
 
     from rtmdet_plugin.mmdeploy_support.job import Job, task_processor
@@ -367,12 +365,12 @@ def deployed_metrics(
 
 
 ALL_BOXES = 4 * 336
-"""Classes times priors at 128 pixels; a shorter list could end with another box, which would then have no partner."""
+"""Number of classes times priors at 128 px; a shorter list could end with boxes that have no partner."""
 
 
 @pytest.fixture(scope='module')
 def expected_ap(shapes_config, tmp_path_factory) -> dict[str, float]:
-    """Metrics of PyTorch with the settings of `deployed_metrics`."""
+    """Return PyTorch's metrics with the settings of `deployed_metrics`."""
     settings = {'score_thr': 0.001, 'nms.iou_threshold': 0.6, 'max_per_img': ALL_BOXES}
     config = shapes_config({f'model.test_cfg.{name}': value for name, value in settings.items()})
     metrics, _ = evaluate_checkpoint(config, SHAPES_WEIGHTS, tmp_path_factory.mktemp('runner'))

@@ -1,4 +1,4 @@
-"""Top-k and NMS by hand."""
+"""Top-k and NMS, computed by hand."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SCORES = np.array([[0.9, 0.0], [0.8, 0.7], [0.6, 0.0], [0.05, 0.3]], np.float32)
 
 
 @pytest.mark.parametrize(
-    ('change', 'expected'),  # scores and labels; box 1 falls to box 0 in class 0
+    ('change', 'expected'),  # scores and labels; box 0 suppresses box 1 in class 0
     [
         ({}, ([0.9, 0.7, 0.6, 0.3], [0, 1, 0, 1])),
         (dict(iou_threshold=0.9), ([0.9, 0.8, 0.7, 0.6, 0.3], [0, 0, 1, 0, 1])),

@@ -63,7 +63,7 @@ def test_best_checkpoint_comes_before_the_last_one(tmp_path):
 
 
 def test_nothing_to_report_is_one_clear_line(tmp_path):
-    with pytest.raises(FileNotFoundError, match='scalars.json: did the run'):
+    with pytest.raises(FileNotFoundError, match='scalars.json; the run may'):
         report.read_scalars(tmp_path)
 
 

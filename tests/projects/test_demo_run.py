@@ -59,5 +59,5 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'train' / 'epoch_300.pth').touch()
     done = demo(tmp_path)
-    assert done.returncode == 1 and 'is not empty and holds no earlier demo; name another --work-dir' in done.stderr
+    assert done.returncode == 1 and '--work-dir must be a new or empty folder or an earlier demo' in done.stderr
     assert (tmp_path / 'train' / 'epoch_300.pth').exists()

@@ -1,4 +1,4 @@
-"""Histograms and ranges, against values worked out by hand or by numpy."""
+"""Histograms and ranges, against values computed by hand or by numpy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""INT8 that keeps its accuracy, what stays in float, and what isn't accepted."""
+"""INT8 keeps its accuracy; some layers stay in float; wrong arguments are refused."""
 
 import copy
 from pathlib import Path
@@ -97,12 +97,12 @@ def test_each_form_finds_what_the_float_model_finds(shapes_model, pictures, form
     for ours, theirs in zip(found, sure, strict=True):
         distance = np.abs(theirs.boxes[:, None] - ours.boxes[None]).max(2, initial=0)
         distance[theirs.labels[:, None] != ours.labels] = np.inf
-        assert (distance.min(1, initial=np.inf) < 3).all()  # pixels; 0.6 were seen
+        assert (distance.min(1, initial=np.inf) < 3).all()  # pixels; measured: 0.6
 
 
 @pytest.mark.parametrize('form', [pytest.param('raw', marks=pytest.mark.slow), 'decoded', 'nms'])
 def test_nothing_has_to_stay_in_float(random_model, pictures, form, tmp_path):
-    """What is behind the predictions isn't theirs: it is never rounded as their activation."""
+    """Nodes after the predictions don't belong to them: they are never rounded as the predictions' activation."""
     export_onnx(random_model('nano'), tmp_path / 'm.onnx', form=form, size=(96, 96), opset=17)
     calibration = Calibration(tmp_path / 'm.onnx', pictures[:1], threads=1)
     decode = set(calibration.parts['decode'])
@@ -121,14 +121,14 @@ def test_a_layer_with_outliers_is_found(calibration, target):
     ranges |= {tensor: (-1000.0, 1000.0) for tensor in layers[bad]}
     errors = calibration.layer_errors(ranges, FLOAT_PARTS, target, count=2)
     assert set(errors) == set(layers)
-    # Layers that read the same tensor suffer alike.
+    # Layers that read the same tensor have the same error.
     assert errors[bad] > 0.9 * max(errors.values()) and errors[bad] > 5 * np.median(list(errors.values()))
     kept = calibration.float_nodes(FLOAT_PARTS, [bad], target)
     assert bad in kept
 
 
 def test_layers_are_measured_with_their_weights(calibration):
-    """With ranges so fine that tensors keep their values, what is left is the rounding of the weights."""
+    """With ranges so fine that tensors keep their values, only the weights are rounded."""
     layer = next(iter(find_layers(calibration.model.graph, (), 'openvino')))
     rounded = onnx.ModelProto()
     rounded.CopyFrom(calibration.model)
@@ -145,7 +145,7 @@ def test_layers_are_measured_with_their_weights(calibration):
 
 
 def test_layers_are_measured_without_a_sure_score(random_model, pictures, tmp_path):
-    """A model that is sure of nothing: its highest scores count."""
+    """For a model without confident detections, the highest scores are compared."""
     unsure = copy.deepcopy(random_model('nano'))
     for layer in unsure.bbox_head.rtm_cls:
         torch.nn.init.constant_(layer.bias, -6)
@@ -160,7 +160,7 @@ def test_layers_are_measured_without_a_sure_score(random_model, pictures, tmp_pa
 
 
 def ap_in_float_and_int8(model: Path, config: Config, pictures: list[Path], target: str, folder: Path) -> list[float]:
-    """AP on the config's test set, before and after `model` is quantised with `pictures`."""
+    """Return AP on the config's test set, before and after `model` is quantised with `images`."""
     quantized, backend = folder / 'q.onnx', 'onnxruntime' if target == 'onnxruntime' else 'openvino'
     if target == 'nncf':
         pytest.importorskip('nncf', reason='nncf is not installed')
@@ -183,7 +183,7 @@ def test_ap_is_close_to_float(model, shapes, shapes_config, target, tmp_path):
 
 @pytest.mark.slow
 def test_ap_of_the_person_weights_is_close_to_float(data_root, weights_root, monkeypatch, tmp_path):
-    """AP of the published weights within 0.005 of float, calibrated on the images of the train set."""
+    """AP of the published weights stays within 0.005 of float, calibrated on images of the training set."""
     monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
     config = Config.fromfile(ROOT / 'configs' / 'rtmdet_nano_person.py')
     export_onnx(load_model(config, weights_root / 'rtmdet_nano_person.pth'), tmp_path / 'm.onnx', opset=17)
@@ -224,7 +224,7 @@ def test_form_trt_is_quantised_up_to_the_plugin(shapes_model, pictures, tmp_path
     assert quantized.metadata_props == source.metadata_props
     check_graph(tmp_path / 'q.onnx', 'int8')
 
-    # The rest of the chain: the graph that TensorRT gets, up to the plugin, beside the float model.
+    # The graph that TensorRT gets, up to the plugin, compared with the float model.
     onnx.save(cut_efficient_nms(source), tmp_path / 'float.onnx')
     onnx.save(cut_efficient_nms(prepare_graph(tmp_path / 'q.onnx', 'int8')), tmp_path / 'int8.onnx')
     expected, ours = (RTMDetector(tmp_path / f'{name}.onnx', threads=1) for name in ('float', 'int8'))
@@ -247,23 +247,29 @@ def test_evenly_spaced():
 
 def test_says_what_is_accepted(model, pictures, shapes_model, tmp_path):
     out, bad = tmp_path / 'out' / 'q.onnx', tmp_path / 'bad.jpg'
-    bad.write_bytes(b'no picture')
+    bad.write_bytes(b'no image')
     foreign, trt = tmp_path / 'foreign.onnx', tmp_path / 'trt.onnx'
     export_onnx(shapes_model, trt, form='trt', opset=17)
     graph = onnx.load(model)
     del graph.metadata_props[:]
     onnx.save(graph, foreign)
     for source, images, arguments, error, message in (
-        (model, [], {}, ValueError, 'no images'),
+        (model, [], {}, ValueError, 'images must have at least one'),
         (model, [bad], {}, ValueError, 'not an image'),
         (foreign, pictures, {}, ValueError, 'not a model that `rtmdet export` wrote'),
         (tmp_path / 'none.onnx', pictures, {}, FileNotFoundError, 'no such model'),
-        (model, pictures, dict(method='max'), ValueError, "method='max'; accepted: minmax"),
-        (model, pictures, dict(keep_float=['neck']), ValueError, 'accepted: stem, attention'),
-        (model, pictures, dict(tolerance=-1), ValueError, 'tolerance=-1'),
-        (model, pictures, dict(percentile=3), ValueError, 'percentile=3'),
-        (model, pictures, dict(target='ncnn'), ValueError, "target='ncnn'; accepted: onnxruntime, openvino, tensorrt"),
-        (trt, pictures, {}, ValueError, "target='onnxruntime'; accepted for the form trt: tensorrt"),
+        (model, pictures, dict(method='max'), ValueError, "method must be one of minmax, .* got 'max'"),
+        (model, pictures, dict(keep_float=['neck']), ValueError, 'keep_float must be out of stem, attention'),
+        (model, pictures, dict(tolerance=-1), ValueError, 'tolerance must be from 0 to 1, got -1'),
+        (model, pictures, dict(percentile=3), ValueError, 'percentile must be .* got 3'),
+        (
+            model,
+            pictures,
+            dict(target='ncnn'),
+            ValueError,
+            "target must be one of onnxruntime, openvino, tensorrt, got 'ncnn'",
+        ),
+        (trt, pictures, {}, ValueError, "target must be tensorrt for the export format trt .* got 'onnxruntime'"),
     ):
         with pytest.raises(error, match=message):
             quantize_onnx(source, out, images, **arguments)
@@ -321,5 +327,5 @@ def test_bad_images_are_left_out_and_listed(random_model, tmp_path):
     said = call('--tolerance', '1')
     assert 'b.jpg: not an image' in said[-2] and said[-1].endswith(f'{out} is written, calibrated without them')
     assert RTMDetector(out).info.form == 'decoded'
-    # Not in a terminal, each step is one line.
+    # Without a terminal, each step is one line.
     assert said[:-2] == ['Reading images: 2', 'Finding the ends of ranges: 1', 'Counting values: 1']

@@ -10,7 +10,7 @@ import pytest
 
 from rtmdet_cli.images import read_images
 from rtmdet_plugin.errors import RefusedError
-from rtmdet_plugin.transforms.decoding import BadPictureError, decode
+from rtmdet_plugin.transforms.decoding import BadImageError, decode
 from rtmdet_runtime.image import read_image
 from rtmdet_runtime.image_size import MAX_PIXELS, VARIABLE, PixelLimitError, check_pixels, image_size
 
@@ -61,7 +61,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
         patch.setattr(cv2, 'imdecode', None)
         with pytest.raises(ValueError, match='a.png: .* at most 180,000,000 pixels, got 40,000 x 30,000 = 1,200,000,'):
             read_image(path)
-        with pytest.raises(BadPictureError, match='a.png: .* at most 180,000,000 pixels, got 40,000 x 30,000'):
+        with pytest.raises(BadImageError, match='a.png: .* at most 180,000,000 pixels, got 40,000 x 30,000'):
             decode(path.read_bytes(), 'a.png', (30000, 40000))
     monkeypatch.setenv(VARIABLE, '2000000000')
     with pytest.raises(ValueError, match='a.png: OpenCV does not decode it .*; OPENCV_IO_MAX_IMAGE') as said:
@@ -89,7 +89,7 @@ def test_a_wrong_limit_is_no_bad_image(tmp_path, monkeypatch, text):
         list(read_images([tmp_path / 'a.jpg'], []))
     with pytest.raises(RefusedError, match=said) as caught:
         decode(pictures.JPEG, 'a.jpg')
-    assert not isinstance(caught.value, BadPictureError)
+    assert not isinstance(caught.value, BadImageError)
 
 
 def test_what_a_training_decodes_smaller_counts_as_smaller():

@@ -1,4 +1,4 @@
-"""The whole way through TensorRT, on a machine with an NVIDIA GPU. It has not been run: none was at hand.
+"""Building and running real engines, on a machine with an NVIDIA GPU. Not yet run for lack of one.
 
 pip install tensorrt cuda-bindings
 pytest tests/tensorrt/test_on_gpu.py
@@ -25,7 +25,7 @@ from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes  # noqa: E4
 from rtmdet_runtime import RTMDetector  # noqa: E402
 
 TOLERANCES = dict(fp32=(0.1, 1e-3, 0.98), fp16=(2.0, 0.05, 0.9))
-"""Pixels, score, and the share of boxes of which that is true: an NMS that decides otherwise changes a whole box."""
+"""Tolerances in pixels and score, and the share of boxes within them: one other decision of NMS changes a box."""
 
 
 def call(*arguments) -> str:
@@ -36,7 +36,7 @@ def call(*arguments) -> str:
 
 @pytest.fixture(scope='module')
 def exported(shapes_model, tmp_path_factory):
-    """A function: a form -> its file, for any batch."""
+    """A function from an export format to its file, for any batch."""
     folder = tmp_path_factory.mktemp('exported')
 
     def get(form: str) -> Path:
@@ -54,7 +54,7 @@ def pictures(shape_images) -> list[Path]:
 
 
 def assert_same_boxes(found: list, expected: list, pixels: float, score: float, share: float) -> None:
-    """What a user sees in one list of results is there in the other; near the threshold it needn't be."""
+    """Every confident box of one list of results is in the other; boxes near the threshold needn't be."""
     there = []
     for one, other in (*zip(found, expected, strict=True), *zip(expected, found, strict=True)):
         seen = one.above(0.3)
@@ -76,7 +76,7 @@ def test_boxes_are_those_of_onnxruntime(exported, pictures, tmp_path, form, prec
 
 
 def test_int8_keeps_its_ap(shapes, shapes_config, tmp_path, monkeypatch):
-    """By the commands of docs/deploy.md."""
+    """With the commands of docs/deploy.md."""
     monkeypatch.setenv('RTMDET_DEMO_DATA', str(shapes))
     expected, _ = evaluate_checkpoint(shapes_config(), SHAPES_WEIGHTS, tmp_path)
     files = [tmp_path / name for name in ('m.onnx', 'int8.onnx', 'm.engine')]

@@ -1,4 +1,4 @@
-"""Generated pictures for the mixing transforms."""
+"""Generated images for the mixing transforms."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ import torch
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-# BGR, far apart from each other, from the background and from the padding, also after averaging with either.
+# BGR, far from each other, from the background and from the padding, also after averaging with either.
 COLOURS = ((250, 30, 30), (30, 250, 30), (30, 30, 250), (250, 250, 30))
 
 
 def make_results(seed, width=61, height=47, num_boxes=3, channels=3, masks=None):
-    """A pipeline's dict with a noise picture of (height, width[, channels]) and random boxes of >= 4 px."""
+    """Return a pipeline's dict with a noise image of (height, width[, channels]) and random boxes of >= 4 px."""
     rng = np.random.default_rng(seed)
     shape = (height, width) if channels is None else (height, width, channels)
     x1 = rng.uniform(0, max(width - 4, 0), num_boxes)
@@ -36,7 +36,7 @@ def make_results(seed, width=61, height=47, num_boxes=3, channels=3, masks=None)
 
 
 def make_flat(label, width=60, height=40, box=(12, 8, 36, 28), channels=3, masks=None):
-    """A grey picture with one flat rectangle of the label's colour, and its box (xyxy, integers) and mask."""
+    """Return a grey image with one flat rectangle of the label's colour, its box (xyxy, integers) and its mask."""
     x1, y1, x2, y2 = box
     img = np.full((height, width, 3), 10, np.uint8)
     img[y1:y2, x1:x2] = COLOURS[label]
@@ -60,7 +60,7 @@ def make_flat(label, width=60, height=40, box=(12, 8, 36, 28), channels=3, masks
 
 
 def find_colour(img, colour, tolerance):
-    """Box (xyxy) around the pixels whose colour is within `tolerance` of `colour`; None without any."""
+    """Return the box (xyxy) around the pixels within `tolerance` of `colour`; None if there are none."""
     near = (np.abs(img.astype(int) - np.asarray(colour)) <= tolerance).all(axis=2)
     if not near.any():
         return None

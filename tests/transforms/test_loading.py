@@ -1,4 +1,4 @@
-"""Loading: mmdet's result, reduced decoding, and pictures and annotations that are no good."""
+"""Loading: mmdet's result, reduced decoding, and bad images and annotations."""
 
 import copy
 import io
@@ -18,7 +18,7 @@ from rtmdet_plugin.transforms.loading import RTMLoadImageAndAnnotations
 BOX = (120, 80, 360, 280)
 
 
-def flat_picture(width=600, height=400, box=BOX):
+def flat_image(width=600, height=400, box=BOX):
     img = np.full((height, width, 3), 10, np.uint8)
     img[box[1] : box[3], box[0] : box[2]] = (30, 30, 250)
     return img
@@ -34,7 +34,7 @@ def info(path, width=600, height=400, box=BOX):
 
 @pytest.fixture
 def jpeg(tmp_path):
-    def write(img, name='picture.jpg'):
+    def write(img, name='image.jpg'):
         assert cv2.imwrite(str(tmp_path / name), img)
         return tmp_path / name
 
@@ -43,7 +43,7 @@ def jpeg(tmp_path):
 
 @pytest.mark.parametrize('masks', [{}, {'with_mask': True}, {'with_mask': True, 'poly2mask': False}], ids=str)
 def test_is_what_mmdet_loads(jpeg, masks):
-    data = info(jpeg(flat_picture()))
+    data = info(jpeg(flat_image()))
     theirs = LoadAnnotations(with_bbox=True, **masks)(LoadImageFromFile()(copy.deepcopy(data)))
     ours = RTMLoadImageAndAnnotations(**masks)(copy.deepcopy(data))
     assert set(ours) == set(theirs)
@@ -65,7 +65,7 @@ def test_is_what_mmdet_loads(jpeg, masks):
 @pytest.mark.parametrize('masks', [None, 'bitmap', 'polygon'])
 def test_jpeg_is_decoded_no_larger_than_needed(jpeg, colour_box, img_scale, part, masks):
     load = RTMLoadImageAndAnnotations(img_scale, with_mask=masks is not None, poly2mask=masks == 'bitmap')
-    out = load(info(jpeg(flat_picture())))
+    out = load(info(jpeg(flat_image())))
     assert out['img'].shape == (400 // part, 600 // part, 3)
     assert out['img_shape'] == out['img'].shape[:2] and out['ori_shape'] == (400, 600)
     if img_scale is not None:
@@ -79,18 +79,18 @@ def test_jpeg_is_decoded_no_larger_than_needed(jpeg, colour_box, img_scale, part
 
 
 def test_odd_sides_scale_by_the_original_size(jpeg):
-    out = RTMLoadImageAndAnnotations((50, 50))(info(jpeg(flat_picture(601, 403)), 601, 403, (0, 0, 601, 403)))
+    out = RTMLoadImageAndAnnotations((50, 50))(info(jpeg(flat_image(601, 403)), 601, 403, (0, 0, 601, 403)))
     assert out['img'].shape == (51, 76, 3)
     np.testing.assert_allclose(out['gt_bboxes'][0], (0, 0, 76, 51))
 
 
 def test_png_is_decoded_in_full(jpeg):
-    out = RTMLoadImageAndAnnotations((50, 50))(info(jpeg(flat_picture(), 'picture.png')))
+    out = RTMLoadImageAndAnnotations((50, 50))(info(jpeg(flat_image(), 'image.png')))
     assert out['img'].shape == (400, 600, 3)
 
 
 def test_without_a_size_in_the_annotation_the_picture_is_decoded_in_full(jpeg):
-    data = info(jpeg(flat_picture()))
+    data = info(jpeg(flat_image()))
     del data['height'], data['width']
     assert RTMLoadImageAndAnnotations((50, 50))(data)['img'].shape == (400, 600, 3)
 
@@ -101,7 +101,7 @@ def test_without_a_size_in_the_annotation_the_picture_is_decoded_in_full(jpeg):
 def cmyk_jpeg():
     image = pytest.importorskip('PIL.Image')
     content = io.BytesIO()
-    image.fromarray(flat_picture()[..., ::-1]).convert('CMYK').save(content, 'jpeg', quality=95)
+    image.fromarray(flat_image()[..., ::-1]).convert('CMYK').save(content, 'jpeg', quality=95)
     return content.getvalue()
 
 
@@ -112,17 +112,17 @@ def encoded(img, suffix):
 @pytest.mark.parametrize(
     'content',
     [
-        lambda: encoded(flat_picture()[..., 2], '.png'),
-        lambda: encoded(flat_picture()[..., 2], '.jpg'),
-        lambda: encoded(flat_picture().astype(np.uint16) * 257, '.png'),
-        lambda: encoded(np.dstack([flat_picture(), np.full((400, 600), 99, np.uint8)]), '.png'),
+        lambda: encoded(flat_image()[..., 2], '.png'),
+        lambda: encoded(flat_image()[..., 2], '.jpg'),
+        lambda: encoded(flat_image().astype(np.uint16) * 257, '.png'),
+        lambda: encoded(np.dstack([flat_image(), np.full((400, 600), 99, np.uint8)]), '.png'),
         cmyk_jpeg,
     ],
     ids=['grey png', 'grey jpeg', '16 bit', 'RGBA', 'CMYK'],
 )
 def test_other_kinds_of_pixels_become_8_bit_bgr(tmp_path, content, colour_box):
-    (tmp_path / 'picture').write_bytes(content())
-    img = RTMLoadImageAndAnnotations()(info(tmp_path / 'picture'))['img']
+    (tmp_path / 'image').write_bytes(content())
+    img = RTMLoadImageAndAnnotations()(info(tmp_path / 'image'))['img']
     assert img.dtype == np.uint8 and img.shape == (400, 600, 3)
     red = (img[..., 2] > 128).astype(np.uint8)  # transparency is dropped, not mixed in
     assert cv2.boundingRect(red) == (120, 80, 240, 200)
@@ -130,7 +130,7 @@ def test_other_kinds_of_pixels_become_8_bit_bgr(tmp_path, content, colour_box):
 
 
 def turned(img, orientation):
-    """A JPEG with an EXIF tag that says how to turn it."""
+    """Return a JPEG with an EXIF tag for its orientation."""
     tag = struct.pack('>HHIHH', 0x0112, 3, 1, orientation, 0)
     exif = b'Exif\0\0MM\0*' + struct.pack('>IH', 8, 1) + tag + b'\0' * 4
     data = encoded(img, '.jpg')
@@ -140,7 +140,7 @@ def turned(img, orientation):
 @pytest.mark.parametrize('img_scale', [None, (300, 300)])
 @pytest.mark.parametrize('annotated', ['stored', 'turned'])
 def test_exif_rotation_follows_the_size_that_is_annotated(tmp_path, colour_box, annotated, img_scale):
-    (tmp_path / 'phone.jpg').write_bytes(turned(flat_picture(), 6))  # to be turned right by 90 degrees
+    (tmp_path / 'phone.jpg').write_bytes(turned(flat_image(), 6))  # tag: rotate by 90 degrees clockwise
     size, box = ((600, 400), BOX) if annotated == 'stored' else ((400, 600), (120, 120, 320, 360))
     out = RTMLoadImageAndAnnotations(img_scale)(info(tmp_path / 'phone.jpg', *size, box))
     assert out['img'].shape[:2] == tuple(side // (2 if img_scale else 1) for side in size[::-1])
@@ -149,16 +149,14 @@ def test_exif_rotation_follows_the_size_that_is_annotated(tmp_path, colour_box, 
 
 @pytest.mark.parametrize('img_scale', [None, (100, 100)])
 def test_one_pixel_height(jpeg, img_scale):
-    out = RTMLoadImageAndAnnotations(img_scale)(info(jpeg(flat_picture(600, 1)), 600, 1, (0, 0, 600, 1)))
+    out = RTMLoadImageAndAnnotations(img_scale)(info(jpeg(flat_image(600, 1)), 600, 1, (0, 0, 600, 1)))
     assert out['img'].shape == ((1, 600, 3) if img_scale is None else (1, 150, 3))
 
 
-@pytest.mark.parametrize(
-    'content', [b'', b'no picture', b'\xff\xd8\xff\xe0' + b'0' * 50], ids=['empty', 'text', 'torn']
-)
+@pytest.mark.parametrize('content', [b'', b'no image', b'\xff\xd8\xff\xe0' + b'0' * 50], ids=['empty', 'text', 'torn'])
 def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path, content):
     (tmp_path / 'broken.jpg').write_bytes(content)
-    with pytest.raises(ValueError, match=r'broken\.jpg: \d+ bytes (that are no picture|without the end)'):
+    with pytest.raises(ValueError, match=r'broken\.jpg must be .* got \d+ bytes (that are no image|without the end)'):
         RTMLoadImageAndAnnotations((100, 100))(info(tmp_path / 'broken.jpg'))
 
 
@@ -169,13 +167,13 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize('img_scale', [None, (150, 150)])
 def test_a_picture_of_another_size_than_annotated_is_refused_with_both(jpeg, img_scale):
-    with pytest.raises(ValueError, match=r'picture\.jpg: has 300x200 .* says 600x400'):
-        RTMLoadImageAndAnnotations(img_scale)(info(jpeg(flat_picture(300, 200))))
+    with pytest.raises(ValueError, match=r'image\.jpg must have .* 600x400 .* got 300x200'):
+        RTMLoadImageAndAnnotations(img_scale)(info(jpeg(flat_image(300, 200))))
 
 
 @pytest.mark.parametrize('img_scale', [(640, 0), 640, (640.0, 640), (640, 640, 3), 'ab'], ids=str)
 def test_bad_scale_is_refused_with_its_value(img_scale):
-    with pytest.raises(ValueError, match='img_scale=.*two positive integers') as error:
+    with pytest.raises(ValueError, match='img_scale must be two positive integers') as error:
         RTMLoadImageAndAnnotations(img_scale)
     assert repr(img_scale) in str(error.value)
 

@@ -25,7 +25,7 @@ SIZES = {
 
 
 def mmdet_mixup(monkeypatch, results, partner, params, **settings):
-    """What mmdet makes of the same image, partner and draws."""
+    """Return mmdet's MixUp of the same image, partner and draws."""
     transform = CachedMixUp(max_cached_images=10, flip_ratio=0.5, **settings)
     transform.results_cache = [copy.deepcopy(partner)]
     monkeypatch.setattr(transform, 'get_indexes', lambda cache: 0)
@@ -35,7 +35,7 @@ def mmdet_mixup(monkeypatch, results, partner, params, **settings):
     canvas = scaled_canvas(transform.dynamic_scale, params.ratio)
 
     def randint(low, high):
-        # mmdet draws y first, and each only where there is room
+        # mmdet draws y first, and each only if the canvas is larger than the image
         axis = 'y' if 'y' not in bounds and canvas[1] > results['img'].shape[0] else 'x'
         bounds[axis] = (low, high)
         return offsets[axis]
@@ -56,7 +56,7 @@ def our_mixup(results, partner, params, img_scale, pad_val=114.0, bbox_clip_bord
 
 
 def params_for(results, img_scale, ratio, flip, where=0.6):
-    """Draws with a crop at `where` (0..1) of the room there is."""
+    """Return draws whose crop is at the fraction `where` (0..1) of the available range."""
     height, width = results['img'].shape[:2]
     canvas_width, canvas_height = scaled_canvas(img_scale, ratio)
     offset = (int(max(canvas_width - width, 0) * where), int(max(canvas_height - height, 0) * where))
@@ -104,7 +104,7 @@ def test_equals_mmdet_for_an_image_without_boxes_and_other_padding(monkeypatch, 
 
 
 def test_one_padding_value_a_channel(random_results):
-    """The form of mmdet's RTMDet configs; (114, 114, 114) and 114 are the same."""
+    """As in mmdet's RTMDet configs, which write (114, 114, 114); 114 is the same."""
     results, partner = random_results(0, 60, 60), random_results(1, 60, 20)
     params = MixUpParams(0, 1.0, False, (0, 0))
     a, b, c = (our_mixup(results, partner, params, (60, 60), v)['img'] for v in (114, (114,) * 3, (0, 114, 255)))
@@ -112,7 +112,7 @@ def test_one_padding_value_a_channel(random_results):
     np.testing.assert_array_equal(c[..., 1], a[..., 1])
     assert (c[30:, :, 0] == results['img'][30:, :, 0] // 2).all()
     grey = random_results(2, channels=None), random_results(3, channels=None)
-    with pytest.raises(ValueError, match=r'pad_val=\(0, 114, 255\).*accepted: one number'):
+    with pytest.raises(ValueError, match=r'pad_val must be one number.* got \(0, 114, 255\)'):
         our_mixup(*grey, params, (60, 60), (0, 114, 255))
 
 
@@ -120,7 +120,7 @@ def test_one_padding_value_a_channel(random_results):
 @pytest.mark.parametrize('ratio', [1.0, 0.5, 1.5])
 @pytest.mark.parametrize('masks', ['bitmap', 'polygon'])
 def test_boxes_and_masks_lie_on_the_objects(flat_results, colours, colour_box, masks, ratio, flip):
-    """The partner is wide on a square canvas: there mmdet flips masks on another axis than boxes."""
+    """The partner is wide and the canvas square: mmdet then flips masks on another axis than boxes."""
     results = flat_results(0, 80, 80, box=(4, 50, 30, 76), masks=masks)
     partner = flat_results(1, 64, 32, box=(8, 6, 28, 26), masks=masks)
     params = params_for(results, (80, 80), ratio, flip, where=0.2)
@@ -139,7 +139,7 @@ def test_boxes_and_masks_lie_on_the_objects(flat_results, colours, colour_box, m
 
 
 def test_mmdet_moves_flipped_masks_off_their_boxes(monkeypatch, flat_results):
-    """The reason for a difference that the module's header names; when mmdet mends it, drop the note."""
+    """The reason for a difference that the module's header names; drop the note when mmdet fixes it."""
     results = flat_results(0, 80, 80, masks='bitmap')
     partner = flat_results(1, 32, 64, box=(2, 6, 12, 26), masks='bitmap')
     params = MixUpParams(0, 1.0, True, (0, 0))
@@ -156,7 +156,7 @@ def test_mmdet_moves_flipped_masks_off_their_boxes(monkeypatch, flat_results):
 @pytest.mark.parametrize('ratio', [1.0, 0.7])
 @pytest.mark.parametrize('channels', [None, 1])
 def test_grayscale(random_results, channels, ratio, flip):
-    """mmdet fails on both forms. The pixels are those of a colour image with equal channels."""
+    """mmdet fails on both shapes. The pixels are those of a colour image with equal channels."""
     grey = [random_results(i, channels=channels) for i in range(2)]
     colour = copy.deepcopy(grey)
     for results in colour:
@@ -240,7 +240,7 @@ def test_the_picture_itself_is_no_partner_in_a_later_epoch(random_results):
 
 
 def test_partner_with_boxes_is_looked_for_at_most_max_iters_times(random_results):
-    """As in mmdet: images without objects are no partners, and without a partner a sample passes as it is."""
+    """As in mmdet: images without objects are no partners, and without a partner a sample stays unmixed."""
     transform = RTMCachedMixUp(img_scale=(64, 64), max_cached_images=30, max_iters=4, rng=random.Random(0))
     transform(random_results(0, num_boxes=0))
     plain = transform(random_results(1))
@@ -320,7 +320,7 @@ def test_probability(random_results):
 )
 def test_bad_setting_is_refused_with_its_value(setting, accepted):
     ((name, value),) = setting.items()
-    with pytest.raises(ValueError, match=f'{name}=.*accepted: .*{accepted}') as error:
+    with pytest.raises(ValueError, match=f'{name} must be .*{accepted}.* got ') as error:
         RTMCachedMixUp(**setting)
     assert repr(value) in str(error.value)
 

@@ -27,12 +27,14 @@ CENTERS = [(32, 24), (96, 24), (32, 72), (96, 72), (64, 48), (51, 67)]
 
 
 def mmdet_mosaic(monkeypatch, results, partners, center, **settings):
-    """What mmdet makes of the same image, partners and centre."""
+    """Return mmdet's mosaic of the same image, partners and centre."""
     transform = CachedMosaic(max_cached_images=10, **settings)
-    transform.results_cache = [copy.deepcopy(partner) for partner in partners] * 2  # more than four, so it is warm
+    transform.results_cache = [
+        copy.deepcopy(partner) for partner in partners
+    ] * 2  # more than four, so that mmdet mixes
     monkeypatch.setattr(transform, 'get_indexes', lambda cache: [0, 1, 2])
     width, height = transform.img_scale
-    # + 0.5 pixel, because mmdet cuts the product down to an integer
+    # + 0.5 pixel, because mmdet truncates the product to an integer
     draws = iter([0.0, (center[0] + 0.5) / width, (center[1] + 0.5) / height])
     monkeypatch.setattr('numpy.random.uniform', lambda low, high: next(draws))
     out = transform.transform(copy.deepcopy(results))
@@ -79,7 +81,7 @@ def test_equals_mmdet_without_boxes_and_with_other_padding(monkeypatch, random_r
 
 
 def test_equals_mmdet_on_masks_of_a_square_mosaic(monkeypatch, random_results):
-    """Square and without rounding: there mmdet's (width, height) is right."""
+    """Square and without rounding: in this case mmdet's (width, height) is correct."""
     for masks in ('bitmap', 'polygon'):
         sizes = [(64, 32), (32, 64), (128, 128), (64, 64)]
         results, *partners = [random_results(i, w, h, masks=masks) for i, (w, h) in enumerate(sizes)]
@@ -96,7 +98,7 @@ def test_equals_mmdet_on_masks_of_a_square_mosaic(monkeypatch, random_results):
 @pytest.mark.parametrize('center', CENTERS, ids=str)
 @pytest.mark.parametrize('masks', ['bitmap', 'polygon'])
 def test_boxes_and_masks_lie_on_the_objects(flat_results, colours, colour_box, center, masks):
-    """Known colours, and a canvas that isn't square: mmdet's masks are (width, height) here."""
+    """Known colours on a canvas that isn't square: mmdet's masks are (width, height) here."""
     samples = [flat_results(label, masks=masks) for label in range(4)]
     mixed = our_mosaic(samples[0], samples[1:], center, (64, 48))
     assert mixed['img'].shape == (96, 128, 3)
@@ -114,7 +116,7 @@ def test_boxes_and_masks_lie_on_the_objects(flat_results, colours, colour_box, c
 
 def test_crowd_flags_stay_with_their_boxes(random_results):
     results = [random_results(i, num_boxes=6) for i in range(4)]
-    for i, r in enumerate(results):  # the label tells where a box came from, and its flag
+    for i, r in enumerate(results):  # the label identifies a box's image and its flag
         r['gt_bboxes_labels'][:] = 2 * i + r['gt_ignore_flags']
     mixed = our_mosaic(results[0], results[1:], (50, 50), (64, 64))
     assert 0 < mixed['gt_ignore_flags'].sum() < len(mixed['gt_ignore_flags'])
@@ -146,7 +148,7 @@ def test_masks_on_some_images_only_are_refused(random_results):
 
 
 def test_image_of_one_pixel_height(random_results):
-    """Its scaled height rounds to nothing, which OpenCV refuses; here it gets one row."""
+    """Its scaled height rounds to zero, which OpenCV refuses; here it gets one row."""
     thin = random_results(0, width=500, height=1, num_boxes=0)
     mixed = our_mosaic(thin, [random_results(i) for i in (1, 2, 3)], (64, 64), (64, 64), pad_val=0)
     row = mixed['img'][:64, :64]
@@ -167,7 +169,7 @@ def test_rendering_changes_no_input(random_results):
 
 
 def test_first_sample_asks_the_dataset_for_another_and_the_second_is_mixed(flat_results, colours, colour_box):
-    """mmdet passes the first four samples unmixed; here none is, and none is mixed with itself."""
+    """mmdet leaves the first four samples unmixed; here none stays unmixed, and none is mixed with itself."""
     transform = RTMCachedMosaic(img_scale=(64, 48), center_ratio_range=(1, 1), max_cached_images=4)
     assert transform(flat_results(0)) is None
     for label in (1, 2, 3):
@@ -205,7 +207,7 @@ def test_partners_are_three_different_others(random_results, random_pop):
 
 @pytest.mark.parametrize('random_pop', [True, False])
 def test_the_picture_itself_is_no_partner_in_a_later_epoch(random_results, random_pop):
-    """Four pictures and a cache of 40: each picture is in the cache many times."""
+    """Four images and a cache of 40: the cache holds each image many times."""
     transform = RTMCachedMosaic(img_scale=(32, 32), center_ratio_range=(1, 1), random_pop=random_pop)
     drawn = set()
     for step in range(200):
@@ -237,7 +239,7 @@ def test_draws_cover_the_range(random_results):
 
 
 def test_default_draws_follow_pythons_seed(random_results):
-    """mmengine seeds `random` in each worker: that is what makes runs repeat and workers differ."""
+    """mmengine seeds `random` in each worker, so runs repeat and workers differ."""
 
     def run(seed):
         random.seed(seed)
@@ -314,7 +316,7 @@ def test_numpy_boxes_come_back_as_numpy(random_results):
 )
 def test_bad_setting_is_refused_with_its_value(setting, accepted):
     ((name, value),) = setting.items()
-    with pytest.raises(ValueError, match=f'{name}=.*accepted: .*{accepted}') as error:
+    with pytest.raises(ValueError, match=f'{name} must be .*{accepted}.* got ') as error:
         RTMCachedMosaic(**setting)
     assert repr(value) in str(error.value)
 
@@ -334,7 +336,7 @@ def test_builds_from_a_config_pickles_and_shows_its_settings(random_results):
 
 
 def test_mmdets_masks_are_width_by_height(monkeypatch, random_results):
-    """The reason for the difference that this module's header names; when mmdet mends it, drop the note."""
+    """The reason for the difference that this module's header names; drop the note when mmdet fixes it."""
     results = [random_results(i, 64, 48, masks='bitmap') for i in range(4)]
     theirs = mmdet_mosaic(monkeypatch, results[0], results[1:], (70, 40), img_scale=(64, 48))
     assert isinstance(theirs['gt_masks'], BitmapMasks)

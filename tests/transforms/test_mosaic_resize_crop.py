@@ -29,7 +29,7 @@ def scope():
 
 
 class Draws:
-    """A source of draws that gives one share of each range."""
+    """A random source that always returns the same fraction of a range."""
 
     def __init__(self, ratio, x, y):
         self.ratio, self.shares = ratio, iter((x, y))
@@ -46,7 +46,7 @@ def drawn_crop(ratio, x, y, canvas=(128, 96), crop_size=(64, 48)):
 
 
 def chain(monkeypatch, results, canvas, ratio, crop, clip=True):
-    """mmdet's RandomResize and RandomCrop with given draws."""
+    """Run mmdet's RandomResize and RandomCrop with given draws."""
     resize = {'type': 'RandomResize', 'scale': canvas, 'ratio_range': (1, 1), 'keep_ratio': True}
     resize = TRANSFORMS.build({**resize, 'clip_object_border': clip})
     cut = TRANSFORMS.build({'type': 'RandomCrop', 'crop_size': (64, 48), 'bbox_clip_border': clip})
@@ -56,7 +56,7 @@ def chain(monkeypatch, results, canvas, ratio, crop, clip=True):
 
 
 def smooth(results, seed):
-    """A picture without sharp edges: there a shift of half a pixel changes little."""
+    """Return an image without sharp edges, on which a shift of half a pixel changes little."""
     height, width = results['img'].shape[:2]
     noise = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     results['img'] = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -81,7 +81,7 @@ def test_boxes_and_pixels_are_the_chains(monkeypatch, random_results, center, pl
     np.testing.assert_allclose(ours.boxes, theirs['gt_bboxes'].numpy(), atol=2e-4)
     np.testing.assert_array_equal(ours.labels, theirs['gt_bboxes_labels'])
     np.testing.assert_array_equal(ours.ignore_flags, theirs['gt_ignore_flags'])
-    # half a pixel off: between the darkest and the brightest of a pixel and its neighbours
+    # half a pixel off: between the darkest and the brightest value of a pixel and its neighbours
     darkest, brightest = (extreme(ours.img, np.ones((3, 3))).astype(int) for extreme in (cv2.erode, cv2.dilate))
     near = (darkest - 4 <= theirs['img']) & (theirs['img'] <= brightest + 4)
     assert near.mean() > 0.94
@@ -110,7 +110,7 @@ def test_boxes_and_masks_lie_on_the_objects(flat_results, colours, colour_box, m
 
 
 def test_pictures_meet_without_gap_or_overlap():
-    """Flat pictures that fill the mosaic: each pixel has one of the four colours, in one rectangle each."""
+    """Flat images that fill the mosaic: each of the four colours fills one rectangle."""
     empty = np.zeros(0, np.int64), np.zeros(0, bool)
     box = np.array([[1, 1, 60, 60]], np.float32), np.zeros(1, np.int64), np.zeros(1, bool)
     flats = [
@@ -136,7 +136,7 @@ def test_a_picture_that_does_not_show_is_not_touched(monkeypatch, random_results
     monkeypatch.setattr('rtmdet_plugin.transforms.render.cv2.resize', watched)
     samples = [Sample.from_results(random_results(i, 64, 48, num_boxes=30)) for i in range(4)]
     assert render(mosaic_parts(samples, (64, 48), IMG_SCALE), drawn_crop(2.0, 0, 0), 114) is not None
-    ((source, target),) = sizes  # the crop lies in the picture at the top left: a quarter of its pixels, and a margin
+    ((source, target),) = sizes  # the crop lies in the image at the top left: a quarter of its pixels, and a margin
     assert source[0] <= 26 and source[1] <= 34 and target[0] <= 68 and target[1] <= 52
 
 
@@ -187,7 +187,7 @@ def test_the_cache_holds_pictures_at_mosaic_scale_and_no_sample_changes_another(
 def test_probability_of_mixing(random_results):
     never = RTMCachedMosaicResizeCrop(IMG_SCALE, (1.0, 1.0), (64, 48), prob=0.0, rng=random.Random(0))
     out = never(random_results(0, 32, 24, num_boxes=9))
-    # alone, it gets the size of the mosaic, four times its own
+    # a sample that isn't mixed is resized to the size of the mosaic, four times its own
     assert out['img'].shape == (48, 64, 3) and out['scale_factor'] == (4.0, 4.0)
     assert len(never.mosaic.cache) == 1
 
@@ -208,7 +208,7 @@ def test_probability_of_mixing(random_results):
 )
 def test_bad_setting_is_refused_with_its_value(setting):
     ((name, value),) = setting.items()
-    with pytest.raises(ValueError, match=f'{name}=.*accepted: ') as error:
+    with pytest.raises(ValueError, match=f'{name} must be .* got ') as error:
         RTMCachedMosaicResizeCrop(**setting)
     assert repr(value) in str(error.value)
 
@@ -250,14 +250,14 @@ def mmdets(pipeline):
 
 
 def statistics(pipeline, pictures, seed, draws=1000):
-    """One row for each sample: number, size and place of boxes, share of padding, mean grey, mean label."""
+    """Return one row per sample: number, size and position of boxes, share of padding, mean grey, mean label."""
     random.seed(seed)
     np.random.seed(seed)
     steps = [TRANSFORMS.build(step) for step in pipeline]
     if isinstance(steps[0], CachedMosaic):
         # three different partners, a deliberate difference: see mosaic.py
         steps[0].get_indexes = lambda cache: random.sample(range(len(cache) - 1), 3)
-    # neighbours share pictures out of the cache, and mmdet doesn't mix while its own is cold
+    # consecutive samples share cached images, and mmdet doesn't mix until its cache is warm
     every = 6 if 'Mosaic' in pipeline[0]['type'] else 1
     rows = []
     while len(rows) < (draws + 10) * every:
@@ -283,7 +283,7 @@ def p_values(ours, theirs):
 
 @pytest.fixture
 def pictures(random_results):
-    """Coloured noise of many sizes, dark to light: no pixel of it is grey, and padding always is."""
+    """Return coloured noise of many sizes, dark to light; no pixel is grey, unlike the padding."""
     rng = np.random.default_rng(0)
     made = [random_results(i, *rng.integers(30, 140, 2), num_boxes=1 + i % 7) for i in range(80)]
     for i, results in enumerate(made):

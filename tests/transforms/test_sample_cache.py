@@ -1,4 +1,4 @@
-"""The cache: size, order, and that nobody changes what it holds."""
+"""The cache: its size and order, and read-only contents."""
 
 import pickle
 import random
@@ -30,7 +30,7 @@ class CountingRandom(random.Random):
 
 @pytest.mark.parametrize('size', [0, -3, 2.5, '4', True, None])
 def test_size_that_is_no_positive_integer_is_refused(size):
-    with pytest.raises(ValueError, match=r'max_size=.*accepted: an integer of at least 1') as error:
+    with pytest.raises(ValueError, match='max_size must be an integer of at least 1') as error:
         SampleCache(size)
     assert repr(size) in str(error.value)
 
@@ -74,7 +74,7 @@ def test_is_bounded_in_bytes(random_results, masks):
     assert cache.nbytes == 3 * one
 
     large = random_results(7, width=610, height=470, masks=masks)
-    assert cache.add(sample_of(large, 7), random.Random(0)) == 0, 'the newest is kept, alone where it must be'
+    assert cache.add(sample_of(large, 7), random.Random(0)) == 0, 'the newest is kept, even if it is then the only one'
     assert labels_of(cache) == [7] and cache.nbytes > cache.max_bytes
 
 

@@ -81,7 +81,7 @@ def test_a_clean_run_says_so_and_leaves_no_file(make_runner, dataset):
 def test_too_many_stop_the_run_with_the_list(make_runner, dataset, kind):
     """Two workers meet two bad samples each, at most: it takes what both know."""
     runner = make_runner(dataset=dataset(2, 3, 7), max_epochs=3, loader=LOADERS[kind], hooks=HOOK)
-    with pytest.raises(BadSamplesError, match=r'3 of 10 samples are bad, more than max_bad_share=0\.2') as error:
+    with pytest.raises(BadSamplesError, match=r'at most max_bad_share=0\.2, got 3 of 10') as error:
         runner.train()
     assert all(f'img/{place}.png' in str(error.value) for place in (2, 3, 7))
 
