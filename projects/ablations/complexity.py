@@ -1,9 +1,9 @@
-"""Parameters and FLOPs of the paper's tables, computed beside what they report.
+"""Print parameters and FLOPs of the models in the paper's tables, next to the reported figures.
 
     python projects/ablations/complexity.py
 
-Nothing is trained or even computed: the models live on torch's meta device. FLOPs are multiply-adds of convolutions at
-640 x 640, the paper's way of counting.
+The models are on torch's meta device, so nothing is computed. FLOPs are multiply-adds of convolutions at 640 x 640, as
+in the paper.
 """
 
 from pathlib import Path
@@ -60,7 +60,7 @@ ROWS = [
 
 
 def complexity(config: str) -> tuple[float, float]:
-    """Parameters in millions and giga multiply-adds of a config's model, at 640 x 640."""
+    """Compute the parameters in millions and the giga multiply-adds at 640 x 640 of a config's model."""
     if config.startswith('mmdet::'):
         from mmengine.hub import get_config
 
@@ -74,7 +74,7 @@ def complexity(config: str) -> tuple[float, float]:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 3, SIZE, SIZE))
     params = sum(p.numel() for p in model.parameters())
-    return params / 1e6, counter.get_total_flops() / 2 / 1e9  # the counter takes a multiply-add for two
+    return params / 1e6, counter.get_total_flops() / 2 / 1e9  # the counter counts a multiply-add as two
 
 
 def main() -> None:
