@@ -1,4 +1,6 @@
-"""Thresholds for use instead of mAP. In your own config:
+"""Thresholds for use instead of mAP.
+
+In your own config:
 
     _base_ = ['../rtmdet_s.py', 'deploy_preset.py']
     model = dict(test_cfg=_base_.deploy_test_cfg)
