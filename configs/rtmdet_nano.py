@@ -3,8 +3,8 @@
     mim train mmdet configs/rtmdet_nano.py --launcher pytorch --gpus 8
 
 The network of OpenMMLab's person detector (see rtmdet_nano_person.py) with 80 classes; no AP has been
-reported for it. Depthwise convolutions throughout, and no convolution shared between the levels. No
-pretrained backbone.
+reported for it. All convolutions are depthwise, and none is shared between the pyramid levels. The backbone
+isn't pretrained.
 """
 
 _base_ = 'rtmdet_tiny.py'

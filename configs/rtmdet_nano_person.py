@@ -1,10 +1,10 @@
-"""RTMDet-nano, 320 px, persons alone: the form that OpenMMLab's published person weights fit.
+"""RTMDet-nano, 320 px, persons only; OpenMMLab's published person weights fit this config.
 
     mim train mmdet configs/rtmdet_nano_person.py --launcher pytorch --gpus 8
     mim test mmdet configs/rtmdet_nano_person.py --checkpoint rtmdet_nano_person.pth
 
-994,423 parameters. Measured with the published weights on the persons of 50 images of val2017 (NMS IoU 0.6):
-box AP 26.4, AP50 50.3.
+994,423 parameters. With the published weights, box AP 26.4 and AP50 50.3 were measured on the persons of 50
+images of val2017 (NMS IoU 0.6).
 """
 
 _base_ = 'rtmdet_nano.py'

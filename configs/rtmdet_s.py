@@ -5,8 +5,8 @@
 Reported for this recipe (mmdet, 8 GPUs x 32 images): box AP 44.6 on val2017; 8.89 M parameters, 14.8 GFLOPs
 (multiply-adds); 1.22 ms (TensorRT FP16, batch 1, RTX 3090, without NMS).
 
-Starts from OpenMMLab's ImageNet backbone, which is downloaded once. Without it (expect about 0.3 AP less):
-`--cfg-options model.backbone.init_cfg=None`.
+Training starts from OpenMMLab's ImageNet backbone, which is downloaded once. To train without it (expect about
+0.3 AP less), add `--cfg-options model.backbone.init_cfg=None`.
 """
 
 _base_ = 'rtmdet_l.py'
@@ -26,7 +26,7 @@ model = dict(
     bbox_head=dict(in_channels=128, feat_channels=128, exp_on_reg=False),
 )
 
-# A gentler scale jitter for the small sizes, in both stages.
+# Small sizes use a gentler scale jitter, in both stages.
 train_pipeline = _base_.train_pipeline
 train_pipeline[1].ratio_range = (0.5, 2.0)  # RTMCachedMosaicResizeCrop
 train_pipeline_stage2 = _base_.train_pipeline_stage2

@@ -5,7 +5,7 @@
 Reported for this recipe (mmdet, 8 GPUs x 32 images): box AP 41.1 on val2017; 4.8 M parameters, 8.1 GFLOPs
 (multiply-adds); 0.98 ms (TensorRT FP16, batch 1, RTX 3090, without NMS).
 
-Starts from OpenMMLab's ImageNet backbone, which is downloaded once. Without it:
+Training starts from OpenMMLab's ImageNet backbone, which is downloaded once. To train without it, add
 `--cfg-options model.backbone.init_cfg=None`.
 """
 
@@ -24,7 +24,7 @@ model = dict(
     bbox_head=dict(in_channels=96, feat_channels=96),
 )
 
-# Milder mixing: half-size caches that drop their oldest sample, and MixUp on every other image.
+# Gentler mixing: caches of half the size that drop their oldest sample, and MixUp for half of the images.
 train_pipeline = _base_.train_pipeline
 train_pipeline[1].update(max_cached_images=20, random_pop=False)  # RTMCachedMosaicResizeCrop
 train_pipeline[5].update(max_cached_images=10, random_pop=False, prob=0.5)  # RTMCachedMixUp

@@ -1,13 +1,13 @@
-"""COCO, and the two training pipelines at 640 px.
+"""The COCO dataset, and the two training pipelines at 640 px.
 
-The data is looked for in `data/coco/`, or where the environment variable RTMDET_COCO says. Classes come from
-the annotation file; there is no list of names to keep in step with it.
+The data is in `data/coco/`, or in the folder that the environment variable RTMDET_COCO names. The class names are
+read from the annotation file.
 """
 
 data_root = '{{$RTMDET_COCO:data/coco/}}'.rstrip('/') + '/'
 
-# Both stages take the fast path, whose steps render only the pixels that survive. The same augmentation as a chain of
-# small steps, into which any mmdet transform fits, for a config of your own:
+# Both stages use fused transforms, which render only the pixels that remain in the result. To insert transforms of
+# mmdet or your own, write the same augmentation as small steps in your config:
 #
 # from rtmdet_plugin import composable
 # train_pipeline = composable(_base_.train_pipeline)
@@ -15,7 +15,7 @@ data_root = '{{$RTMDET_COCO:data/coco/}}'.rstrip('/') + '/'
 # train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 # default_hooks = dict(pipeline_switch=dict(switch_pipeline=train_pipeline_stage2))
 
-# Stage 1: mosaic and MixUp, each out of a cache of earlier samples.
+# Stage 1: mosaic and MixUp, each with a cache of earlier samples.
 train_pipeline = [
     dict(type='RTMLoadImageAndAnnotations', img_scale=(640, 640)),
     dict(
@@ -42,9 +42,9 @@ train_pipeline = [
     dict(type='RTMPackDetInputs'),
 ]
 
-# Stage 2, the last epochs: large scale jitter alone.
+# Stage 2, the last epochs: large scale jitter only.
 train_pipeline_stage2 = [
-    dict(type='RTMLoadImageAndAnnotations', img_scale=(1280, 1280)),  # the largest that the next step makes of it
+    dict(type='RTMLoadImageAndAnnotations', img_scale=(1280, 1280)),  # the largest size that the next step resizes to
     dict(type='RTMRandomResizeCrop', scale=(640, 640), ratio_range=(0.1, 2.0), crop_size=(640, 640)),
     dict(type='RTMYOLOXHSVRandomAug'),
     dict(type='RTMRandomFlip', prob=0.5),
@@ -60,16 +60,16 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
-# Of each data set: `on_bad_sample='skip'` (or `'raise'`) and `max_bad_share=0.05` say what a picture or an annotation
-# that can't be used does to the run, `exif='as_annotated'` which way up pictures with an EXIF tag are taken. These are
-# the defaults; `--cfg-options train_dataloader.dataset.on_bad_sample=raise`. See docs/reliability.md.
+# Each dataset also has the settings `on_bad_sample='skip'` (or `'raise'`) and `max_bad_share=0.05` for images and
+# annotations that can't be used, and `exif='as_annotated'` for the orientation of images with an EXIF tag. To change
+# one, add for example `--cfg-options train_dataloader.dataset.on_bad_sample=raise`. See docs/training.md.
 train_dataloader = dict(
-    batch_size=32,  # a GPU; 8 of them make the 256 that lr 0.004 belongs to
+    batch_size=32,  # per GPU; 8 GPUs make the batch of 256 that lr 0.004 belongs to
     num_workers=10,
     persistent_workers=True,
     pin_memory=True,
     collate_fn=dict(type='rtm_collate'),  # one tensor for the images of a batch
-    sampler=dict(type='RTMDefaultSampler', shuffle=True),  # each sample follows from its place in the run
+    sampler=dict(type='RTMDefaultSampler', shuffle=True),  # each sample's randomness follows from its place in the run
     dataset=dict(
         type='RTMCocoDataset',
         data_root=data_root,

@@ -1,9 +1,11 @@
-"""Post-processing for use rather than for mAP. In a config of your own:
+"""Thresholds for use instead of mAP.
+
+In your own config:
 
     _base_ = ['../rtmdet_s.py', 'deploy_preset.py']
     model = dict(test_cfg=_base_.deploy_test_cfg)
 
-It is a variable and not `model.test_cfg` itself because two bases must not define the same key.
+This is a variable and not `model.test_cfg` itself, because two bases must not define the same key.
 """
 
 deploy_test_cfg = dict(

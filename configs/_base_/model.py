@@ -1,21 +1,20 @@
-"""RTMDet with the numbers of size l. A smaller or larger size overrides widths, depths and `exp_on_reg`."""
+"""RTMDet in size l. The other sizes override widths, depths and `exp_on_reg`."""
 
-# Written out, because mmdet's class default (eps 1e-3, momentum 0.03) isn't what the published weights were
-# trained with.
+# Given here, because the published weights weren't trained with mmdet's defaults (eps 1e-3, momentum 0.03).
 norm_cfg = dict(type='BN', momentum=0.1, eps=1e-5)
 act_cfg = dict(type='SiLU', inplace=True)
 
 model = dict(
     type='RTMDet',
-    # Synchronised statistics over several GPUs come from `model_wrapper_cfg` in runtime.py.
+    # With several GPUs, `model_wrapper_cfg` in runtime.py makes the batch norms synchronised.
     use_syncbn=False,
     data_preprocessor=dict(
-        type='RTMDetDataPreprocessor',  # mmdet's, for the batches of `rtm_collate`
+        type='RTMDetDataPreprocessor',  # like mmdet's, for the batches of `rtm_collate`
         mean=[103.53, 116.28, 123.675],
         std=[57.375, 57.12, 58.395],
         bgr_to_rgb=False,
-        # The pipelines pad to multiples of 32 themselves; this is for pictures that come by another way. They are
-        # padded after normalising, so with 0: the mean, about the grey of 114.
+        # The pipelines already pad to multiples of 32; this is for images that don't come through them. These are
+        # padded after normalisation with 0, the mean colour, which is about the grey of 114.
         pad_size_divisor=32,
     ),
     backbone=dict(

@@ -1,4 +1,4 @@
-"""What every run needs around model, data and schedule."""
+"""Settings that every run needs in addition to model, data and schedule."""
 
 custom_imports = dict(imports=['rtmdet_plugin'], allow_failed_imports=False)
 default_scope = 'mmdet'
@@ -6,7 +6,7 @@ default_scope = 'mmdet'
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # Used with `--launcher`; a machine without CUDA gets gloo.
+    # Used with `--launcher`; without CUDA, gloo is used instead.
     dist_cfg=dict(backend='nccl'),
 )
 # Used with `--launcher`: SyncBN on GPUs, plain BN on CPUs.

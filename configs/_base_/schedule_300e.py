@@ -1,8 +1,8 @@
-"""300 epochs: warm-up, flat, cosine over the second half; the last 20 epochs without mosaic and MixUp.
+"""300 epochs: warm-up, constant, cosine over the second half; the last 20 epochs without mosaic and MixUp.
 
-Only `max_epochs` is a number of the run: the cosine half, the stage switch and the validation in stage 2
-follow it, so `--cfg-options train_cfg.max_epochs=50` is enough. The warm-up stays at 1,000 steps; for a run
-that is not much longer than that, shorten it too: `param_scheduler.0.end=100`.
+To change the length, set only `max_epochs`, as in `--cfg-options train_cfg.max_epochs=50`: the cosine half, the
+switch to stage 2 and the validation in stage 2 follow. The warm-up stays at 1,000 steps; if the run isn't much
+longer, shorten it with `param_scheduler.0.end=100`.
 """
 
 train_cfg = dict(type='RTMEpochBasedTrainLoop', max_epochs=300, val_interval=10)
@@ -23,9 +23,10 @@ param_scheduler = [
     dict(type='RTMFlatCosineLR', eta_min_ratio=0.05, by_epoch=False),
 ]
 
-# By name, so that a config or `--cfg-options default_hooks.pipeline_switch.num_last_epochs=10` changes one
-# number; `custom_hooks` stays free for yours. To do without an RTM hook or the EMA, leave it out of a copy, in
-# a config of your own (mmengine takes `=None` for its own hooks only):
+# All hooks are here by name, so that a config or an option such as
+# `--cfg-options default_hooks.pipeline_switch.num_last_epochs=10` can change one setting, and `custom_hooks` stays
+# empty for your own. To remove one of mmengine's own hooks, set it to None. To remove the EMA or an RTM hook, copy the
+# dictionary without it in your own config:
 #
 # default_hooks = dict(_delete_=True, **{k: v for k, v in _base_.default_hooks.items() if k != 'ema'})
 default_hooks = dict(
@@ -38,9 +39,9 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
     num_class_check=dict(type='RTMNumClassCheckHook'),
-    # A step with a loss or gradient that isn't finite is left out; this number of them in a row ends the run.
+    # A step whose loss or gradient isn't finite is skipped; this number of skipped steps in a row ends the run.
     check_invalid_loss=dict(type='RTMCheckInvalidLossHook', max_consecutive=10),
-    bad_samples=dict(type='RTMBadSampleHook'),  # its settings are the data set's: coco_detection.py
+    bad_samples=dict(type='RTMBadSampleHook'),  # its settings are the dataset's: see coco_detection.py
     # Before the other hooks of its kind (49 of 50), so that they see the averaged weights.
     ema=dict(
         type='EMAHook',
@@ -48,11 +49,11 @@ default_hooks = dict(
         momentum=0.0002,
         gamma=2000,
         update_buffers=True,
-        strict_load=False,  # a checkpoint with a head for other classes may be loaded; `load_report` tells
+        strict_load=False,  # a checkpoint with a head for other classes may be loaded; `load_report` reports it
         priority=49,
     ),
     load_report=dict(type='RTMLoadReportHook'),
-    # `switch_pipeline` is set where the pipelines are known: rtmdet_l.py.
+    # `switch_pipeline` is set in rtmdet_l.py, which knows the pipelines.
     pipeline_switch=dict(type='RTMPipelineSwitchHook', num_last_epochs=20, val_interval=1),
     process_watch=dict(type='RTMProcessWatchHook'),
     run_check=dict(type='RTMRunCheckHook'),

@@ -1,4 +1,4 @@
-"""ncnn, one image of a fixed size. The network ends with boxes and scores: NMS is the caller's."""
+"""ncnn, one image of a fixed size. The graph ends with boxes and scores; the caller runs NMS."""
 
 _base_ = '_base_/rtmdet.py'
 

@@ -1,6 +1,6 @@
-"""The folder that `mmdeploy_runtime.Detector` opens: ONNX Runtime, which is the backend in its wheel, any batch.
+"""mmdeploy's SDK (`mmdeploy_runtime.Detector`) with ONNX Runtime, the backend in its wheel; any batch.
 
-`pipeline` is for mmdeploy's own test tool: the SDK gets pictures as they are.
+`pipeline` is for mmdeploy's own test tool: the SDK receives unprocessed images.
 """
 
 _base_ = 'onnxruntime_dynamic.py'

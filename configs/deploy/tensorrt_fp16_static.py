@@ -1,4 +1,4 @@
-"""TensorRT, float16 where TensorRT finds it faster."""
+"""TensorRT; float16 for layers that are faster in it."""
 
 _base_ = '_base_/tensorrt_static.py'
 

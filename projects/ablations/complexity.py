@@ -1,9 +1,9 @@
-"""Compute parameters and FLOPs of the models in the paper's tables, next to the reported values.
+"""Print parameters and FLOPs of the models in the paper's tables, next to the reported figures.
 
     python projects/ablations/complexity.py
 
-Nothing is trained or computed: the models are on torch's meta device. FLOPs are multiply-adds of convolutions at
-640 x 640, as the paper counts them.
+The models are on torch's meta device, so nothing is computed. FLOPs are multiply-adds of convolutions at 640 x 640, as
+in the paper.
 """
 
 from pathlib import Path
@@ -60,7 +60,7 @@ ROWS = [
 
 
 def complexity(config: str) -> tuple[float, float]:
-    """Return millions of parameters and giga multiply-adds of a config's model at 640 x 640."""
+    """Compute the parameters in millions and the giga multiply-adds at 640 x 640 of a config's model."""
     if config.startswith('mmdet::'):
         from mmengine.hub import get_config
 

@@ -5,5 +5,5 @@ Reported: 8.54 M parameters, 15.76 GFLOPs, box AP 43.9.
 
 _base_ = '../../configs/rtmdet_s.py'
 
-# OpenMMLab's backbone checkpoint has the attention's weights, so it doesn't belong here.
+# OpenMMLab's backbone checkpoint doesn't fit, because it has weights of the attention.
 model = dict(backbone=dict(channel_attention=False, init_cfg=None))

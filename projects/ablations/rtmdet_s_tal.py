@@ -1,6 +1,6 @@
 """TAL, the assigner of TOOD, instead of the dynamic soft label assigner.
 
-The paper compares it with R50 and 12 epochs (40.7 against 41.3); no figure for this size and schedule.
+The paper compares the two on R50 with 12 epochs (40.7 and 41.3); it reports no figure for this size and schedule.
 """
 
 _base_ = '../../configs/rtmdet_s.py'

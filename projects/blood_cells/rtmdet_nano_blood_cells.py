@@ -2,14 +2,14 @@
 
     mim train mmdet projects/blood_cells/rtmdet_nano_blood_cells.py --gpus 0
 
-RTMDET_DATA names the folder that holds bccd/, RTMDET_WEIGHTS the one that holds rtmdet_nano_person.pth.
-Time and AP: README.md in this folder.
+RTMDET_DATA names the folder with bccd/, RTMDET_WEIGHTS the folder with rtmdet_nano_person.pth. README.md in this folder
+has time and AP.
 """
 
 _base_ = '../../configs/rtmdet_nano.py'
 
 data_root = '{{$RTMDET_DATA:data}}'.rstrip('/') + '/bccd/'
-# One class there, three here: all of it is taken over but the three convolutions that give the classes.
+# These weights have one class instead of three, so the three convolutions that predict the classes aren't loaded.
 load_from = '{{$RTMDET_WEIGHTS:weights}}'.rstrip('/') + '/rtmdet_nano_person.pth'
 
 model = dict(bbox_head=dict(num_classes=3))  # RBC, WBC, Platelets, as in the annotation file

@@ -2,8 +2,8 @@
 
     mim train mmdet projects/blood_cells/rtmdet_tiny_blood_cells.py --gpus 0
 
-RTMDET_DATA names the folder that holds bccd/. It gives trained weights of a size with ordinary convolutions, for
-figures that need them, such as those of INT8 (docs/int8.md). Time and AP: README.md in this folder.
+RTMDET_DATA names the folder with bccd/. The trained weights are used for the figures of INT8 (docs/int8.md), because
+most convolutions of this size are ordinary ones. README.md in this folder has time and AP.
 """
 
 _base_ = 'rtmdet_nano_blood_cells.py'

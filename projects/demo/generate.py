@@ -21,7 +21,7 @@ SPLITS = ('train', 'val')
 
 
 def on_circle(corners: int, first: float) -> np.ndarray:
-    """Compute the corners of a regular polygon in the unit circle, the first at angle `first`. (corners, 2)"""
+    """Compute the (corners, 2) corners of a regular polygon in the unit circle, the first at angle `first`."""
     angle = first + np.arange(corners) * 2 * np.pi / corners
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
@@ -56,7 +56,7 @@ class Settings:
 
 
 def texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draw smooth, nearly grey noise in several octaves. (size, size, 3), float32"""
+    """Draw smooth, nearly grey float32 noise (size, size, 3) in several octaves."""
     ground = np.zeros((size, size, 3), np.float32)
     for cells in (2, 5, 12, 40):
         noise = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
@@ -65,7 +65,7 @@ def texture(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def outline(label: int, centre: np.ndarray, diameter: float, angle: float) -> np.ndarray:
-    """Compute the corners of a shape as integers for `cv2.fillPoly`; upright at angle 0. (corners, 2)"""
+    """Compute the (corners, 2) integer corners of a shape for `cv2.fillPoly`; it is upright at angle 0."""
     points = CORNERS[CLASSES[label]]
     cos, sin = np.cos(angle), np.sin(angle)
     turned = points @ np.array([[cos, sin], [-sin, cos]])
@@ -73,7 +73,7 @@ def outline(label: int, centre: np.ndarray, diameter: float, angle: float) -> np
 
 
 def colour(rng: np.random.Generator, label: int) -> np.ndarray:
-    """Choose a bright BGR colour of the class's hue. (3,), float32"""
+    """Choose a bright float32 BGR colour (3,) of the class's hue."""
     hue = (HUES[label] + rng.integers(-6, 7)) % 180
     hsv = np.array([[[hue, rng.integers(170, 256), rng.integers(150, 256)]]], np.uint8)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
@@ -173,6 +173,7 @@ def generate(folder: Path, settings: Settings) -> bool:
 
 
 def main() -> None:
+    """Generate the dataset that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
     parser.add_argument('--train', type=int, default=Settings.train, help='number of training images')

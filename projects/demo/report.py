@@ -184,6 +184,7 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
 
 
 def main() -> None:
+    """Draw the run that the command line names, and print its best figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', type=Path)
     parser.add_argument('--work-dir', type=Path, required=True, help='work directory of the training run')

@@ -2,7 +2,7 @@
 
     python projects/demo/run.py
 
-Batch, warm-up, number of steps and EMA horizon are smaller than the base's. 1.04 M parameters.
+Batch, warm-up, number of steps and EMA horizon are smaller than in the base config. 1.04 M parameters.
 """
 
 _base_ = '../../configs/rtmdet_nano.py'

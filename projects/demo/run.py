@@ -55,7 +55,7 @@ def call(arguments: list[str], log: Path) -> None:
 
 
 def check_own(work_dir: Path) -> None:
-    """Refuse a folder that isn't a demo's, because results of an earlier demo in it are removed.
+    """Refuse a folder that isn't the demo's, because the results of an earlier demo are removed from it.
 
     Raises:
         ValueError: if it isn't empty and has no generated images.
@@ -67,6 +67,7 @@ def check_own(work_dir: Path) -> None:
 
 
 def main() -> None:
+    """Run the demo with the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'demo')
     parser.add_argument('--train', type=int, default=Settings.train, help='number of training images')

@@ -37,6 +37,7 @@ def write_half_precision(checkpoint: Path, target: Path) -> None:
 
 
 def main() -> None:
+    """Train, and write the weights to the file that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=WEIGHTS, help='file to write (default: %(default)s)')
     args = parser.parse_args()

@@ -1,7 +1,7 @@
-"""What every deployment has in common: the exported graph, and the steps after the network.
+"""Settings of all deploy configs: the exported graph, and the post-processing.
 
-The input has the size of the model config's test pipeline; `onnx_config.input_shape = (width, height)` changes it, and
-the letterbox (keep the ratio, pad with 114 at the right and the bottom) with it.
+The input has the size of the model config's test pipeline. `onnx_config.input_shape = (width, height)` changes the
+size of the input and of the letterbox (keep the ratio, pad with 114 at the right and the bottom).
 """
 
 onnx_config = dict(
@@ -21,7 +21,8 @@ codebase_config = dict(
     task='ObjectDetection',
     model_type='end2end',
     module=['rtmdet_plugin.mmdeploy_support'],
-    # These win over the model config's `test_cfg`. Leave one out (`_delete_=True`) to have the model config's.
+    # These take precedence over the model config's `test_cfg`, which is used for settings that aren't here. To remove
+    # some, write your own with `_delete_=True`.
     post_processing=dict(
         score_threshold=0.25,
         iou_threshold=0.65,

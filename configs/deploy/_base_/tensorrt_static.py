@@ -1,4 +1,4 @@
-"""TensorRT, one image of a fixed size. `rtmdet export` puts the size of the graph in place of 640 x 640."""
+"""TensorRT, one image of a fixed size. `rtmdet export` replaces 640 x 640 by the size of the graph."""
 
 _base_ = 'rtmdet.py'
 
