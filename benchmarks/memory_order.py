@@ -64,7 +64,7 @@ class Step:
         self.statistics = [b for name, b in buffers if name.endswith(('running_mean', 'running_var'))]
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
-        """Gradients of all weights."""
+        """Return the gradients of all weights."""
         return torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True)
 
     def linear_loss(self) -> Tensor:
@@ -74,7 +74,7 @@ class Step:
         return sum((level * torch.randn(level.shape, generator=generator)).sum() for level in outputs)
 
     def detection_loss(self) -> tuple[Tensor, Tensor]:
-        """RTMDet's loss, and the object that each prior is assigned to, -1 for none. (B, N)"""
+        """Return RTMDet's loss, and the index of the object that each prior is assigned to, (B, N), -1 for none."""
         assigned = []
         head = self.model.bbox_head
         assign = head.assigner.assign_batch
