@@ -28,7 +28,7 @@ import cv2
 import mmdet
 import numpy as np
 import torch
-from harness import RESULTS, in_turns
+from harness import RESULTS
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -36,6 +36,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
 import rtmdet_plugin  # noqa: F401  registers
+from rtmdet_plugin.inference.benchmark import in_turns
 
 OURS = Path(__file__).parents[1] / 'configs' / 'rtmdet_s.py'
 MMDETS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet' / 'rtmdet_s_8xb32-300e_coco.py'
@@ -169,7 +170,7 @@ def time_loader(root: Path, workers: int, rounds: int, batches: int) -> dict:
 
 
 def generate(root: Path, width: int, height: int) -> None:
-    """Twelve pictures of noise and rectangles, laid out as COCO."""
+    """Write twelve images of noise and rectangles as a COCO dataset."""
     rng = np.random.default_rng(0)
     (root / 'train2017').mkdir(parents=True)
     (root / 'annotations').mkdir()
@@ -189,7 +190,7 @@ def generate(root: Path, width: int, height: int) -> None:
 
 
 def peak_mib() -> float:
-    """Largest resident memory of this process so far. (`getrusage` would count its parent's.)"""
+    """Return the largest resident memory of this process so far; `getrusage` would count its parent's."""
     line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
     return int(line.split()[1]) / 1024
 

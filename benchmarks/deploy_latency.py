@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from harness import write
 from mmdet.registry import MODELS
+from mmdet_prediction import NAMES, mmdet_steps
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -30,7 +31,6 @@ from rtmdet_plugin.export.forms import predict_maps
 from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_plugin.inference.benchmark import latency_rows
 from rtmdet_plugin.inference.predictor import cpu_has_bfloat16
-from rtmdet_plugin.inference.reference import NAMES, reference_steps
 from rtmdet_plugin.quantization.quantize import quantize_onnx
 from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.image import Image, letterbox
@@ -116,7 +116,7 @@ def rows_of(size: str, folder: Path, picture: Image, args: argparse.Namespace) -
                 config, checkpoint, precision='float16', cuda_graphs=graphs, device='cuda'
             )
     mmdet_config = Config.fromfile(MMDET_CONFIGS / f'rtmdet_{size}_8xb32-300e_coco.py')
-    others = reference_steps(mmdet_config, checkpoint, picture, folder / 'mmdeploy', threads)
+    others = mmdet_steps(mmdet_config, checkpoint, picture, folder / 'mmdeploy', threads)
     return latency_rows(detectors, picture, args.rounds, others)
 
 

@@ -1,61 +1,47 @@
-"""What the benchmarks share: alternating runs, medians, peak memory, tables and JSON."""
+"""Medians of alternating runs, peak memory, tables and JSON of the benchmarks."""
 
 from __future__ import annotations
 
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from rtmdet_plugin.inference.benchmark import Name, take_turns
+
 RESULTS = Path(__file__).parent / 'results'
-Figures = TypeVar('Figures')
 
 
 def device_name() -> str:
-    """The accelerator's name, or the number of CPU threads."""
+    """Return the accelerator's name, or the number of CPU threads."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
 
 
 def synchronize() -> None:
-    """Wait for the GPU, where there is one."""
+    """Wait for the GPU if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def in_turns(candidates: dict[str, Callable[[], Figures]], rounds: int) -> dict[str, list[Figures]]:
-    """What each candidate gives in each round, called in turns, so that a noisy machine is noisy for all of them."""
-    figures = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, candidate in candidates.items():
-            figures[name].append(candidate())
-    return figures
+def alternate(candidates: dict[Name, Callable[[], object]], repeats: int) -> dict[Name, float]:
+    """Measure the median seconds of each candidate in turns, on a GPU too; a first call of each is the warm-up."""
+
+    def complete(candidate: Callable[[], object]) -> None:
+        candidate()
+        synchronize()
+
+    steps = {name: partial(complete, candidate) for name, candidate in candidates.items()}
+    return {name: statistics.median(seconds) for name, seconds in take_turns(steps, repeats, warmup=1).items()}
 
 
-def seconds_of(candidate: Callable[[], object]) -> float:
-    """How long a call takes, on a GPU as well."""
-    synchronize()
-    start = time.perf_counter()
-    candidate()
-    synchronize()
-    return time.perf_counter() - start
-
-
-def alternate(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each candidate, measured in turns; a first call of each is the warm-up."""
-    runs = in_turns({name: partial(seconds_of, call) for name, call in candidates.items()}, repeats + 1)
-    return {name: statistics.median(seconds[1:]) for name, seconds in runs.items()}
-
-
-def peak_memory(candidate: Callable[[], None]) -> float:
-    """MB that a call holds at its worst, over what was held before: the allocator's own count of tensors."""
+def peak_memory(candidate: Callable[[], object]) -> float:
+    """Measure how many MB of tensors a call holds at its peak, in addition to those held before."""
     if torch.cuda.is_available():
         synchronize()
         torch.cuda.reset_peak_memory_stats()

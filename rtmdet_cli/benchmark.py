@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -167,12 +166,6 @@ def some_image(image: Path | None) -> Image:
 @click.option('--compile', is_flag=True, help='With --torch: as a program of torch.compile.')
 @click.option('--cuda-graphs', is_flag=True, help='With --torch: all kernels launched at once.')
 @click.option(
-    '--mmdet',
-    nargs=2,
-    metavar='CONFIG CHECKPOINT',
-    help="Beside them mmdet's own model, in PyTorch and through mmdeploy's stock export, on the CPU.",
-)
-@click.option(
     '--json',
     'json_file',
     type=click.Path(path_type=Path),
@@ -194,42 +187,34 @@ def command(
     device,
     compile,
     cuda_graphs,
-    mmdet,
     json_file,
 ) -> None:
-    """Measure exported MODELS (.onnx, .xml, .param, .engine) in turns: latency of `predict` and its parts, and
-    throughput. Checkpoints take part with --torch, and mmdet's own model with --mmdet.
+    """Measure the latency and throughput of exported MODELS (.onnx, .xml, .param, .engine) in turns.
+
+    The latency is that of `predict` and its parts. Checkpoints take part with --torch.
     """
     if not models and not trained:
         raise ValueError('nothing to measure; accepted: MODELS, or --torch CONFIG CHECKPOINT')
-    if len(threads) > 1 and (trained or mmdet):
-        raise ValueError(f'--threads {" --threads ".join(map(str, threads))}; accepted with --torch and --mmdet: one')
+    if len(threads) > 1 and (trained):
+        raise ValueError(f'--threads {" --threads ".join(map(str, threads))}; accepted with --torch: one')
     if json_file is not None:
-        inputs = [*models, *([image] if image else []), *(trained or ()), *(mmdet or ())]
+        inputs = [*models, *([image] if image else []), *(trained or ())]
         check_json(json_file, input_files(inputs), FIGURES)
     # First rtmdet_plugin, whose message names what is missing of PyTorch and OpenMMLab.
-    from rtmdet_plugin.checkpoints.load_model import read_config
     from rtmdet_plugin.inference.benchmark import latency_rows, throughput_rows
 
-    picture, others = some_image(image), {}
+    picture = some_image(image)
     if threads:
         import torch
 
         torch.set_num_threads(threads[0])
-    with tempfile.TemporaryDirectory() as folder:
-        if mmdet:
-            from rtmdet_plugin.inference.reference import reference_steps  # needs mmdeploy and ONNX Runtime
-
-            config, checkpoint = mmdet
-            count = threads[0] if threads else None
-            others = reference_steps(read_config(config), Path(checkpoint), picture, Path(folder), count)
-        detectors = open_models(models, backends, threads, size, score_thr, reduced_precision)
-        if trained:
-            settings = dict(size=size, score_thr=score_thr)
-            detectors |= open_checkpoint(*trained, precisions, device, compile, cuda_graphs, **settings)
-        for line in fixed_batches(detectors, batches):
-            click.echo(line, err=True)
-        result = dict(machine=machine(), latency=latency_rows(detectors, picture, rounds, others))
+    detectors = open_models(models, backends, threads, size, score_thr, reduced_precision)
+    if trained:
+        settings = dict(size=size, score_thr=score_thr)
+        detectors |= open_checkpoint(*trained, precisions, device, compile, cuda_graphs, **settings)
+    for line in fixed_batches(detectors, batches):
+        click.echo(line, err=True)
+    result = dict(machine=machine(), latency=latency_rows(detectors, picture, rounds))
     err = json_file == STDOUT
     print_rows('latency of one image', result['latency'], err)
     if batches:

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     'quantization': ['export'],
     'tensorrt': ['export'],
     'mmdeploy_support': ['export'],
-    'inference': ['export', 'mmdeploy_support'],
+    'inference': ['export'],
     'rtmdet_cli': ['datasets', 'inference', 'quantization', 'tensorrt', 'mmdeploy_support'],
 }
 """Package: those that it may import, with all that they may import; `rtmdet_runtime` may be imported by all."""

@@ -1,4 +1,4 @@
-"""How long models take: latency of pictures one by one with its parts, and throughput by batch, candidates in turns."""
+"""Measure latency of single images with its parts, and throughput by batch; candidates take turns."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from rtmdet_runtime import RTMDetector
 
 Step = Callable[[], object]
+Name = TypeVar('Name')
+Figures = TypeVar('Figures')
 PAUSE = 0.1
-"""Seconds between calls: the threads of one runtime go on spinning for a moment, at the expense of the next one."""
+"""Seconds between calls: the threads of one runtime keep spinning for a moment and slow down the next one."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds.
+    """Latency in milliseconds.
 
     Attributes:
-        median, p95: of all runs after the warm-up.
+        median: median of all calls.
+        p95: 95th percentile.
     """
 
     median: float
@@ -29,44 +34,59 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:
+        """Summarise the seconds of calls."""
         milliseconds = np.asarray(seconds) * 1e3
         return cls(float(np.median(milliseconds)), float(np.percentile(milliseconds, 95)))
 
 
-def take_turns(candidates: Mapping[str, Step], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Seconds of each call, in turns, so that a noisy machine is noisy for all of them.
+def in_turns(
+    candidates: Mapping[Name, Callable[[], Figures]], rounds: int, warmup: int = 0
+) -> dict[Name, list[Figures]]:
+    """Call candidates in turns, so that a noisy machine is noisy for all of them.
 
     Args:
-        candidates: by name.
+        candidates: functions by name.
         rounds: calls of each that count.
         warmup: calls of each before those.
 
+    Returns:
+        For each candidate, what its calls returned.
+
     Raises:
-        ValueError: where `rounds` is below 1.
+        ValueError: if `rounds` is below 1.
     """
     if rounds < 1:
-        raise ValueError(f'rounds={rounds}; accepted: 1 or more')
-    seconds = {name: [] for name in candidates}
-    for turn in range(warmup + rounds):
+        raise ValueError(f'rounds must be 1 or more, got {rounds}')
+    figures: dict[Name, list[Figures]] = {name: [] for name in candidates}
+    for _ in range(warmup + rounds):
         for name, candidate in candidates.items():
-            time.sleep(PAUSE)
-            start = time.perf_counter()
-            candidate()
-            if turn >= warmup:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+            figures[name].append(candidate())
+    return {name: values[warmup:] for name, values in figures.items()}
+
+
+def seconds_of(step: Step) -> float:
+    """Measure the seconds of a call, after a pause."""
+    time.sleep(PAUSE)
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def take_turns(candidates: Mapping[Name, Step], rounds: int, warmup: int = 2) -> dict[Name, list[float]]:
+    """Measure the seconds of each call; see `in_turns`."""
+    return in_turns({name: partial(seconds_of, step) for name, step in candidates.items()}, rounds, warmup)
 
 
 def latency_rows(
     detectors: Mapping[str, RTMDetector], image: np.ndarray, rounds: int, others: Mapping[str, Step] | None = None
 ) -> list[dict]:
-    """For each model: `predict` of one picture, the network alone, and what post-processing takes, in milliseconds.
+    """Measure `predict` of one image, the network and the post-processing of each model, in milliseconds.
 
     Args:
-        detectors: by name.
+        detectors: models by name.
         image: BGR, uint8, decoded. (H, W, 3)
         rounds: calls that count.
-        others: by name, what else predicts this picture; it has no parts, which are None. The rows begin with them.
+        others: other functions by name that predict this image. Their rows come first; figures of parts are None.
     """
     steps: dict[str, Step] = {f'{name}/predict': step for name, step in (others or {}).items()}
     for name, detector in detectors.items():
@@ -95,7 +115,7 @@ def latency_rows(
 def throughput_rows(
     detectors: Mapping[str, RTMDetector], image: np.ndarray, batches: Sequence[int], rounds: int
 ) -> list[dict]:
-    """For each model and batch size: pictures a second through `predict`; a model with a fixed batch has that alone."""
+    """Measure images per second through `predict`, for each model and batch size that the model accepts."""
     steps: dict[tuple[str, int], Step] = {}
     for name, detector in detectors.items():
         for batch in [detector.backend.batch] if detector.backend.batch else batches:

@@ -1,4 +1,4 @@
-"""mmdet's own model, as it is measured beside ours: it predicts what mmdet predicts."""
+"""benchmarks/mmdet_prediction.py: each way to run mmdet's own model predicts what mmdet predicts."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from oracle import vary_predictions
 
 pytest.importorskip('mmdeploy', reason='mmdeploy is not installed')
 
-from rtmdet_plugin.inference.reference import reference_steps  # noqa: E402
+from mmdet_prediction import mmdet_steps  # noqa: E402
 
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
 
@@ -29,10 +29,10 @@ def test_each_way_finds_what_mmdet_finds(tmp_path):
     model = MODELS.build(config.model)
     vary_predictions(model, norm_std=0.1)
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'w.pth')
-    # Square, because mmdeploy's stock export stretches other pictures.
+    # Square, because mmdeploy's stock export stretches other images.
     noise = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
-    picture = cv2.resize(noise, (640, 640), interpolation=cv2.INTER_CUBIC)
-    steps = reference_steps(config, tmp_path / 'w.pth', picture, tmp_path, threads=1)
+    image = cv2.resize(noise, (640, 640), interpolation=cv2.INTER_CUBIC)
+    steps = mmdet_steps(config, tmp_path / 'w.pth', image, tmp_path, threads=1)
     in_torch, by_mmdeploy, graph = (step() for step in steps.values())
     expected = in_torch.pred_instances
     assert len(expected) == 100
