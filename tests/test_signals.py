@@ -85,7 +85,7 @@ def test_stopped_and_resumed_is_as_never_stopped(data, tmp_path, number, workers
     assert group(stopped.pid) == [], 'no worker is left'
     ended(reference, 0)
     output = ended(start(config, parts, '--resume'), 0)
-    assert 'Going on within epoch 1: its first 6 batches are done.' in output
+    assert 'Resuming within epoch 1: its first 6 batches are done.' in output
     assert_same(last(parts), last(whole))
 
 

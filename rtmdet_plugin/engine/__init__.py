@@ -1,1 +1,1 @@
-"""What runs around the training steps, in the packages of mmdet's `engine`."""
+"""Hooks, runner, optimisers and schedulers of a training, in the same packages as mmdet's `engine`."""

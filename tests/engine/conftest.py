@@ -1,4 +1,4 @@
-"""A toy run for the hooks: ten generated pictures, a model of a few weights, mmengine's real Runner."""
+"""A toy run for the hooks: ten generated images, a model of a few weights, and mmengine's Runner."""
 
 import json
 import uuid
@@ -22,7 +22,7 @@ CLASSES = ('disc', 'square')
 
 
 def pipeline(side: int) -> list[dict]:
-    """Loading and packing at a side length that tells afterwards which pipeline a sample came from."""
+    """Return a pipeline that loads and packs images at a side length by which the pipeline can be recognised."""
     return [
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True),
@@ -33,7 +33,7 @@ def pipeline(side: int) -> list[dict]:
 
 @pytest.fixture(scope='session')
 def pictures(tmp_path_factory) -> Path:
-    """A folder with `img/` and a COCO file `boxes.json` of two classes."""
+    """Make a folder with `img/` and a COCO file `boxes.json` of two classes."""
     root = tmp_path_factory.mktemp('pictures')
     (root / 'img').mkdir()
     rng = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def pictures(tmp_path_factory) -> Path:
 
 
 class ToyDetector(BaseModel):
-    """One convolution, a BN, and a 'head' that knows its number of classes."""
+    """One convolution, one BN, and a 'head' with a number of classes."""
 
     def __init__(self, num_classes: int = 2) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ToyDetector(BaseModel):
 
 
 class Rising(BaseMetric):
-    """A metric that is better each time it is asked."""
+    """A metric that improves with each evaluation."""
 
     asked = 0
 
@@ -78,10 +78,10 @@ class Rising(BaseMetric):
 
 
 class Recorder(Hook):
-    """Notes what the run did."""
+    """Records what the run did."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[int, int]] = []  # (epoch, side of the pictures), each once
+        self.seen: list[tuple[int, int]] = []  # (epoch, side length of the images), each once
         self.validated: list[int] = []
         self.lr: list[float] = []
 
@@ -98,7 +98,7 @@ class Recorder(Hook):
 
 @pytest.fixture
 def coco(pictures):
-    """Make a dataset config over the pictures."""
+    """Make a dataset config for the images."""
 
     def make(**kwargs) -> dict:
         return dict(
@@ -118,8 +118,7 @@ def coco(pictures):
 
 @pytest.fixture
 def make_runner(tmp_path, coco):
-    """Make a Runner over the toy model; `runner.record` is its Recorder, `runner.log()` its log so far."""
-
+    """Make a Runner with the toy model; `runner.record` is its Recorder, `runner.log()` returns its log so far."""
     runners = []
 
     def make(
@@ -164,6 +163,6 @@ def make_runner(tmp_path, coco):
 
     yield make
     for runner in runners:
-        # Left to the garbage collector, each persistent worker would be waited for, for 5 s.
+        # The garbage collector would wait 5 s for each persistent worker.
         if isinstance(runner._train_loop, BaseLoop):
             restart_workers(runner._train_loop.dataloader)

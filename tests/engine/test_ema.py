@@ -1,4 +1,4 @@
-"""Averaged weights: mmdet's numbers where nothing is shared, one update a step where something is."""
+"""Averaged weights equal mmdet's if no tensor is shared; a shared tensor is updated once per step."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ SETTINGS = dict(momentum=0.0002, gamma=2000, update_buffers=True)
 
 
 class Levels(BaseModel):
-    """A head like RTMDet's: one convolution for all levels, a BN for each; with `share_norm` one BN as well."""
+    """A head like RTMDet's: one convolution for all levels, one BN per level, or one for all with `share_norm`."""
 
     def __init__(self, levels: int, share_norm: bool = False) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def test_state_dict_is_mmdets():
         theirs.update_parameters(model)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     assert ours.steps == 3
-    # What is averaged is still the module's own memory.
+    # The averaged tensors still share their memory with the module.
     wander(model, 9)
     before = ours.module.branches[0][0].weight.clone()
     ours.update_parameters(model)
@@ -164,10 +164,10 @@ def test_real_run_and_resume_give_the_same_average(make_runner, tmp_path):
         make_runner(max_epochs=3, model=Levels(3), hooks=hooks, **kwargs).train()
         return torch.load(tmp_path / 'work' / 'epoch_3.pth', weights_only=False)
 
-    whole = run()
+    complete = run()
     resumed = run(resume=True, load_from=str(tmp_path / 'work' / 'epoch_2.pth'))
     assert resumed['ema_state_dict']['steps'] == 6
     for part in ('state_dict', 'ema_state_dict'):
-        torch.testing.assert_close(resumed[part], whole[part])
+        torch.testing.assert_close(resumed[part], complete[part])
     key = 'branches.0.0.weight'
-    assert not torch.equal(whole['state_dict'][key], whole['ema_state_dict'][f'module.{key}'])
+    assert not torch.equal(complete['state_dict'][key], complete['ema_state_dict'][f'module.{key}'])

@@ -1,8 +1,8 @@
 """Hooks of the Runner.
 
-- `before_run`: what is known before the first step: settings, annotations, machine, checkpoint.
-- `faults`: samples that can't be used, and steps that aren't finite.
-- `interruption`: Ctrl-C, SIGTERM, and processes that are lost.
+- `before_run`: checks of settings, annotations, machine and checkpoint before the first step.
+- `faults`: handling of unusable samples and non-finite steps.
+- `interruption`: handling of Ctrl-C, SIGTERM and lost processes.
 """
 
 from .before_run import RTMLoadReportHook, RTMNumClassCheckHook, RTMRunCheckHook

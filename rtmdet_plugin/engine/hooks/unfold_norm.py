@@ -1,7 +1,7 @@
-"""Fine-tuning from weights whose batch norms were folded into the convolutions, as exported models have them.
+"""Fine-tune from weights whose batch norms are folded into the convolutions, as in exported models.
 
-Such a norm is the identity plus a bias. In training it normalises by the batch all the same, so from the first
-step on the network isn't the one that was loaded: RTMDet-nano's person weights lose all their scales.
+In evaluation such a norm only adds a bias. But in training it normalises by the batch statistics, so from the first
+step on the network differs from the one that was loaded: RTMDet-nano's person weights lose all their scales.
 """
 
 import torch
@@ -17,7 +17,7 @@ from .unwrapped import unwrapped
 
 
 def is_folded(norm: nn.Module) -> bool:
-    """Whether a batch norm only adds its bias: mean 0, deviation 1, and not the fresh norm's bias of 0."""
+    """Return whether a batch norm only adds its bias: mean 0, variance 1, and a non-zero bias, unlike a new norm."""
     return (
         isinstance(norm, _BatchNorm)
         and norm.affine
@@ -30,11 +30,12 @@ def is_folded(norm: nn.Module) -> bool:
 
 
 def unfold(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
-    """Give a folded norm the statistics of its input, and the weight and bias that undo them.
+    """Set a folded norm's statistics to those of its input, and adjust weight and bias to compensate.
 
     Args:
-        norm: the layer; in evaluation it computes the same as before.
-        mean, var: of its input, for each channel. (C,)
+        norm: the layer, modified in place; in evaluation it computes the same as before.
+        mean: mean of each channel of its input. (C,)
+        var: variance of each channel of its input. (C,)
     """
     with torch.no_grad():
         norm.running_mean.copy_(mean)
@@ -45,26 +46,26 @@ def unfold(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
 
 @HOOKS.register_module()
 class RTMUnfoldNormHook(Hook):
-    """Before training, measure the statistics of folded batch norms on training data, and write them back.
+    """Before training, measure the input statistics of folded batch norms on training data, and set them.
 
-    Where no norm is folded it does nothing, so a resumed run goes on as it was. Of several processes each measures
-    its own batches, and all write the mean over the processes: DDP has broadcast the weights by then, so what
-    differed here would differ to the end.
+    Does nothing if no norm is folded, so a resumed run isn't changed. With several processes each measures its own
+    batches, and all use the mean over the processes: DDP has already broadcast the weights, so any difference would
+    remain until the end of the run.
 
     Args:
-        num_batches: training batches to measure on, in each process.
+        num_batches: number of training batches to measure on in each process.
 
     Raises:
-        RefusedError: where `num_batches` is below 1.
+        RefusedError: if `num_batches` is below 1.
     """
 
     def __init__(self, num_batches: int = 8) -> None:
         if num_batches < 1:
-            raise RefusedError(f'num_batches={num_batches}: expected 1 or more')
+            raise RefusedError(f'num_batches must be at least 1, got {num_batches}')
         self.num_batches = num_batches
 
     def before_train(self, runner: Runner) -> None:
-        """Measure and write; checkpoints are loaded by now."""
+        """Measure and set the statistics; the checkpoint has been loaded before this."""
         model = unwrapped(runner)
         folded = {name: norm for name, norm in model.named_modules() if is_folded(norm)}
         if not folded:
@@ -92,4 +93,4 @@ class RTMUnfoldNormHook(Hook):
             all_reduce(moments, op='mean')
             mean, square = moments
             unfold(norm, mean, (square - mean.square()).clamp(min=0))
-        runner.logger.info(f'{len(folded)} folded batch norms were given the statistics of {len(sums[name])} batches.')
+        runner.logger.info(f'Set the statistics of {len(folded)} folded batch norms from {len(sums[name])} batches.')

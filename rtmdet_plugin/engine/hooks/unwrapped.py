@@ -1,4 +1,4 @@
-"""The model of a run, whether or not it is wrapped for several processes."""
+"""Access to the model of a run, with or without a wrapper for several processes."""
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -6,5 +6,5 @@ from torch import nn
 
 
 def unwrapped(runner: Runner) -> nn.Module:
-    """The model, out of any wrapper for several processes."""
+    """Return the model without any wrapper for several processes."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model

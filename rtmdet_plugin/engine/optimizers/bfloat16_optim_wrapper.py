@@ -1,7 +1,7 @@
 """Mixed precision with bfloat16 on any device.
 
-mmengine's `AmpOptimWrapper` refuses CPUs, of which many multiply bfloat16 twice as fast as float32, and brings a loss
-scaler, which bfloat16 with its exponent of 8 bits has no need of.
+mmengine's `AmpOptimWrapper` refuses CPUs, although many CPUs multiply bfloat16 twice as fast as float32, and has a loss
+scaler, which bfloat16 doesn't need because its exponent has 8 bits.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class RTMBFloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Around the forward pass and the loss."""
+        """Run the forward pass and the loss under bfloat16 autocast."""
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
             yield

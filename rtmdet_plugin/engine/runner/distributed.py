@@ -1,8 +1,7 @@
-"""The model in several processes (`--launcher`): SyncBN on GPUs, plain BN on CPUs.
+"""Model wrapper for several processes (`--launcher`): SyncBN on GPUs, plain BN on CPUs.
 
-mmdet's RTMDet converts to SyncBN whenever there are several processes, and mmengine hands DDP a GPU's number;
-on CPUs (gloo) both fail. Decided here, at run time, so that a dumped config is the same on both kinds of
-machine.
+mmdet's RTMDet converts to SyncBN whenever there are several processes, and mmengine passes DDP a GPU's index; on CPUs
+(gloo) both fail. The choice is made here, at run time, so that a dumped config is the same on both kinds of machine.
 """
 
 from typing import Any
@@ -18,15 +17,15 @@ from torch import Tensor, nn
 
 @MODEL_WRAPPERS.register_module()
 class RTMDistributedDataParallel(MMDistributedDataParallel):
-    """DistributedDataParallel with the batch statistics that the device allows.
+    """DistributedDataParallel with SyncBN if the device supports it.
 
     On CPUs each process normalises its own batch, and the running statistics are averaged over the processes
-    after every step, so that all of them hold the same model.
+    after every step, so that all processes hold the same model.
 
     Args:
         module: the model, on its device. Its BN layers are replaced in place on a GPU.
-        device_ids: this process's GPU; left out on CPUs.
-        kwargs: those of MMDistributedDataParallel. `broadcast_buffers` is False unless given, as in mmengine.
+        device_ids: this process's GPU; ignored on CPUs.
+        kwargs: arguments of MMDistributedDataParallel. `broadcast_buffers` defaults to False, as in mmengine.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any) -> None:
@@ -40,7 +39,15 @@ class RTMDistributedDataParallel(MMDistributedDataParallel):
         self._average_buffers = not on_gpu
 
     def train_step(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """One step of training; returns the losses to log."""
+        """Make one training step.
+
+        Args:
+            args: arguments of mmengine's method.
+            kwargs: arguments of mmengine's method.
+
+        Returns:
+            The losses to log.
+        """
         losses = super().train_step(*args, **kwargs)
         if self._average_buffers:
             buffers = [buffer for buffer in self.module.buffers() if buffer.dtype.is_floating_point]

@@ -1,8 +1,8 @@
-"""mmengine's EpochBasedTrainLoop, which can go on within an epoch.
+"""mmengine's EpochBasedTrainLoop, extended to resume within an epoch.
 
-A checkpoint from within an epoch says how many batches of it are done. The first epoch after a resume fetches these and
-drops them, so that caches and random states of the data path are what they were; no hook and no model sees them.
-mmengine's loop begins such an epoch anew, with a count of iterations that is off from then on.
+A checkpoint from within an epoch holds the number of its finished batches. The first epoch after a resume loads and
+drops these batches, which restores the caches and random states of the data pipeline; no hook or model gets them.
+mmengine's loop restarts such an epoch from its beginning, with a wrong count of iterations from then on.
 """
 
 import time
@@ -17,17 +17,17 @@ from torch import nn
 
 @LOOPS.register_module()
 class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
-    """`EpochBasedTrainLoop`, with its arguments, that goes on within an epoch; see the module."""
+    """`EpochBasedTrainLoop` that can resume within an epoch; the arguments are mmengine's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.validation_missed = False
-        """Whether a validation is due, or has begun; a run that ends in it makes up for it when it goes on."""
+        """Whether a validation is due, or has started; if the run ends during it, the resumed run repeats it."""
         self._batches_done = 0
         self._skip = 0
 
-    def place(self) -> dict:
-        """What a checkpoint has to say for `go_on_at`."""
+    def position(self) -> dict:
+        """Return the position within the epoch, for a checkpoint's `meta` and `resume_at`."""
         return dict(
             sampler_seed=getattr(self.dataloader.sampler, 'seed', None),
             batches_done=self._batches_done,
@@ -35,21 +35,25 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
             validation_missed=self.validation_missed,
         )
 
-    def go_on_at(self, place: dict) -> None:
-        """Go on within the epoch, `place` being what `place()` gave; an empty one is the epoch's start."""
-        # Without `randomness.seed` each start draws another one, and mmengine makes the loader before it loads.
-        if place.get('sampler_seed') is not None:
-            self.dataloader.sampler.seed = place['sampler_seed']
-        self.validation_missed = place.get('validation_missed', False)
-        self._skip, then = place.get('batches_done', 0), place.get('batches_per_epoch')
-        if self._skip and then != len(self.dataloader):
+    def resume_at(self, position: dict) -> None:
+        """Resume within the epoch.
+
+        Args:
+            position: result of `position()`; an empty dictionary means the start of the epoch.
+        """
+        # Without `randomness.seed` each run has another seed, and mmengine builds the loader before it loads this.
+        if position.get('sampler_seed') is not None:
+            self.dataloader.sampler.seed = position['sampler_seed']
+        self.validation_missed = position.get('validation_missed', False)
+        self._skip, previous = position.get('batches_done', 0), position.get('batches_per_epoch')
+        if self._skip and previous != len(self.dataloader):
             self.runner.logger.warning(
-                f'The interrupted epoch had {then} batches, and has {len(self.dataloader)} now: it begins anew.'
+                f'The interrupted epoch had {previous} batches, but has {len(self.dataloader)} now, so it is restarted.'
             )
             self._skip = 0
 
     def run(self) -> nn.Module:
-        """Train and validate; a validation that the run before this one missed comes first."""
+        """Train and validate; start with a validation that the interrupted run missed."""
         self.runner.call_hook('before_train')
         self._validate_if_due()
         while self.epoch < self.max_epochs and not self.stop_training:
@@ -60,12 +64,12 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """One epoch, or what is left of it."""
+        """Run one epoch, or the rest of it after a resume."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         skip, self._skip = self._skip, 0
         if skip:
-            self.runner.logger.info(f'Going on within epoch {self.epoch + 1}: its first {skip} batches are done.')
+            self.runner.logger.info(f'Resuming within epoch {self.epoch + 1}: its first {skip} batches are done.')
         for idx, batch in enumerate(self.dataloader):
             if idx < skip:
                 continue
@@ -74,7 +78,7 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
             self._batches_done = idx + 1
             self.run_iter(idx, batch)
         self._batches_done = 0
-        # Before it is done, so that a checkpoint of this moment says it: the run may be killed in the validation.
+        # Set before the validation, so that checkpoints saved now record it: the run may be killed during validation.
         self.validation_missed = self._validates_after(self.epoch + 1)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
@@ -85,13 +89,13 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
         self.validation_missed = False
 
     def _validates_after(self, epoch: int) -> bool:
-        """Whether a validation follows when so many epochs are done."""
+        """Return whether a validation follows after this number of finished epochs."""
         interval = self.dynamic_intervals[bisect(self.dynamic_milestones, epoch + 1) - 1]
         due = epoch % interval == 0 or epoch == self.max_epochs
         return self.runner.val_loop is not None and epoch >= self.val_begin and due
 
     def _restart_timers(self) -> None:
-        """Leave the skipped batches out of the time that an iteration takes."""
+        """Exclude the skipped batches from the logged time of an iteration."""
         for hook in self.runner.hooks:
             if isinstance(hook, IterTimerHook):
                 hook.t = time.time()

@@ -1,8 +1,8 @@
-"""RTMDet's learning rate: flat for half of the run, then a cosine down to a fraction of it.
+"""RTMDet's learning rate: constant in the first half of the run, then a cosine down to a fraction of it.
 
-Difference from mmdet's config, which is CosineAnnealingLR with `begin`, `end` and `T_max` as literals: the
-half is that of the actual run, and the value is the current lr times a factor, so a warm-up that reaches into
-the second half of a short run multiplies with it instead of upsetting the recursion.
+Differences from mmdet's config, which is CosineAnnealingLR with literal values for `begin`, `end` and `T_max`: the half
+is computed from the actual length of the run, and the value is the current lr times a factor. So a warm-up that extends
+into the second half of a short run multiplies with it, instead of breaking the recursion.
 """
 
 import math
@@ -16,7 +16,7 @@ from ...errors import RefusedError
 
 
 def flat_cosine(step: int, end: int, eta_min_ratio: float) -> float:
-    """Factor on the base lr at `step` of `end`: 1 up to the middle, `eta_min_ratio` at the end."""
+    """Compute the factor on the base lr at `step` of `end`: 1 up to the middle, `eta_min_ratio` at the end."""
     middle = end // 2
     if step <= middle:
         return 1.0
@@ -26,20 +26,20 @@ def flat_cosine(step: int, end: int, eta_min_ratio: float) -> float:
 
 @PARAM_SCHEDULERS.register_module()
 class RTMFlatCosineLR(LRSchedulerMixin, _ParamScheduler):
-    """Flat learning rate, then a cosine over the second half of the run.
+    """Constant learning rate, then a cosine over the second half of the run.
 
     Args:
-        optimizer: what holds the learning rates; they are multiplied, each group's from its own value.
-        end: length of the run, in iterations or (by_epoch) epochs. mmengine's Runner fills in the actual
-            length.
-        eta_min_ratio: fraction of the base lr that the cosine ends at, in [0, 1].
-        by_epoch: whether a step is an epoch. The configs say False: a new value every iteration. The default has
-            to be mmengine's: where a config says nothing, its Runner fills in `end` in epochs.
+        optimizer: the optimiser or its wrapper; each group's learning rate is multiplied by the factor.
+        end: length of the run, in iterations or (by_epoch) epochs. mmengine's Runner sets the actual length.
+        eta_min_ratio: fraction of the base lr at the end of the cosine, in [0, 1].
+        by_epoch: whether a step is an epoch. The configs set False: a new value in every iteration. The default must
+            be mmengine's, because its Runner sets `end` in epochs if a config doesn't set `by_epoch`.
         last_step: number of the last step, -1 for a new run.
-        verbose: whether every change is printed.
+        verbose: whether to print every change.
 
     Raises:
-        RefusedError: where `eta_min_ratio` is outside [0, 1], or `end` isn't positive.
+        RefusedError: if `eta_min_ratio` is outside [0, 1].
+        ValueError: if `end` isn't positive.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class RTMFlatCosineLR(LRSchedulerMixin, _ParamScheduler):
         verbose: bool = False,
     ) -> None:
         if not 0 <= eta_min_ratio <= 1:
-            raise RefusedError(f'eta_min_ratio={eta_min_ratio}: expected a fraction of the base lr, 0 to 1')
+            raise RefusedError(f'eta_min_ratio must be a fraction of the base lr, 0 to 1, got {eta_min_ratio}')
         self.eta_min_ratio = eta_min_ratio
         self.factor = 1.0
         super().__init__(optimizer, end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Go on from a checkpoint, along the curve of *this* run, also where its `max_epochs` is another one.
+        """Resume from a checkpoint, along the curve of *this* run, even if its `max_epochs` differs.
 
-        mmdet's checkpoints (CosineAnnealingLR of the same schedule) fit as well.
+        Checkpoints of mmdet (CosineAnnealingLR with the same schedule) can be resumed as well.
         """
         saved_end = state_dict['end']
         position = ('last_step', '_global_step', '_last_value', 'base_values')
         super().load_state_dict({key: state_dict[key] for key in position})
-        # The factor that is in the optimizer's lr now.
+        # The factor that the optimiser's current lr includes.
         self.factor = flat_cosine(self._global_step, saved_end, self.eta_min_ratio)
 
     def _get_value(self) -> list[float]:
-        """The next learning rate of each group."""
+        """Compute the next learning rate of each group."""
         previous, self.factor = self.factor, flat_cosine(self._global_step, self.end, self.eta_min_ratio)
         return [group[self.param_name] * (self.factor / previous) for group in self.optimizer.param_groups]

@@ -1,4 +1,4 @@
-"""One log line a file, a count at each epoch's end, and a stop: with any kind of worker, several loaders and ranks."""
+"""Each bad file is logged once and counted per epoch, and too many stop the run, for all kinds of workers."""
 
 import pickle
 import shutil
@@ -26,7 +26,7 @@ LOADERS = {
 
 @pytest.fixture
 def broken(pictures, tmp_path):
-    """A copy of the pictures in which some are empty files."""
+    """A copy of the images, some of which are empty files."""
     shutil.copytree(pictures, tmp_path / 'pictures')
 
     def make(*places):
@@ -79,7 +79,7 @@ def test_a_clean_run_says_so_and_leaves_no_file(make_runner, dataset):
 
 @pytest.mark.parametrize('kind', LOADERS)
 def test_too_many_stop_the_run_with_the_list(make_runner, dataset, kind):
-    """Two workers meet two bad samples each, at most: it takes what both know."""
+    """Each of the two workers draws at most two bad samples, so only their sum exceeds the limit."""
     runner = make_runner(dataset=dataset(2, 3, 7), max_epochs=3, loader=LOADERS[kind], hooks=HOOK)
     with pytest.raises(BadSamplesError, match=r'at most max_bad_share=0\.2, got 3 of 10') as error:
         runner.train()
@@ -87,7 +87,7 @@ def test_too_many_stop_the_run_with_the_list(make_runner, dataset, kind):
 
 
 def test_a_pickled_data_set_reports_to_the_same_place(make_runner, dataset):
-    """What a worker gets that is spawned instead of forked."""
+    """A worker that is spawned instead of forked receives a pickled dataset."""
     runner = make_runner(dataset=dataset(*BAD), max_epochs=1, hooks=HOOK)
     runner.call_hook('before_run')
     hook = next(hook for hook in runner.hooks if isinstance(hook, module.RTMBadSampleHook))
@@ -121,7 +121,7 @@ def test_validation_counts_bad_pictures_as_missed(make_runner, dataset, coco, wo
     log = runner.log()
     assert log.count('img/4.png') == 1
     for epoch in (1, 2):
-        assert f'Validation after epoch {epoch}: 1 bad samples of 10; drawn 1 times, shown as grey pictures' in log
+        assert f'Validation after epoch {epoch}: 1 bad samples of 10; drawn 1 times, shown as grey images' in log
 
 
 def test_pictures_that_the_annotation_file_spoils_are_counted(make_runner, dataset, tmp_path):

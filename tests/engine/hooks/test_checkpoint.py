@@ -1,4 +1,4 @@
-"""A kill or a full disk at any moment of a save costs the unfinished epoch, and no more."""
+"""A kill or a full disk at any moment of a save loses only the unfinished epoch."""
 
 import os
 import re
@@ -46,7 +46,7 @@ def test_all_are_kept_by_default(make_runner, work_dir):
     assert names(work_dir) == {'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth'}
 
 
-def test_the_best_one_alone_is_kept(make_runner, coco, work_dir):
+def test_only_the_best_one_is_kept(make_runner, coco, work_dir):
     make_runner(max_epochs=3, hooks=hooks(**BEST), val_dataset=coco(test_mode=True)).train()
     assert names(work_dir) == {'best_AP_epoch_3.pth', 'epoch_3.pth'}
     saved = torch.load(work_dir / 'epoch_3.pth', weights_only=True)['message_hub']['runtime_info']
@@ -55,7 +55,7 @@ def test_the_best_one_alone_is_kept(make_runner, coco, work_dir):
 
 
 def test_older_ones_go_after_the_newer_one_is_there(make_runner, coco, work_dir, monkeypatch):
-    """The hook of mmengine removes the only checkpoint, then writes the next one."""
+    """The hook of mmengine removes the only checkpoint before it writes the next one."""
     seen = []
     original = os.remove
 
@@ -71,7 +71,7 @@ def test_older_ones_go_after_the_newer_one_is_there(make_runner, coco, work_dir,
 
 
 def train_with_faults(make_runner, coco, fail: Callable, at: int) -> Callable:
-    """What a process does that resumes after epoch 1 and meets the fault in epoch 2; counts into `steps` if asked."""
+    """Resume after epoch 1 and run into the fault in epoch 2; count the steps in `steps` if it is given."""
 
     def work():
         runner = make_runner(max_epochs=2, hooks=hooks(**BEST), val_dataset=coco(test_mode=True), resume=True)
@@ -87,7 +87,7 @@ def train_with_faults(make_runner, coco, fail: Callable, at: int) -> Callable:
 @pytest.mark.parametrize('fail', [faults.disk_full, faults.kill], ids=lambda function: function.__name__)
 @pytest.mark.parametrize('every', [pytest.param(1, marks=pytest.mark.slow), 11])
 def test_a_fault_at_every_step_leaves_a_run_that_goes_on(make_runner, coco, work_dir, fail, every):
-    """Epoch 2 saves itself, the best one, itself again, and removes two files; each of its steps goes wrong once."""
+    """Epoch 2 saves itself, the best one, itself again, and removes two files; each of these steps fails once."""
     val = coco(test_mode=True)
     make_runner(max_epochs=1, hooks=hooks(**BEST), val_dataset=val).train()
     start = {path: path.read_bytes() for path in work_dir.iterdir() if path.is_file()}
@@ -109,14 +109,14 @@ def test_a_fault_at_every_step_leaves_a_run_that_goes_on(make_runner, coco, work
         assert code == faults.KILLED if fail is faults.kill else code in (0, 1), (
             'a folder that can not be synced is none'
         )
-        assert damage(Path(pointed_to(work_dir))) is None, 'last_checkpoint names a whole file'
+        assert damage(Path(pointed_to(work_dir))) is None, 'last_checkpoint names an undamaged file'
         assert all(damage(path) is None for path in candidates(work_dir)), 'and so are the others'
         assert any(damage(path) is None for path in work_dir.glob('best_*.pth'))
         went_on_from.append(epoch_of(latest_usable(work_dir)))
     assert set(went_on_from) == {1, 2}
     if fail is faults.kill:
         assert went_on_from == sorted(went_on_from), 'from the rename on it is epoch 2'
-    # The last one goes on, and what the killed one left goes.
+    # The last run continues, and the files that the killed run left are removed.
     make_runner(max_epochs=3, hooks=hooks(**BEST), val_dataset=val, resume=True).train()
     assert names(work_dir) >= {'epoch_3.pth'} and 'epoch_1.pth' not in names(work_dir)
     assert not list(work_dir.glob('.*'))
@@ -126,7 +126,7 @@ def test_a_full_disk_is_an_error_that_names_the_last_good_one(make_runner, work_
     make_runner(max_epochs=1, hooks=hooks()).train()
     runner = make_runner(max_epochs=2, hooks=hooks(), resume=True)
     faults.Faults(monkeypatch, faults.disk_full, 2)
-    expected = rf'{re.escape(str(work_dir))}/epoch_2.pth can not be written \(No space.*good one is .*/epoch_1.pth'
+    expected = rf'{re.escape(str(work_dir))}/epoch_2.pth cannot be written \(No space.*good one is .*/epoch_1.pth'
     with pytest.raises(OSError, match=expected):
         runner.train()
 
@@ -137,7 +137,7 @@ def test_resume_steps_back_past_a_damaged_file(make_runner, work_dir):
     last.write_bytes(last.read_bytes()[:-1000])
     runner = make_runner(max_epochs=3, hooks=hooks(), resume=True)
     runner.train()
-    assert f'{last} (' in runner.log() and 'not usable' in runner.log()
+    assert f'{last} (' in runner.log() and 'Skipped the damaged checkpoint' in runner.log()
     assert 'resumed epoch: 1' in runner.log()
     assert epoch_of(work_dir / 'epoch_3.pth') == 3 and damage(last) is None, 'epoch 2 was trained again'
 
@@ -151,10 +151,10 @@ def test_resume_with_nothing_usable_does_not_start_from_scratch(make_runner, wor
 
 
 def test_resume_before_the_first_checkpoint_starts_from_scratch(make_runner, work_dir):
-    """A job that is started with --resume each time, the first time too."""
+    """A job that is always started with --resume, even the first time."""
     runner = make_runner(max_epochs=1, hooks=hooks(), resume=True)
     runner.train()
-    assert f'Nothing to resume from in {work_dir} yet' in runner.log()
+    assert f'No checkpoint to resume from in {work_dir}' in runner.log()
     assert names(work_dir) == {'epoch_1.pth'}
 
 

@@ -15,14 +15,14 @@ from mmengine.hooks import Hook
 from states import assert_same
 
 from rtmdet_plugin.checkpoints.latest import pointed_to
-from rtmdet_plugin.engine.hooks.interruption.graceful_stop import OutliveSignals, RTMGracefulStopHook
+from rtmdet_plugin.engine.hooks.interruption.graceful_stop import IgnoreGroupSignals, RTMGracefulStopHook
 
 EPOCHS = 3
 LOADER = dict(batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True))  # five batches an epoch
 
 
 class Sender(Hook):
-    """Sends this process a signal at one moment, `(name of a hook's method, epoch, batch)`."""
+    """Sends this process a signal at one point, `(name of a hook's method, epoch, batch)`."""
 
     priority = 'VERY_HIGH'
 
@@ -53,7 +53,7 @@ NEVER = ('never', 0, 0)
 
 @pytest.fixture
 def make(make_runner, coco):
-    """Make a runner with all that a checkpoint has to hold: EMA, schedulers, a best score, losses that wait."""
+    """Make a runner with all state that a checkpoint must hold: EMA, schedulers, a best score, pending losses."""
 
     def build(moment=NEVER, number: int = signal.SIGTERM, **kwargs):
         hooks = dict(
@@ -86,20 +86,20 @@ def make(make_runner, coco):
 
 
 def state(path: Path) -> dict:
-    """What a checkpoint holds, without times."""
+    """Return the content of a checkpoint, without times."""
     loaded = torch.load(path, weights_only=True)
     for name in ('time', 'experiment_name', 'cfg'):
         loaded['meta'].pop(name)
     hub = loaded['message_hub']
     hub['log_scalars'] = {k: v.data for k, v in hub['log_scalars'].items() if 'time' not in k}
-    # 'epoch' and 'iter' are set when training begins, and by each step; meta has the counts that a resume reads.
+    # 'epoch' and 'iter' are set when training starts and in each step; a resume reads the numbers in meta.
     info = {k: v for k, v in hub['runtime_info'].items() if k not in ('eta', 'cfg', 'experiment_name', 'epoch', 'iter')}
     hub['runtime_info'] = {k: Path(v).name if k.endswith('_ckpt') else v for k, v in info.items()}
     return loaded
 
 
 UNINTERRUPTED = {}
-"""What the run without a signal comes to: its last checkpoint, its learning rates, the name of its best file."""
+"""Result of the run without a signal: its last checkpoint, its learning rates, the name of its best file."""
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_the_two_signals_have_their_exit_codes(make, tmp_path):
         with pytest.raises(SystemExit) as raised:
             runner.train()
         assert raised.value.code == code
-        assert f'{number.name}: stopped after iteration 2; --resume goes on from' in runner.log()
+        assert f'{number.name}: stopped after iteration 2; --resume continues from' in runner.log()
         shutil.rmtree(tmp_path / 'work')
 
 
@@ -183,27 +183,27 @@ def test_an_epoch_of_another_length_begins_anew(make):
     runner = make(resume=True, loader=dict(LOADER, batch_size=5))
     runner.train()
     assert runner.sender.batches == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    assert 'The interrupted epoch had 5 batches, and has 2 now: it begins anew.' in runner.log()
+    assert 'The interrupted epoch had 5 batches, but has 2 now, so it is restarted.' in runner.log()
 
 
 def test_a_signal_twice_at_once_is_one(make):
-    """A launcher passes on what a terminal has sent to everybody."""
+    """A launcher forwards a signal that the terminal has sent to all processes."""
     runner = make()
     hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'RTMGracefulStopHook')
     for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
-        hook._note(number, None)
+        hook._on_signal(number, None)
     assert hook._signal == signal.SIGINT
 
 
 def test_a_second_ctrl_c_ends_at_once(make):
-    """In a fork: it is ended by the signal itself, which a shell shows as 130."""
+    """Tested in a fork, because the signal itself ends the process, which a shell shows as 130."""
     runner = make()
     hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'RTMGracefulStopHook')
     pid = os.fork()
     if pid == 0:
-        hook._note(signal.SIGINT, None)
+        hook._on_signal(signal.SIGINT, None)
         hook._since -= 2
-        hook._note(signal.SIGINT, None)
+        hook._on_signal(signal.SIGINT, None)
         time.sleep(5)
         os._exit(1)
     status = os.waitpid(pid, 0)[1]
@@ -214,7 +214,7 @@ def test_a_second_ctrl_c_ends_at_once(make):
 
 
 class Slow:
-    """A data set whose workers can be sent signals while they are at work."""
+    """A dataset whose workers can receive signals while they load a batch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -247,8 +247,8 @@ def wait_until(condition: Callable[[], bool]) -> bool:
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_workers_finish_their_batches(tmp_path, number):
-    """Ctrl-C in a terminal, and SIGTERM from torchrun, go to workers as well."""
-    loader = torch.utils.data.DataLoader(Slow(tmp_path), num_workers=2, worker_init_fn=OutliveSignals(None))
+    """Ctrl-C in a terminal and SIGTERM from torchrun are sent to workers as well."""
+    loader = torch.utils.data.DataLoader(Slow(tmp_path), num_workers=2, worker_init_fn=IgnoreGroupSignals(None))
     found = []
     for batch in loader:
         found.append(int(batch))
@@ -262,7 +262,7 @@ def test_workers_finish_their_batches(tmp_path, number):
 
 
 def test_the_main_process_can_end_them():
-    """By SIGTERM, as torch and multiprocessing do where a worker doesn't answer."""
+    """Workers end on SIGTERM from the main process, which torch and multiprocessing send if a worker doesn't answer."""
     read, write = os.pipe()
     seen = []
 
@@ -272,7 +272,7 @@ def test_the_main_process_can_end_them():
 
     pid = os.fork()
     if pid == 0:
-        OutliveSignals(init)(3)
+        IgnoreGroupSignals(init)(3)
         time.sleep(20)
         os._exit(0)
     assert os.read(read, 100) == b'[3]', "the loader's own worker_init_fn is called"
@@ -284,9 +284,9 @@ def test_the_main_process_can_end_them():
 PERSISTENT = """
 import builtins
 import torch
-from rtmdet_plugin.engine.hooks.interruption.graceful_stop import OutliveSignals
+from rtmdet_plugin.engine.hooks.interruption.graceful_stop import IgnoreGroupSignals
 
-init = OutliveSignals(None)
+init = IgnoreGroupSignals(None)
 loader = torch.utils.data.DataLoader(range(4), num_workers=2, persistent_workers=True, worker_init_fn=init)
 builtins.kept = loader  # alive until the interpreter's end, as in a training
 for _ in loader:
@@ -302,7 +302,7 @@ def test_workers_that_are_left_at_the_end_end_quietly():
 def test_a_signal_that_comes_while_the_ranks_agree_is_not_lost(monkeypatch):
     hook = RTMGracefulStopHook()
     hook._group = object()
-    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda *args, **kwargs: hook._note(signal.SIGTERM, None))
-    assert not hook._asked(), 'the others have not heard of it'
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda *args, **kwargs: hook._on_signal(signal.SIGTERM, None))
+    assert not hook._stop_requested(), 'the other ranks do not know of it yet'
     monkeypatch.setattr(torch.distributed, 'all_reduce', lambda *args, **kwargs: None)
-    assert hook._asked()
+    assert hook._stop_requested()

@@ -1,4 +1,4 @@
-"""What the log says about a checkpoint, and which checkpoints stop the run."""
+"""What is logged about a checkpoint, and which checkpoints stop the run."""
 
 import logging
 import re
@@ -24,7 +24,7 @@ class Net(nn.Module):
 
 
 def load(model, checkpoint, caplog, built=('train', 'val'), **kwargs):
-    """Run the hook as mmengine does, in a run that has built these loops; returns the log."""
+    """Run the hook as mmengine does, in a run that has built these loops; return the log."""
     loops = {f'_{name}_loop': Mock(BaseLoop) if name in built else {} for name in ('train', 'val', 'test')}
     settings = dict(logger=logging.getLogger('load_report'), _load_from='there.pth', _resume=False)
     runner = SimpleNamespace(model=model, **settings | loops | kwargs)
@@ -82,21 +82,21 @@ def test_checkpoint_of_something_else_stops_the_run(caplog):
 
 @pytest.mark.parametrize('built', [['val'], ['test'], ['val', 'test']], ids=str)
 def test_evaluation_needs_the_whole_model(caplog, built):
-    whole = Net().state_dict()
-    beside = dict(whole, **{'old.weight': torch.zeros(1)})
-    without_counter = {name: value for name, value in beside.items() if not name.endswith('num_batches_tracked')}
+    complete = Net().state_dict()
+    with_extra = dict(complete, **{'old.weight': torch.zeros(1)})
+    without_counter = {name: value for name, value in with_extra.items() if not name.endswith('num_batches_tracked')}
     assert '7 of the 7' in load(Net(), without_counter, caplog, built)
     with pytest.raises(
         ValueError, match=r"'there.pth' does not hold all.*\n5 of the 7(.|\n)*cls.bias +\(1,\) +\(3,\)\n"
     ):
         load(Net(num_classes=3), Net(num_classes=1).state_dict(), caplog, built)
-    del whole['bn.bias']
+    del complete['bn.bias']
     with pytest.raises(ValueError, match='bn.bias +not there +there'):
-        load(Net(), whole, caplog, built)
+        load(Net(), complete, caplog, built)
 
 
 def test_only_the_loops_of_the_run_count(caplog):
-    """A user's own `runner.load_checkpoint()`, before anything is built, is as free as training."""
+    """A user's own `runner.load_checkpoint()`, before any loop is built, is checked as in training."""
     for built in ([], ['train'], ['train', 'val', 'test']):
         assert '5 of the 7' in load(Net(num_classes=3), Net(num_classes=1).state_dict(), caplog, built)
 
@@ -112,7 +112,7 @@ def test_a_resumed_file_is_named(caplog, tmp_path, latest):
 
 @pytest.mark.parametrize('kind', ['train', 'val', 'test'])
 def test_real_runs(make_runner, coco, tmp_path, kind):
-    """With one tensor missing, training goes on, and evaluation stops."""
+    """If one tensor is missing, training continues, but evaluation stops."""
     toy = make_runner().model
     state = toy.state_dict()
     del state['conv.bias']

@@ -1,4 +1,4 @@
-"""Runs whose model and data disagree about the classes stop before anything is computed."""
+"""A run whose model and datasets have different classes stops before anything is computed."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def test_agreement_trains(make_runner, coco):
 
 
 def test_other_number_stops_before_the_first_step(make_runner, toy, tmp_path):
-    # A checkpoint that isn't there: the check comes before loading.
+    # The checkpoint doesn't exist, because the check comes before loading.
     runner = make_runner(model=toy(80), hooks=HOOKS, load_from=str(tmp_path / 'absent.pth'))
     with pytest.raises(ValueError) as error:
         runner.train()
@@ -58,7 +58,7 @@ def test_val_classes_in_other_order_or_by_other_names(make_runner, coco, classes
         make_runner(hooks=HOOKS, val_dataset=val).train()
 
 
-def test_other_number_in_val_alone(make_runner, coco):
+def test_other_number_in_val_only(make_runner, coco):
     val = coco(test_mode=True, metainfo=dict(classes=('disc',)))
     with pytest.raises(ValueError, match=r'num_classes=2, but the val dataset has 1 classes: \(disc\)'):
         make_runner(hooks=HOOKS, val_dataset=val).train()
@@ -91,7 +91,9 @@ def test_one_string_is_not_a_list_of_classes(make_runner, coco, pictures):
     built = runner.build_train_loop(runner._train_loop)
     built.dataloader.dataset._metainfo['classes'] = 'disc'
     runner._train_loop = built
-    with pytest.raises(ValueError, match=r"metainfo.classes='disc'.*write \('disc',\)"):
+    with pytest.raises(
+        ValueError, match=r"metainfo.classes of the .* must be a tuple .* got the string 'disc'; write \('disc',\)"
+    ):
         runner.train()
 
 
@@ -106,13 +108,13 @@ def test_many_classes_are_shortened(make_runner, coco, pictures, tmp_path):
     assert 'kind11' not in str(error.value)
 
 
-def test_dataset_without_classes_is_told(make_runner, coco):
+def test_dataset_without_classes_is_reported(make_runner, coco):
     runner = make_runner(max_epochs=1, hooks=HOOKS)
     loop = runner.build_train_loop(runner._train_loop)
     del loop.dataloader.dataset._metainfo['classes']
     runner._train_loop = loop
     runner.train()
-    assert 'The train dataset names no classes' in runner.log()
+    assert 'The train dataset has no class names' in runner.log()
 
 
 def test_model_without_such_a_head_compares_datasets_only(make_runner, toy, coco):

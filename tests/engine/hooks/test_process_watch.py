@@ -1,4 +1,4 @@
-"""A killed process ends the others, whatever they wait for; processes that couldn't end together don't begin."""
+"""A killed process ends the others, whatever they wait for; a run with unequal work is refused."""
 
 import json
 import os
@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[3]
 
 
 class Ends:
-    """Both ends of a lifeline, in one process."""
+    """The lifelines of three ranks in one process."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.reported: list[tuple[str, str]] = []
         self.news = threading.Event()
         self.main, self.other, self.third = (Lifeline(k, lambda text, k=k: self.hear(k, text)) for k in range(3))
         self.address = self.main.listen('localhost')
@@ -31,8 +31,8 @@ class Ends:
         until(lambda: len(self.main._peers) == 2)
 
     def hear(self, rank, text):
-        self.told.append((rank, text))
-        if len(self.told) == 2:
+        self.reported.append((rank, text))
+        if len(self.reported) == 2:
             self.news.set()
 
 
@@ -52,17 +52,17 @@ def ends():
 
 
 def test_all_hear_who_has_gone(ends):
-    ends.other._drop()  # what the kernel does with the connections of a killed process
+    ends.other._close_sockets()  # what the kernel does with the connections of a killed process
     assert ends.news.wait(10)
     expected = f'process 1 on {socket.gethostname()} (pid {os.getpid()}) has ended in the middle of the run'
-    assert sorted(ends.told) == [(0, expected), (2, expected)]
+    assert sorted(ends.reported) == [(0, expected), (2, expected)]
 
 
 def test_the_others_hear_that_the_main_process_has_gone(ends):
-    ends.main._drop()
+    ends.main._close_sockets()
     assert ends.news.wait(10)
     expected = 'process 0, the main one, has ended in the middle of the run'
-    assert sorted(ends.told) == [(1, expected), (2, expected)]
+    assert sorted(ends.reported) == [(1, expected), (2, expected)]
 
 
 @pytest.mark.parametrize('first', ['main', 'other'])
@@ -71,7 +71,7 @@ def test_goodbye_is_no_loss(ends, first):
     for name in order:
         getattr(ends, name).close()
         time.sleep(0.1)
-    assert ends.told == []
+    assert ends.reported == []
 
 
 def test_strangers_are_not_let_in(ends):
@@ -79,14 +79,14 @@ def test_strangers_are_not_let_in(ends):
         stranger.settimeout(5)
         stranger.sendall(b'guess 1 host 1\n')
         assert stranger.recv(10) == b'', 'closed at once'
-    assert len(ends.main._peers) == 2 and ends.told == []
+    assert len(ends.main._peers) == 2 and ends.reported == []
 
 
 def test_a_forked_worker_does_not_keep_the_line(ends):
-    """Workers of data loaders outlive a killed process by seconds, with copies of all that it had open."""
+    """Workers of data loaders outlive a killed process by seconds, with copies of all its open connections."""
     inodes = {os.fstat(peer.fileno()).st_ino for peer in (*ends.main._peers, *ends.other._peers)}
     worker = os.fork()
-    if worker == 0:  # nothing of pytest may run here
+    if worker == 0:  # no code of pytest may run here
         kept = set()
         for number in range(3, 200):
             try:
@@ -117,18 +117,18 @@ end.join(lifeline['Address'](*json.loads(sys.argv[2])))
     ],
 )
 def test_how_a_process_ends_tells_whether_it_is_lost(ending, code, lost):
-    told = []
-    main = Lifeline(0, told.append)
+    reported = []
+    main = Lifeline(0, reported.append)
     address = json.dumps(main.listen('localhost'))
     command = [sys.executable, '-c', MEMBER.format(ending=ending), lifeline.__file__, address]
     member = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     assert member.wait(30) == code
     if lost:
-        until(lambda: told)
-        assert f'(pid {member.pid}) has ended in the middle' in told[0]
+        until(lambda: reported)
+        assert f'(pid {member.pid}) has ended in the middle' in reported[0]
     else:
         until(lambda: not main._peers)
-        assert told == []
+        assert reported == []
     main.close()
 
 
@@ -149,7 +149,7 @@ def test_unequal_work_is_refused(make_runner, monkeypatch, what):
     assert runner.record.seen == []
 
 
-# A run as Slurm starts it: one command a process, and nobody who looks after them.
+# A run as Slurm starts it: one command per process, without an agent that monitors them.
 RUN = """
 import os, signal, sys, time
 import torch
@@ -163,7 +163,7 @@ class Fault(Hook):
         if runner.iter == 1:
             if runner.rank == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(300)  # as NCCL does, which doesn't notice
+            time.sleep(300)  # as in NCCL, which doesn't notice the lost process
 
 torch.set_num_threads(1)
 process_watch.GRACE_SECONDS = 1

@@ -1,4 +1,4 @@
-"""The screen before the first step, out of a runner's own settings; nothing that it meets stops a run."""
+"""The report before the first step is made from the runner's settings, and never stops a run."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ ADAMW = dict(optimizer=dict(type='AdamW', lr=0.004))
 
 @pytest.fixture
 def check(make_runner):
-    """The lines of the screen of a run of one epoch, by what they are about: (level, value)."""
+    """Train for one epoch and parse the report: subject of each line -> (level, value)."""
 
     def run(**kwargs):
         runner = make_runner(**{'max_epochs': 1, 'hooks': HOOKS, 'optim_wrapper': ADAMW, **kwargs})
@@ -49,9 +49,9 @@ def test_the_numbers_are_those_of_the_run(check):
     assert lines['classes'] == ('ok', '2: disc, square')
     assert lines['small objects'][1].startswith('0% of 10 are narrower than the finest stride (8 px)')
     assert lines['aspect ratios'][0] == 'ok'
-    assert lines['box format'] == ('ok', '0 of 10 boxes reach past their image')
+    assert lines['box format'] == ('ok', '0 of 10 boxes extend beyond their image')
     assert lines['learning rate'] == ('warning', '0.004 for a batch of 5'), 'the base value, not that of the warm-up'
-    assert lines['batch norm'] == ('ok', 'statistics of 5 pictures')
+    assert lines['batch norm'] == ('ok', 'statistics of 5 images')
     assert lines['stages'] == ('warning', '20 of 1 epochs are stage 2')
     assert lines['warm-up'] == ('warning', '2 of 2 steps')
     assert lines['memory'][0] == 'ok' and lines['disk'][1].startswith('0 MiB for 1 checkpoints')
@@ -70,8 +70,8 @@ def test_accumulated_batches_count(check):
     assert check(optim_wrapper=dict(ADAMW, accumulative_counts=2))['learning rate'][1] == '0.004 for a batch of 10'
 
 
-GROUPS = {'conv': dict(lr_mult=1)}  # a group for each parameter, as in the recipe
-MULTIPLIED = {'conv': dict(lr_mult=0.1), 'bn.weight': dict(lr_mult=10)}  # and not `bn.bias`
+GROUPS = {'conv': dict(lr_mult=1)}  # one group per parameter, as in the recipe
+MULTIPLIED = {'conv': dict(lr_mult=0.1), 'bn.weight': dict(lr_mult=10)}  # `bn.bias` has the base rate
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_check_that_fails_is_told_and_stops_nothing(check, monkeypatch):
     assert check()['data'] == ('note', "not checked: KeyError: 'instances'")
 
 
-def test_only_the_main_process_tells(make_runner, monkeypatch):
+def test_only_the_main_process_logs(make_runner, monkeypatch):
     monkeypatch.setattr(run_check, 'is_main_process', lambda: False)
     runner = make_runner(max_epochs=1, hooks=HOOKS)
     runner.train()
@@ -108,7 +108,7 @@ def test_only_the_main_process_tells(make_runner, monkeypatch):
 
 
 class Listed:
-    """A data set of two pictures, of 100 x 50 px."""
+    """A dataset of two images of 100 x 50 px."""
 
     def __len__(self):
         return 2

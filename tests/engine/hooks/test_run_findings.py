@@ -1,4 +1,4 @@
-"""Each check by numbers: what is fine, what is worth a note, what is warned of and with which setting."""
+"""Each check with plain numbers: which values pass, give a note or give a warning, and with which advice."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from rtmdet_plugin.engine.hooks.before_run.run_findings import (
     check_small_objects,
     check_stages,
     check_warm_up,
-    screen,
+    format_report,
 )
 
 GIB = 2**30
@@ -52,7 +52,7 @@ def test_aspect_ratios(long, level):
 def test_box_format():
     sizes = np.full((20, 2), 100)
     boxes = np.tile([30, 30, 20, 20], (20, 1))
-    assert check_box_format(boxes, sizes) == Finding('ok', 'box format', '0 of 20 boxes reach past their image')
+    assert check_box_format(boxes, sizes) == Finding('ok', 'box format', '0 of 20 boxes extend beyond their image')
     outside = np.where(np.arange(20)[:, None] < 2, [-20, 90, 40, 20], boxes)
     assert check_box_format(outside, sizes).level == 'note'
     corners = check_box_format(np.tile([30, 30, 90, 90], (20, 1)), sizes)
@@ -125,7 +125,7 @@ def test_memory_and_disk():
     assert check_disk(GIB, 4, 3 * GIB).value == '4.0 GiB for 4 checkpoints, 3.0 GiB free'
 
 
-def test_the_screen_has_the_advice_below_its_line():
-    lines = screen([check_stages(300, 20), check_learning_rate(0.004, 16), check_warm_up(10, 40)]).splitlines()
+def test_the_report_has_the_advice_below_its_line():
+    lines = format_report([check_stages(300, 20), check_learning_rate(0.004, 16), check_warm_up(10, 40)]).splitlines()
     assert lines[0] == 'Before the first step: 1 warnings, 1 notes.'
     assert [line.split()[0] for line in lines[1:]] == ['ok', 'warning', '->', 'note', '->']

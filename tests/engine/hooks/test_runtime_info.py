@@ -1,4 +1,4 @@
-"""The log of losses is mmengine's, number by number; fewer waits for the device."""
+"""The logged losses are exactly mmengine's, but the host waits less often for the device."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ def history(runner) -> list[float]:
 
 @pytest.fixture
 def run(make_runner, monkeypatch):
-    """Train four epochs of two iterations; the losses in the log, and how often the host asked for numbers."""
+    """Train four epochs of two iterations; return the logged losses, and how often the host read numbers."""
 
     def train(hook: str, interval: int = 50):
         torch.manual_seed(0)

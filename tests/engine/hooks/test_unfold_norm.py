@@ -1,4 +1,4 @@
-"""A folded norm gets statistics; the function stays, also in training."""
+"""A folded norm gets statistics, and its function stays the same, also in training."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from rtmdet_plugin.engine.hooks.unfold_norm import is_folded
 
 
 class Net(nn.Module):
-    """Two convolutions; the first norm is folded, the second one is fresh."""
+    """Two convolutions; the first norm is folded, the second one is new."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def test_function_stays_in_evaluation_and_now_in_training(setup):
     mangled = model.first(inputs)
     model.bn1.running_mean.zero_()
     model.bn1.running_var.fill_(1 - model.bn1.eps)
-    assert (mangled - before).abs().max() > 1  # what it is for
+    assert (mangled - before).abs().max() > 1  # without the hook the function changes
     run(model, batches)
     assert model.training
     torch.testing.assert_close(model.first(inputs), before, rtol=1e-3, atol=1e-2)
@@ -85,11 +85,11 @@ def test_fewer_batches_than_asked_for(setup):
 
 
 def test_number_of_batches_is_checked():
-    with pytest.raises(ValueError, match='num_batches=0'):
+    with pytest.raises(ValueError, match='num_batches must be at least 1, got 0'):
         RTMUnfoldNormHook(0)
 
 
-# Each process measures pictures of its own brightness. Run by one process, on the batches of both.
+# Each process measures images of another brightness. The reference is one process with the batches of both.
 RANKS = """
 import json, logging, sys
 from types import SimpleNamespace
@@ -129,14 +129,14 @@ def test_several_processes_write_the_same(tmp_path):
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get('PYTHONPATH')]))
     environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1', PYTHONPATH=path)
     launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    for flags, mode in (([], 'alone'), (launcher, 'distributed')):
+    for flags, mode in (([], 'single'), (launcher, 'distributed')):
         command = [sys.executable, *flags, str(tmp_path / 'ranks.py'), str(tmp_path), mode]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
-    alone, first, second = (
-        json.loads((tmp_path / f'{name}.json').read_text()) for name in ('alone0', 'distributed0', 'distributed1')
+    single, first, second = (
+        json.loads((tmp_path / f'{name}.json').read_text()) for name in ('single0', 'distributed0', 'distributed1')
     )
     assert first == second
-    assert first.keys() == alone.keys() and first['1.running_mean'] != [0, 0]
-    for name, value in alone.items():
+    assert first.keys() == single.keys() and first['1.running_mean'] != [0, 0]
+    for name, value in single.items():
         assert first[name] == pytest.approx(value, rel=1e-5), name

@@ -1,4 +1,4 @@
-"""bfloat16 inside the step, float32 outside of it."""
+"""The forward pass uses bfloat16; weights and gradients stay float32."""
 
 import torch
 from mmengine.model import BaseModel
@@ -10,7 +10,7 @@ init_default_scope('mmdet')
 
 
 class Linear(BaseModel):
-    """Notes the type that its layer gave."""
+    """A model that records the data type of its layer's output."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Groups by settings take the steps of mmengine's groups by parameter."""
+"""Groups per setting make the same steps as mmengine's groups per parameter."""
 
 import copy
 
@@ -21,7 +21,7 @@ def make_model() -> nn.Module:
     shared = nn.Conv2d(4, 4, 3, padding=1)
     norms = [nn.BatchNorm2d(4) for _ in range(3)]
     model = nn.Sequential(nn.Conv2d(3, 4, 1), norms[0], shared, norms[1], shared, norms[2])
-    # In training mode a bias before a norm has no gradient but rounding, of which Adam makes whole steps.
+    # In training mode the gradient of a bias before a norm is only rounding error, which Adam scales to full steps.
     return model.eval()
 
 
@@ -42,7 +42,7 @@ def test_the_same_steps(extra):
     mine = train(ours, dict(cfg, constructor='RTMOptimWrapperConstructor'))
     others = train(theirs, cfg)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-5)
-    assert len(others.optimizer.param_groups) == 10  # one for each parameter
+    assert len(others.optimizer.param_groups) == 10  # one per parameter
     assert len(mine.optimizer.param_groups) == (3 if extra else 2)
 
 

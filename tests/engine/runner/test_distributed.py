@@ -19,7 +19,7 @@ from rtmdet_plugin.engine.runner import RTMDistributedDataParallel
 
 ROOT = Path(__file__).parents[3]
 
-# What mmdet's train.py does with `--launcher pytorch`, and then a look at what each process holds.
+# Do the same as mmdet's train.py with `--launcher pytorch`, then write the state of each process.
 TRAIN = """
 import hashlib, json, math, os, sys
 import torch
@@ -74,7 +74,7 @@ pipeline = [
 ]
 data = dict(data_root='{data}', ann_file='boxes.json', data_prefix=dict(img='img/'))
 part = dict(type='RTMCocoDataset', pipeline=pipeline, **data)
-# Four pictures, and three, of which two are there twice: nine.
+# Two datasets, with nine samples in all: four images, and three of which two occur twice.
 dataset = dict(_delete_=True, type='RepeatDataset', times=1, dataset=dict(type='ConcatDataset', datasets=[
     dict(part, indices=4),
     dict(type='ClassBalancedDataset', oversample_thr=0.9, dataset=dict(part, indices=[4, 6, 7])),
@@ -100,14 +100,14 @@ def test_two_processes_on_cpu_train_to_equal_weights(pictures, tmp_path):
 
     (first, seen), (second, also_seen) = (json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1))
     assert first == second
-    assert (first['backend'], first['world'], first['steps']) == ('gloo', 2, 6)  # 9 pictures / (2 x 2), twice
+    assert (first['backend'], first['world'], first['steps']) == ('gloo', 2, 6)  # 9 images / (2 x 2), two epochs
     assert (first['wrapper'], first['norms']) == ('RTMDistributedDataParallel', ['BatchNorm2d'])
-    assert len(seen) == len(also_seen) == 2 * 5, 'one picture of each epoch is there twice, so that both have five'
+    assert len(seen) == len(also_seen) == 2 * 5, 'one image occurs twice per epoch, so that both processes get five'
     assert set(seen + also_seen) == {0, 1, 2, 3, 4, 6, 7}
 
     assert (first['updates'], first['finite']) == (5, True)
     log = ''.join(path.read_text() for path in (tmp_path / 'work').glob('*/*.log'))
-    assert 'Step 2 left out: a loss is not finite.\n  process 1: loss_cls=nan, loss_bbox=' in log
+    assert 'Step 2 skipped: a loss is not finite.\n  process 1: loss_cls=nan, loss_bbox=' in log
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def one_process(tmp_path):
 
 def test_cpu_module_keeps_its_batchnorm_and_drops_the_gpu_number(one_process):
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
-    # As mmengine's Runner builds it, with the number of a GPU that isn't there.
+    # Built as by mmengine's Runner, with the index of a GPU that doesn't exist.
     wrapped = MODEL_WRAPPERS.build(
         dict(type='RTMDistributedDataParallel'), default_args=dict(module=model, device_ids=[0])
     )

@@ -1,4 +1,4 @@
-"""The learning rate over whole runs, against mmdet's literal schedule and the closed form."""
+"""The learning rate over complete runs, compared with mmdet's literal schedule and the closed form."""
 
 import math
 
@@ -38,7 +38,7 @@ def flat_cosine(step: int, end: int) -> float:
 
 
 class Run:
-    """The schedulers of a run, built by mmengine's Runner; `step()` gives the lr of one iteration after another."""
+    """The schedulers of a run, built by mmengine's Runner; each call of `step()` returns the lr of one iteration."""
 
     def __init__(self, make_runner, schedulers: list[dict], max_epochs: int, epoch_length: int) -> None:
         batches = dict(num_batch_per_epoch=epoch_length)
@@ -96,11 +96,11 @@ def test_warmup_into_the_second_half_multiplies(make_runner, max_epochs, epoch_l
 
 @pytest.mark.parametrize('at', [400, 1200, 1250, 2200])
 def test_resume_continues_the_curve(make_runner, at):
-    whole = Run(make_runner, OURS, 5, 500).steps(2500)
+    complete = Run(make_runner, OURS, 5, 500).steps(2500)
     first, second = Run(make_runner, OURS, 5, 500), Run(make_runner, OURS, 5, 500)
     first.steps(at)
     second.load(first.state())
-    assert second.steps(2500 - at) == pytest.approx(whole[at:], rel=1e-12)
+    assert second.steps(2500 - at) == pytest.approx(complete[at:], rel=1e-12)
 
 
 @pytest.mark.parametrize('at', [400, 2200])
@@ -108,7 +108,7 @@ def test_resume_with_another_length_follows_the_new_curve(make_runner, at):
     first, second = Run(make_runner, OURS, 5, 500), Run(make_runner, OURS, 8, 500)
     first.steps(at)
     second.load(first.state())
-    # The lr of the first step is in the checkpoint's optimizer, where mmengine leaves it.
+    # The lr of the first step is in the checkpoint's optimiser state, and mmengine doesn't recompute it.
     assert second.steps(4000 - at)[1:] == pytest.approx(Run(make_runner, OURS, 8, 500).steps(4000)[at + 1 :])
 
 
@@ -129,7 +129,7 @@ def test_real_run_uses_it(make_runner):
 
 
 def test_without_by_epoch_it_steps_by_epoch_over_the_whole_run(make_runner):
-    """mmengine's Runner counts `end` in epochs then, so a default of False would end after 8 iterations."""
+    """In this case mmengine's Runner sets `end` in epochs, so a default of False would end after 8 iterations."""
     runner = make_runner(max_epochs=8, loader=dict(batch_size=5), param_scheduler=[dict(type='RTMFlatCosineLR')])
     runner.train()
     assert runner.record.lr == pytest.approx([0.01 * flat_cosine(step // 2, 8) for step in range(16)])
@@ -138,7 +138,7 @@ def test_without_by_epoch_it_steps_by_epoch_over_the_whole_run(make_runner):
 @pytest.mark.parametrize('ratio', [-0.1, 1.5])
 def test_bad_ratio(ratio):
     optimizer = build_optim_wrapper(nn.Linear(1, 1), dict(optimizer=dict(type='SGD', lr=1.0)))
-    with pytest.raises(ValueError, match=f'eta_min_ratio={ratio}'):
+    with pytest.raises(ValueError, match=f'eta_min_ratio must be .* got {ratio}'):
         RTMFlatCosineLR(optimizer, end=10, eta_min_ratio=ratio)
 
 

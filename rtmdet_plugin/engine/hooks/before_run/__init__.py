@@ -1,4 +1,4 @@
-"""Hooks that look at a run before its first step, and report or refuse."""
+"""Hooks that check a run before its first step, and report or refuse it."""
 
 from .load_report import RTMLoadReportHook
 from .num_class_check import RTMNumClassCheckHook

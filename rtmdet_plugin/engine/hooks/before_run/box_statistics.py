@@ -1,4 +1,4 @@
-"""Sizes, proportions and classes of a data set's objects, as the pipeline scales them, without opening a picture."""
+"""Compute sizes, aspect ratios and classes of a dataset's scaled objects from its annotations, without its images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,30 +7,30 @@ from typing import Any
 import numpy as np
 
 MAX_IMAGES = 20_000
-"""Entries that are read at most, evenly over the data: 20,000 of COCO's 118,000 tell its shares well enough."""
+"""Maximum number of entries that are read, evenly spaced. 20,000 of COCO's 118,000 estimate its shares well enough."""
 
 
 @dataclass(frozen=True)
 class BoxStatistics:
-    """Of the objects that were looked at; boxes of no width or height and ignored ones are left out."""
+    """Statistics of the objects that were read, without ignored boxes and those of zero width or height."""
 
-    short_sides: np.ndarray  # px after scaling (N,)
+    short_sides: np.ndarray  # shorter side in pixels after scaling (N,)
     ratios: np.ndarray  # longer side over shorter side (N,)
-    boxes: np.ndarray  # x, y, width, height in pixels of the image (N, 4)
-    sizes: np.ndarray  # width and height of the image of each (N, 2)
-    counts: np.ndarray  # objects of each label (C,); empty where not all images were looked at
+    boxes: np.ndarray  # x, y, width, height in pixels of the original image (N, 4)
+    sizes: np.ndarray  # width and height of each object's image (N, 2)
+    counts: np.ndarray  # number of objects per label (C,); empty if not all images were read
 
 
 def box_statistics(
     datasets: Sequence[Any], scale: tuple[int, int], num_classes: int, max_images: int = MAX_IMAGES
 ) -> BoxStatistics:
-    """Read the annotations of datasets.
+    """Compute statistics from the annotations of datasets.
 
     Args:
-        datasets: with `get_data_info(index)`, as mmdet's at the bottom of any wrappers.
-        scale: (width, height) that a picture is made to fit, its proportions kept.
+        datasets: datasets with `get_data_info(index)`, such as mmdet's without their wrappers.
+        scale: (width, height) that an image is resized to fit into, with its aspect ratio kept.
         num_classes: number of labels.
-        max_images: entries that are read, of all datasets together.
+        max_images: maximum number of entries that are read from all datasets together.
     """
     total = sum(len(dataset) for dataset in datasets)
     step = max(1, -(-total // max_images))

@@ -1,13 +1,13 @@
-"""Memory that a process may still take, on Linux: that of the machine, and of the container it runs in."""
+"""Determine the memory that a process may still allocate on Linux, limited by the machine and its container."""
 
 from pathlib import Path
 
 
 def free_memory(root: str | Path = '/') -> int | None:
-    """Bytes; None where the system doesn't say.
+    """Return the free memory in bytes, or None if the system doesn't report it.
 
     Args:
-        root: the folder that `proc` and `sys` are in.
+        root: folder that contains `proc` and `sys`.
     """
     root = Path(root)
     free = [value for value in (_of_machine(root), _of_container(root)) if value is not None]
@@ -23,7 +23,7 @@ def _of_machine(root: Path) -> int | None:
 
 
 def _of_container(root: Path) -> int | None:
-    """The limit of the control group (versions 2 and 1) less what is taken, the files it can drop excluded."""
+    """Return the limit of the control group (versions 2 and 1) minus its used memory without reclaimable file cache."""
     for folder, limit, used in (
         ('sys/fs/cgroup', 'memory.max', 'memory.current'),
         ('sys/fs/cgroup/memory', 'memory.limit_in_bytes', 'memory.usage_in_bytes'),

@@ -1,8 +1,8 @@
-"""A few lines in the log on what a checkpoint gave to the model, and an error where it gave next to nothing.
+"""Report in a few log lines which tensors of a checkpoint the model loads; refuse a checkpoint that hardly fits.
 
-mmengine loads a checkpoint with `strict=False`: what doesn't fit is skipped, and a warning lists every tensor.
-A model that begins nearly untrained, its checkpoint being of another size, looks like a poor learning rate then, and
-one that is tested with a random class head like a poor model.
+mmengine loads a checkpoint with `strict=False`: it skips tensors that don't fit, and a warning lists each of them. If
+the checkpoint is of another model size, training starts with nearly random weights, which looks like a poor learning
+rate. A model that is tested with a random class head looks like a poor model.
 """
 
 import logging
@@ -18,57 +18,57 @@ from ..unwrapped import unwrapped
 
 @HOOKS.register_module()
 class RTMLoadReportHook(Hook):
-    """Log what `load_from` or `resume` loads, and stop where the checkpoint is of another model.
+    """Log what `load_from` or `resume` loads, and stop the run if the checkpoint is of another model.
 
-    In training, a head for other classes is no reason to stop: only a few tensors have another shape then. A
-    checkpoint of a backbone alone isn't either: all that it holds fits. What is validated or tested without
-    training must be in the checkpoint as a whole; other tensors may be there beside it.
+    Training accepts a checkpoint with a head for other classes, of which only a few tensors have another shape, and a
+    checkpoint that holds only a backbone, of which all tensors fit. Validation or testing without training needs a
+    checkpoint with all tensors of the model; additional tensors are ignored.
 
     Raises:
-        RefusedError: where no more than half of the tensors that model and checkpoint both name fit; outside
-            training, where a tensor has another shape or is missing (BN's `num_batches_tracked` may be).
+        RefusedError: if at most half of the tensors that are in both model and checkpoint have the same shape; without
+            training, if a tensor has another shape or is missing, except BN's `num_batches_tracked`.
     """
 
-    # Before the EMA hook (49), which loads the checkpoint into its own copy and says less about misfits.
+    # Before the EMA hook (49), which loads the checkpoint into its own copy and reports less about misfits.
     priority = 'HIGH'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare; mmengine calls this before it copies anything."""
-        if 'state_dict' not in checkpoint:  # bare weights, which mmengine's EMA hook doesn't know
+        """Compare the tensors; mmengine calls this before it copies any."""
+        if 'state_dict' not in checkpoint:  # a bare state dict, which mmengine's EMA hook can't handle
             checkpoint['state_dict'] = dict(checkpoint)
         model = unwrapped(runner)
         report = compare(model.state_dict(), checkpoint['state_dict'])
         if len(report.fitting) <= len(report.other_shape):
             raise RefusedError(misfit_message(report, checkpoint_source(runner)))
         if only_evaluates(runner) and (report.other_shape or report.missing):
-            head = f'{checkpoint_source(runner)} does not hold all of the model that is to be evaluated:'
-            accepted = 'Accepted: a checkpoint of the same model, with the same number of classes.'
-            raise RefusedError('\n'.join([head, *report.lines(), accepted]))
+            head = f'{checkpoint_source(runner)} does not hold all tensors of the model that is to be evaluated:'
+            advice = 'The checkpoint must be of the same model, with the same number of classes.'
+            raise RefusedError('\n'.join([head, *report.lines(), advice]))
         level = logging.INFO if report.complete else logging.WARNING
         for line in report.lines():
             runner.logger.log(level, line)
 
 
 def only_evaluates(runner: Runner) -> bool:
-    """Whether the run is `Runner.val()` or `Runner.test()` by itself: each call builds its loops before it loads."""
-    # The private names, because the public ones build the loop that isn't there yet.
+    """Return whether the run only validates or tests; `Runner.val()` and `.test()` build their loops before loading."""
+    # The private attributes, because the public properties would build a missing loop.
     loops = (runner._train_loop, runner._val_loop, runner._test_loop)
     training, *evaluating = (isinstance(loop, BaseLoop) for loop in loops)
     return any(evaluating) and not training
 
 
 def checkpoint_source(runner: Runner) -> str:
-    """The option that a checkpoint came by, and its file; `--resume` alone takes the latest one."""
+    """Return the option that selected the checkpoint, and its file; `--resume` without a file takes the latest one."""
     if not runner._resume:
         return f'load_from={runner._load_from!r}'
     return f'resume from {runner._load_from or find_latest_checkpoint(runner.work_dir)!r}'
 
 
 def misfit_message(report: LoadReport, source: str) -> str:
-    """Why a checkpoint can't serve, with a table of what didn't fit."""
+    """Describe why a checkpoint can't be used, with a table of the tensors that don't fit."""
     both = len(report.fitting) + len(report.other_shape)
     lines = [
-        f'{source} does not fit this model: {len(report.fitting)} of the {both} tensors that both name have the same '
-        'shape. A checkpoint of the same size (deepen_factor, widen_factor) is accepted, with any number of classes.'
+        f'{source} does not fit this model: {len(report.fitting)} of the {both} tensors that are in both have the same '
+        'shape. The checkpoint must be of the same size (deepen_factor, widen_factor), with any number of classes.'
     ]
     return '\n'.join([*lines, *report.table()])

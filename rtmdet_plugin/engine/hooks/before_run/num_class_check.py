@@ -1,7 +1,7 @@
-"""Stop a run whose model and datasets disagree about the classes, before anything is computed.
+"""Refuse a run whose model and datasets have different classes, before anything is computed.
 
-mmdet's NumClassCheckHook asserts when an epoch begins, after the checkpoint was loaded; this one runs before
-that, looks through dataset wrappers, compares names too, and says what to set.
+mmdet's NumClassCheckHook asserts at the start of an epoch, after the checkpoint has been loaded. This hook runs before
+that, handles dataset wrappers, compares names as well, and says what to set.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class RTMNumClassCheckHook(Hook):
     """Check `model.bbox_head.num_classes` against the classes of the training, validation and test data.
 
     Raises:
-        RefusedError: where the numbers differ, or the datasets differ in names or order of their classes.
+        RefusedError: if the numbers differ, or the datasets differ in the names or the order of their classes.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -31,7 +31,7 @@ class RTMNumClassCheckHook(Hook):
         for split, dataset in _datasets_in_use(runner):
             classes = _classes_of(dataset, split)
             if classes is None:
-                runner.logger.warning(f'The {split} dataset names no classes, so they are not checked.')
+                runner.logger.warning(f'The {split} dataset has no class names, so they are not checked.')
                 continue
             if num_classes is not None and num_classes != len(classes):
                 raise RefusedError(
@@ -45,14 +45,14 @@ class RTMNumClassCheckHook(Hook):
             elif classes != first[1]:
                 raise RefusedError(
                     f'The {split} dataset has other classes, or another order, than the {first[0]} dataset: '
-                    f"{_shortened(classes)} against {_shortened(first[1])}. Give both the same annotations' "
-                    'categories, or the same `metainfo=dict(classes=(...))`.'
+                    f'{_shortened(classes)} against {_shortened(first[1])}. Use the same categories in both '
+                    'annotation files, or the same `metainfo=dict(classes=(...))`.'
                 )
 
 
 def _datasets_in_use(runner: Runner) -> list[tuple[str, object]]:
-    """(split, dataset) of the loops that this run has built."""
-    # The private names, because the public ones build the loop that isn't there yet.
+    """Return (split, dataset) for each dataset of the loops that this run has built."""
+    # The private attributes, because the public properties would build a missing loop.
     loops = (('train', runner._train_loop), ('val', runner._val_loop), ('test', runner._test_loop))
     return [
         (split, dataset)
@@ -63,14 +63,17 @@ def _datasets_in_use(runner: Runner) -> list[tuple[str, object]]:
 
 
 def _classes_of(dataset: object, split: str) -> tuple[str, ...] | None:
-    """Class names of a dataset in label order, None where it doesn't say."""
+    """Return the class names of a dataset in label order, or None if it has none."""
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     if isinstance(classes, str):
-        raise RefusedError(f'metainfo.classes={classes!r} of the {split} dataset is one string; write ({classes!r},)')
+        raise RefusedError(
+            f'metainfo.classes of the {split} dataset must be a tuple of names, got the string {classes!r}; '
+            f'write ({classes!r},)'
+        )
     return None if classes is None else tuple(classes)
 
 
 def _shortened(names: Sequence[str], show: int = 10) -> str:
-    """The first names, and how many more there are."""
+    """Format the first names and the number of the remaining ones."""
     text = ', '.join(str(name) for name in names[:show])
     return f'({text}, ... {len(names) - show} more)' if len(names) > show else f'({text})'

@@ -1,8 +1,8 @@
-"""One screen before the first step: what a look at the settings, the annotations and the machine can tell.
+"""Log one report about settings, annotations and machine before the first step.
 
-Days are lost to a learning rate that belongs to another batch, a stage 2 as long as the run, objects that are too small
-for the scale, a disk that fills up. All of it is known before the first step. The checks are in `run_findings`; here
-the runner is asked for their numbers.
+Common causes of failed trainings are a learning rate for another batch size, a stage 2 as long as the run, objects too
+small for the scale, and a full disk. All of these can be found before the first step. The checks are in `run_findings`;
+this module takes their inputs from the runner.
 """
 
 import logging
@@ -33,13 +33,13 @@ from .run_findings import Finding
 
 @HOOKS.register_module()
 class RTMRunCheckHook(Hook):
-    """Log the findings about this run; the main process does it for all. No finding stops a run."""
+    """Log the findings about a run, in the main process only. No finding stops a run."""
 
-    # After the hooks that set up the run, so that the screen is the last thing before the first step.
+    # After the hooks that set up the run, so that the report is logged directly before the first step.
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Check and tell."""
+        """Run the checks and log their report."""
         if not is_main_process():
             return
         findings = []
@@ -54,15 +54,15 @@ class RTMRunCheckHook(Hook):
         ):
             try:
                 findings += check(runner)
-            except Exception as error:  # a data set or a model that is made otherwise is no reason to stop
+            except Exception as error:  # datasets or models of other kinds must not stop the run
                 name = check.__name__.removeprefix('find_about_').replace('_', ' ')
                 findings.append(Finding('note', name, f'not checked: {type(error).__name__}: {error}'))
         warned = any(finding.level == 'warning' for finding in findings)
-        runner.logger.log(logging.WARNING if warned else logging.INFO, run_findings.screen(findings))
+        runner.logger.log(logging.WARNING if warned else logging.INFO, run_findings.format_report(findings))
 
 
 def find_about_data(runner: Runner) -> Iterator[Finding]:
-    """Classes and boxes."""
+    """Check the classes and the boxes."""
     datasets = leaf_datasets(runner.train_dataloader.dataset)
     head = getattr(unwrapped(runner), 'bbox_head', None)
     names = datasets[0].metainfo.get('classes', ())
@@ -76,10 +76,10 @@ def find_about_data(runner: Runner) -> Iterator[Finding]:
 
 
 def find_about_learning_rate(runner: Runner) -> Iterator[Finding]:
-    """AdamW's; the recipe has no figure for another optimiser."""
+    """Check the learning rate of AdamW; the recipe has no value for other optimisers."""
     optimizer = runner.optim_wrapper.optimizer
     if isinstance(optimizer, AdamW):
-        # The optimiser's own groups: those of the wrapper hold the configured settings as well, which nothing scales.
+        # Read the optimiser's groups: those of the wrapper include the configured settings, which aren't scaled.
         rates = {group.get('initial_lr', group['lr']) for group in optimizer.param_groups}
         scaling = runner.auto_scale_lr or {}
         images = batch_size(runner) * get_world_size()
@@ -92,7 +92,7 @@ def find_about_learning_rate(runner: Runner) -> Iterator[Finding]:
 
 
 def find_about_batch_norm(runner: Runner) -> Iterator[Finding]:
-    """Where the model has any."""
+    """Check the batch norms, if the model has any."""
     norms = [module for module in runner.model.modules() if isinstance(module, _BatchNorm)]
     if norms:
         synchronised = any(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
@@ -100,14 +100,14 @@ def find_about_batch_norm(runner: Runner) -> Iterator[Finding]:
 
 
 def find_about_stages(runner: Runner) -> Iterator[Finding]:
-    """Where there is a hook that switches."""
+    """Check the length of stage 2, if a hook switches to it."""
     for hook in runner.hooks:
         if isinstance(hook, RTMPipelineSwitchHook):
             yield run_findings.check_stages(runner.max_epochs, hook.num_last_epochs)
 
 
 def find_about_warm_up(runner: Runner) -> Iterator[Finding]:
-    """Where the first scheduler rises in a line."""
+    """Check the length of the warm-up, if the first scheduler is linear."""
     schedulers = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
     if schedulers and isinstance(schedulers[0], LinearParamScheduler):
         first = schedulers[0]
@@ -116,7 +116,7 @@ def find_about_warm_up(runner: Runner) -> Iterator[Finding]:
 
 
 def find_about_memory(runner: Runner) -> Iterator[Finding]:
-    """The workers' caches, and the batches that they hand over."""
+    """Check the memory for the workers' caches, and the shared memory for their batches."""
     loader = runner.train_dataloader
     processes = int(os.environ.get('LOCAL_WORLD_SIZE') or os.environ.get('SLURM_NTASKS_PER_NODE') or 1)
     workers = processes * max(1, loader.num_workers)
@@ -133,12 +133,12 @@ def find_about_memory(runner: Runner) -> Iterator[Finding]:
 
 
 def find_about_disk(runner: Runner) -> Iterator[Finding]:
-    """Where checkpoints are written to a folder of this machine."""
+    """Check the disk space, if checkpoints are written to a local folder."""
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and os.path.isdir(hook.out_dir):
             length = runner.max_epochs if hook.by_epoch else runner.max_iters
             regular = length // hook.interval if hook.interval > 0 else 0
-            if hook.max_keep_ckpts > 0:  # the oldest goes when the newest is there
+            if hook.max_keep_ckpts > 0:  # the oldest is removed after the newest is written
                 regular = min(regular, hook.max_keep_ckpts + 1)
             best = len(hook.key_indicators) if hook.save_best is not None else 0
             averaged = any(isinstance(other, EMAHook) for other in runner.hooks)
@@ -147,18 +147,25 @@ def find_about_disk(runner: Runner) -> Iterator[Finding]:
 
 
 def batch_size(runner: Runner) -> int:
-    """Images of a batch, in one process."""
+    """Return the number of images in a batch of one process."""
     loader = runner.train_dataloader
     return loader.batch_size or loader.batch_sampler.batch_size
 
 
 def base_rate(rates: Set[float], configured: float) -> float:
-    """The rate of the groups without `lr_mult`; the highest if there is none, as after a resume with other settings."""
+    """Return the rate of the groups without `lr_mult`, or the highest if there is none.
+
+    There is none after a resume with other settings, for example.
+
+    Args:
+        rates: learning rates of all groups.
+        configured: learning rate of the config, after any scaling.
+    """
     return next((rate for rate in rates if math.isclose(rate, configured)), max(rates))
 
 
 def first_scale(transforms: Sequence[Any]) -> tuple[int, int] | None:
-    """(width, height) that the pipeline first fits a picture into; None where no transform has such a setting."""
+    """Return the first (width, height) that a pipeline fits an image into, or None if no transform sets one."""
     for transform in walk_transforms(transforms):
         for name in ('img_scale', 'scale'):
             value = getattr(transform, name, None)
@@ -168,7 +175,7 @@ def first_scale(transforms: Sequence[Any]) -> tuple[int, int] | None:
 
 
 def cache_bytes(transform: Any) -> int:
-    """Memory of a full cache of 8-bit pictures at the scale of its transform; 0 for one without a cache."""
+    """Return the bytes of a full cache of 8-bit images at its transform's scale; 0 for a transform without a cache."""
     cache, scale = getattr(transform, 'cache', None), first_scale([transform])
     if scale is None or not hasattr(cache, 'max_size'):
         return 0
@@ -176,7 +183,7 @@ def cache_bytes(transform: Any) -> int:
 
 
 def checkpoint_bytes(model: nn.Module, optimizer: Optimizer, averaged: bool) -> int:
-    """Size of a checkpoint: weights, averaged weights, and what the optimiser remembers of each parameter."""
+    """Estimate the bytes of a checkpoint: weights, averaged weights, and the optimiser's state of each parameter."""
     state = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group['params'])
     copies = 2 if isinstance(optimizer, Adam | AdamW) else int(optimizer.defaults.get('momentum', 0) > 0)

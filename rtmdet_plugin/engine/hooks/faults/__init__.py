@@ -1,4 +1,4 @@
-"""Hooks that keep a run going, or end it, if samples or steps are unusable."""
+"""Hooks that skip unusable samples and steps, and stop the run if there are too many."""
 
 from .bad_samples import RTMBadSampleHook
 from .check_invalid_loss import RTMCheckInvalidLossHook

@@ -1,6 +1,6 @@
-"""Log each bad sample once, count them at each epoch's end, and stop the run where they are too many.
+"""Log each bad sample once, log their number at the end of each epoch, and stop the run if there are too many.
 
-The data sets report them from their workers, see `datasets/bad_samples.py`.
+The datasets report bad samples from their workers, see `datasets/bad_samples.py`.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from ....datasets.bad_samples import Report, Reports
 from ....datasets.tree import leaf_datasets
 
 
-class _Listener:
-    """One data set, and what was heard of it."""
+class _Monitor:
+    """One dataset and the bad samples that it has reported."""
 
     def __init__(self, dataset: Any, file: str) -> None:
         self.dataset = dataset
         self.reports = Reports(file)
         self.reports.clear()
         dataset.bad_samples.file = file
-        self.known = dict(dataset.bad_samples.known)  # what its annotation file showed, logged by then
-        self.heard: list[Report] = []  # in this epoch, by this rank
+        self.known = dict(dataset.bad_samples.known)  # found in the annotation file, and logged already
+        self.received: list[Report] = []  # in this epoch, by this rank
 
-    def begin(self) -> None:
+    def start_epoch(self) -> None:
         self.reports.clear()
-        self.heard = []
+        self.received = []
 
-    def listen(self) -> list[str]:
-        """The messages of samples that weren't known yet."""
+    def read_new(self) -> list[str]:
+        """Return the messages of samples that weren't known yet."""
         new = self.reports.new()
-        self.heard += new
-        return self._learn(new)
+        self.received += new
+        return self._add(new)
 
     def gather(self) -> tuple[list[str], int]:
-        """The same of all ranks at an epoch's end, and how often a bad sample was drawn in the epoch."""
-        messages = self.listen()
-        heard = [report for rank in all_gather_object(self.heard) for report in rank]
-        return messages + self._learn(heard), len(heard)
+        """Return the new messages of all ranks at an epoch's end, and how often a bad sample was drawn in the epoch."""
+        messages = self.read_new()
+        received = [report for rank in all_gather_object(self.received) for report in rank]
+        return messages + self._add(received), len(received)
 
     def check_share(self) -> None:
         self.dataset.bad_samples.check_share(self.dataset.num_samples, self.known)
 
-    def _learn(self, reports: list[Report]) -> list[str]:
+    def _add(self, reports: list[Report]) -> list[str]:
+        """Add reports to the known samples; return the messages of those that are new."""
         fresh = {path: message for path, message in reports if path not in self.known}
         self.known.update(fresh)
         return list(fresh.values())
@@ -55,84 +56,92 @@ class _Listener:
 
 @HOOKS.register_module()
 class RTMBadSampleHook(Hook):
-    """Tell of the bad samples of every `RTMCocoDataset` in the run, inside wrappers too; it has their settings.
+    """Report the bad samples of every `RTMCocoDataset` in the run, inside wrappers too.
+
+    The settings are those of the dataset.
 
     Raises:
-        BadSamplesError: after the step or at the end of the epoch in which more than the data set's `max_bad_share`
-            turned out bad.
+        BadSamplesError: after the step or at the end of the epoch in which the share of bad samples exceeds the
+            dataset's `max_bad_share`.
     """
 
     def __init__(self) -> None:
-        self._listeners: dict[str, list[_Listener]] = {}
-        self._told: set[str] = set()
+        self._monitors: dict[str, list[_Monitor]] = {}
+        self._logged: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
-        """Listen, from before the workers start."""
-        self._listen_to(runner, 'train', runner.train_dataloader.dataset)
+        """Start monitoring before the workers start."""
+        self._monitor(runner, 'train', runner.train_dataloader.dataset)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self._begin('train')
+        """Reset the count of the epoch."""
+        self._start_epoch('train')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Log what is new; this costs a look at the size of a file."""
-        for listener in self._listeners['train']:
-            if messages := listener.listen():
-                self._tell(runner, messages)
-                listener.check_share()
+        """Log new bad samples; if there are none, this costs only a query of a file's size."""
+        for monitor in self._monitors['train']:
+            if messages := monitor.read_new():
+                self._log(runner, messages)
+                monitor.check_share()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self._end(runner, 'train', f'Epoch {runner.epoch + 1}', 'another sample took the place')
+        """Log the number of bad samples, and stop the run if there are too many."""
+        self._end_epoch(runner, 'train', f'Epoch {runner.epoch + 1}', 'another sample took the place')
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self._listen_to(runner, 'val', runner.val_dataloader.dataset)
-        self._begin('val')
+        """Start monitoring at the first validation, and reset the count."""
+        self._monitor(runner, 'val', runner.val_dataloader.dataset)
+        self._start_epoch('val')
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        # with its number, because mmengine's logger drops a warning that it has seen
-        self._end(
+        """Log the number of bad samples, and stop the run if there are too many."""
+        # The epoch's number makes each line unique, because mmengine's logger drops a repeated warning.
+        self._end_epoch(
             runner,
             'val',
             f'Validation after epoch {runner.epoch}',
-            'shown as grey pictures, their objects count as missed',
+            'shown as grey images, their objects count as missed',
         )
 
     def before_test_epoch(self, runner: Runner) -> None:
-        self._listen_to(runner, 'test', runner.test_dataloader.dataset)
-        self._begin('test')
+        """Start monitoring, and reset the count."""
+        self._monitor(runner, 'test', runner.test_dataloader.dataset)
+        self._start_epoch('test')
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._end(runner, 'test', 'Test', 'shown as grey pictures, their objects count as missed')
+        """Log the number of bad samples, and stop the run if there are too many."""
+        self._end_epoch(runner, 'test', 'Test', 'shown as grey images, their objects count as missed')
 
-    def _listen_to(self, runner: Runner, phase: str, dataset: Any) -> None:
-        if phase in self._listeners:
+    def _monitor(self, runner: Runner, phase: str, dataset: Any) -> None:
+        if phase in self._monitors:
             return
         leaves = [leaf for leaf in leaf_datasets(dataset) if hasattr(leaf, 'bad_samples')]
-        self._listeners[phase] = [
-            _Listener(leaf, osp.join(runner.log_dir, f'bad_samples_{phase}{number}_rank{get_rank()}.jsonl'))
+        self._monitors[phase] = [
+            _Monitor(leaf, osp.join(runner.log_dir, f'bad_samples_{phase}{number}_rank{get_rank()}.jsonl'))
             for number, leaf in enumerate(leaves)
         ]
 
-    def _begin(self, phase: str) -> None:
-        for listener in self._listeners[phase]:
-            listener.begin()
+    def _start_epoch(self, phase: str) -> None:
+        for monitor in self._monitors[phase]:
+            monitor.start_epoch()
 
-    def _end(self, runner: Runner, phase: str, when: str, consequence: str) -> None:
-        """Log the count of all ranks, and check it: all of them stop, or none does."""
-        for listener in self._listeners[phase]:
-            messages, drawn = listener.gather()
-            self._tell(runner, messages)
-            line = f'{when}: {len(listener.known)} bad samples of {listener.dataset.num_samples}'
-            if listener.known:
+    def _end_epoch(self, runner: Runner, phase: str, when: str, consequence: str) -> None:
+        """Log and check the number of bad samples of all ranks, so that either all ranks stop or none does."""
+        for monitor in self._monitors[phase]:
+            messages, drawn = monitor.gather()
+            self._log(runner, messages)
+            line = f'{when}: {len(monitor.known)} bad samples of {monitor.dataset.num_samples}'
+            if monitor.known:
                 runner.logger.warning(f'{line}; drawn {drawn} times, {consequence}.')
             else:
                 runner.logger.info(f'{line}.')
-        for listener in self._listeners[phase]:
-            listener.check_share()
+        for monitor in self._monitors[phase]:
+            monitor.check_share()
 
-    def _tell(self, runner: Runner, messages: list[str]) -> None:
+    def _log(self, runner: Runner, messages: list[str]) -> None:
         for message in messages:
-            if message not in self._told:
-                self._told.add(message)
+            if message not in self._logged:
+                self._logged.add(message)
                 runner.logger.warning(f'Bad sample: {message}')

@@ -1,4 +1,4 @@
-"""Hooks that save a run that is asked to stop, and end one that has lost a process."""
+"""Hooks that save an interrupted run, and end a run that has lost a process."""
 
 from .graceful_stop import RTMGracefulStopHook
 from .process_watch import RTMProcessWatchHook

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM (spot machines, schedulers): finish the step, save, end with the usual exit code.
+"""On Ctrl-C or SIGTERM (spot machines, schedulers), finish the step, save, and exit with the usual exit code.
 
-The state goes to `interrupted.pth`, from which `--resume` goes on exactly; the next regular checkpoint removes it. In a
-validation the run stops after the batch, and the validation is made up for first when the run goes on.
+The state is saved to `interrupted.pth`, from which `--resume` continues exactly; the next regular checkpoint removes
+that file. During a validation the run stops after the current batch, and the resumed run repeats the validation first.
 """
 
 import os
@@ -28,23 +28,23 @@ from ..pipeline_switch import restart_workers
 from ..runtime_info import RTMRuntimeInfoHook
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ONE_REQUEST = 1.0
-"""Seconds within which several signals are one: a launcher passes on what a terminal has sent to everybody."""
+SAME_REQUEST_SECONDS = 1.0
+"""Signals within this time count as one: a launcher forwards a signal that the terminal has sent to all processes."""
 
 
 @HOOKS.register_module()
 class RTMGracefulStopHook(Hook):
-    """Stop the training after the step in which SIGINT or SIGTERM came.
+    """Stop the training after the step in which SIGINT or SIGTERM arrives.
 
-    A second Ctrl-C ends the run at once. With several processes all stop after the same step, whichever got the signal;
-    they stop before a validation or after it, not within. A loop that can't go on within an epoch (mmengine's
-    EpochBasedTrainLoop) stops at the epoch's end.
+    A second Ctrl-C ends the run immediately. With several processes all stop after the same step, whichever received
+    the signal; they stop before or after a validation, not during it. A loop that can't resume within an epoch
+    (mmengine's EpochBasedTrainLoop) stops at the epoch's end.
 
     Raises:
         SystemExit: with the code 130 (SIGINT) or 143 (SIGTERM).
     """
 
-    priority = 'LOWEST'  # after everything that a step changes: EMA, schedulers, the regular checkpoint
+    priority = 'LOWEST'  # after all hooks that act on a step: EMA, schedulers, the regular checkpoint
 
     def __init__(self) -> None:
         self._signal = 0
@@ -54,72 +54,72 @@ class RTMGracefulStopHook(Hook):
         self._handlers: dict[int, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """From here on there is something to save."""
+        """Install the signal handlers; from here on there is a state to save."""
         loop = runner.train_loop
         self._within_epoch = isinstance(loop, RTMEpochBasedTrainLoop) or not isinstance(loop, EpochBasedTrainLoop)
         for loader in _loaders(runner):
-            loader.worker_init_fn = OutliveSignals(loader.worker_init_fn)
+            loader.worker_init_fn = IgnoreGroupSignals(loader.worker_init_fn)
         if get_world_size() > 1:
-            # On the CPU, so that the GPUs' queues aren't waited for in each step.
+            # On the CPU, to avoid waiting for the GPUs' queues in each step.
             self._group = torch.distributed.new_group(backend='gloo')
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers there only
-            self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers only there
+            self._handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note the place within the epoch, in regular checkpoints too."""
+        """Save the position within the epoch, in regular checkpoints too."""
         if isinstance(runner.train_loop, RTMEpochBasedTrainLoop):
-            checkpoint['meta'].update(runner.train_loop.place())
+            checkpoint['meta'].update(runner.train_loop.position())
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Tell the loop where the epoch goes on; mmengine itself reads the counts of epochs and iterations."""
+        """Restore the position within the epoch; mmengine itself restores the numbers of epochs and iterations."""
         if runner._resume and isinstance(runner._train_loop, RTMEpochBasedTrainLoop):
-            runner.train_loop.go_on_at(checkpoint.get('meta', {}))
+            runner.train_loop.resume_at(checkpoint.get('meta', {}))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Stop within the epoch, where no gradients wait to be accumulated."""
+        """Stop within the epoch, unless gradients are being accumulated."""
         between = self._within_epoch and runner.optim_wrapper.should_update()
-        if between and not self.end_of_epoch(runner.train_dataloader, batch_idx) and self._asked():
+        if between and not self.end_of_epoch(runner.train_dataloader, batch_idx) and self._stop_requested():
             self._stop(runner, epoch=runner.epoch, iteration=runner.iter + 1)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Stop between two epochs."""
-        if self._asked():
+        if self._stop_requested():
             self._stop(runner, epoch=runner.epoch, iteration=runner.iter)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Stop between an epoch and its validation."""
-        if self._asked():
+        if self._stop_requested():
             self._stop_validation(runner)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Stop within a validation; several processes may have different numbers of batches, and don't."""
+        """Stop within a validation, but not with several processes, whose numbers of batches may differ."""
         if self._group is None and self._signal:
             self._stop_validation(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Signals mean again what they meant before."""
+        """Restore the previous signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """What happens when a signal comes: next to nothing, as it may come anywhere."""
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: only record it, because it may interrupt any code."""
         now = time.monotonic()
         if not self._signal:
             self._signal, self._since = number, now
             os.write(2, b'\nStopping after this step, with a checkpoint; Ctrl-C again stops at once, without.\n')
-        elif number == signal.SIGINT and now - self._since > ONE_REQUEST:
+        elif number == signal.SIGINT and now - self._since > SAME_REQUEST_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def _asked(self) -> bool:
-        """Whether any process got a signal; all of them ask at the same moments."""
+    def _stop_requested(self) -> bool:
+        """Return whether any process received a signal; all processes must call this at the same points."""
         if self._group is not None:
             number = torch.tensor(self._signal)
             torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX, group=self._group)
-            if agreed := int(number):  # not otherwise: a signal may have come while this process was waiting here
+            if agreed := int(number):  # keep a signal that arrived while this process was waiting here
                 self._signal = agreed
             return agreed != 0
         return self._signal != 0
@@ -133,49 +133,60 @@ class RTMGracefulStopHook(Hook):
         self._stop(runner, epoch=runner.epoch, iteration=runner.iter)
 
     def _stop(self, runner: Runner, epoch: int, iteration: int) -> None:
-        """Save as of `epoch` and `iteration`, both counted in what is done, and end the process."""
+        """Save a checkpoint and end the process.
+
+        Args:
+            runner: the run.
+            epoch: number of finished epochs.
+            iteration: number of finished iterations.
+        """
         for hook in runner.hooks:
             if isinstance(hook, RTMRuntimeInfoHook):
-                hook.hand_over(runner)
+                hook.flush(runner)
         path = Path(runner.work_dir, INTERRUPTED)
         meta = dict(epoch=epoch, iter=iteration)
         runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, backend_args=ATOMIC)
         if is_main_process():
             point_to(runner.work_dir, path)
         if self._group is not None:
-            torch.distributed.barrier(self._group)  # a launcher may end everybody when the first one ends
+            torch.distributed.barrier(self._group)  # a launcher may end all processes when the first one ends
         name = signal.Signals(self._signal).name
-        runner.logger.warning(f'{name}: stopped after iteration {iteration}; --resume goes on from {path}')
+        runner.logger.warning(f'{name}: stopped after iteration {iteration}; --resume continues from {path}')
         for loader in _loaders(runner):
             restart_workers(loader)
         raise SystemExit(128 + self._signal)
 
 
 @dataclass
-class OutliveSignals:
-    """A worker's first act: a signal to everybody is the main process's business, which ends its workers itself.
+class IgnoreGroupSignals:
+    """A `worker_init_fn` that makes a worker ignore signals that are sent to its process group.
 
-    Wraps the loader's own `worker_init_fn`. A worker whose main process is gone ends by itself.
+    The main process handles such signals, and ends its workers itself. A worker whose main process has ended ends by
+    itself.
+
+    Args:
+        init: the loader's own `worker_init_fn`, which is called as well.
     """
 
     init: Callable[[int], None] | None
 
     def __call__(self, worker_id: int) -> None:
+        """Set up the worker's signals; the loader calls this first in each worker."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # For SIGTERM, PyTorch has put its own handler in the place of the parent's; it ends a worker with exit code 0.
+        # For SIGTERM, PyTorch has replaced the parent's handler with its own, which ends a worker with exit code 0.
         if hasattr(signal, 'sigwaitinfo'):  # not on macOS
-            # torchrun and schedulers send SIGTERM to whole groups. The thread sees who sent it, a handler doesn't.
+            # torchrun and schedulers send SIGTERM to process groups. A thread can find the sender, a handler can't.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            threading.Thread(target=_obey_the_parent_alone, daemon=True).start()
+            threading.Thread(target=_exit_on_sigterm_from_parent, daemon=True).start()
         if self.init is not None:
             self.init(worker_id)
 
 
-def _obey_the_parent_alone() -> None:
-    """Wait for a SIGTERM from the main process, and end with exit code 0, as PyTorch's own handler does.
+def _exit_on_sigterm_from_parent() -> None:
+    """Wait for a SIGTERM from the main process, and exit with code 0, as PyTorch's own handler does.
 
-    multiprocessing terminates the workers that are left when the main process ends. PyTorch takes a worker that was
-    killed by a signal for a failed one, and raises an error in the main process.
+    multiprocessing terminates the remaining workers when the main process ends. PyTorch considers a worker that was
+    killed by a signal as failed, and raises an error in the main process.
     """
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass

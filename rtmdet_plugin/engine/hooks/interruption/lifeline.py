@@ -1,10 +1,10 @@
-"""A connection between processes that tells when one of them has gone.
+"""TCP connections between processes that detect when one of them has ended.
 
-NCCL doesn't notice that a process was killed: the others wait in their next exchange until its timeout, ten minutes by
-default, and evaluation, which may take that long, forbids a shorter one. The kernel knows at once: it closes the TCP
-connections of a process that ends, however it ends, and keeps answering for one that is merely slow. So each process
-holds a connection to the main one and waits for its end. Of a machine that vanished without a word, TCP's own probes
-find out within 30 seconds.
+NCCL doesn't notice that a process was killed: the other processes wait in their next communication until its timeout,
+ten minutes by default. A shorter timeout isn't possible, because an evaluation may take that long. The kernel notices
+immediately: it closes the TCP connections of a process that ends for any reason, and keeps those of a slow process
+open. So each process holds a connection to the main process and waits until it is closed. If a machine fails without
+closing its connections, TCP's keepalive probes detect this within 30 seconds.
 """
 
 import atexit
@@ -19,12 +19,12 @@ from contextlib import suppress
 from typing import NamedTuple
 
 GOODBYE = b'.'
-PROBES = dict(TCP_KEEPIDLE=10, TCP_KEEPINTVL=5, TCP_KEEPCNT=4)  # seconds, seconds, times: Linux's names
+PROBES = dict(TCP_KEEPIDLE=10, TCP_KEEPINTVL=5, TCP_KEEPCNT=4)  # seconds, seconds, count; Linux's names
 CONNECT_SECONDS = 30
 
 
 class Address(NamedTuple):
-    """Where the main process listens, and the word that it asks for."""
+    """Address at which the main process listens, and the password for it."""
 
     host: str
     port: int
@@ -32,14 +32,13 @@ class Address(NamedTuple):
 
 
 class Lifeline:
-    """The main process's end, or another one's.
+    """One process's side of the connections.
+
+    The main process calls `listen`, the others call `join` with the address that it returns.
 
     Args:
-        rank: of this process; 0 is the main one.
-        on_loss: called once, in a thread, with a sentence on who has gone.
-
-    Attributes:
-        address: of the main process; for the others to `join`.
+        rank: rank of this process; 0 is the main process.
+        on_loss: called once, in a thread, with a sentence that names the lost process.
     """
 
     def __init__(self, rank: int, on_loss: Callable[[str], None]) -> None:
@@ -49,12 +48,19 @@ class Lifeline:
         self._server: socket.socket | None = None
         self._closed = threading.Event()
         self._selector = selectors.DefaultSelector()
-        # A worker of a data loader is a copy of this process, and would keep its connections open.
-        os.register_at_fork(after_in_child=self._drop)
-        atexit.register(self._leave)
+        # A forked worker of a data loader inherits the connections, and would keep them open.
+        os.register_at_fork(after_in_child=self._close_sockets)
+        atexit.register(self._close_at_exit)
 
     def listen(self, host: str) -> Address:
-        """Let the others join; `host` is the name that they know this machine by."""
+        """Let the other processes join.
+
+        Args:
+            host: name of this machine that the other processes can resolve.
+
+        Returns:
+            The address for `join`.
+        """
         self._server = socket.create_server(('', 0))
         self._password = secrets.token_hex(16)
         self._selector.register(self._server, selectors.EVENT_READ)
@@ -62,10 +68,10 @@ class Lifeline:
         return Address(host, self._server.getsockname()[1], self._password)
 
     def join(self, address: Address) -> None:
-        """Connect with the main process.
+        """Connect to the main process.
 
         Raises:
-            OSError: where that can't be done.
+            OSError: if the connection fails.
         """
         connection = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
         name = f'{self._rank} {socket.gethostname()} {os.getpid()}'
@@ -74,16 +80,16 @@ class Lifeline:
         threading.Thread(target=self._watch, name='lifeline', daemon=True).start()
 
     def close(self) -> None:
-        """Say goodbye: what ends from now on isn't lost."""
+        """Announce the end of this process, so that the others don't consider it lost."""
         if not self._closed.is_set():
             self._closed.set()
             for peer in list(self._peers):
                 _send(peer, GOODBYE)
-            self._drop()
+            self._close_sockets()
 
-    def _leave(self) -> None:
-        """At the interpreter's end: who exits on purpose (all stop at a signal) says goodbye, who fails doesn't."""
-        if not hasattr(sys, 'last_type'):  # set where the interpreter has printed an exception that nobody caught
+    def _close_at_exit(self) -> None:
+        """Close if the interpreter exits on purpose (all processes stop after a signal), not after an error."""
+        if not hasattr(sys, 'last_type'):  # set if the interpreter has printed an uncaught exception
             self.close()
 
     def _add(self, connection: socket.socket, name: str) -> None:
@@ -96,7 +102,7 @@ class Lifeline:
         self._selector.register(connection, selectors.EVENT_READ)
 
     def _watch(self) -> None:
-        """Wait for something to come or to end, until `close`."""
+        """Process new connections, messages and closed connections until `close` is called."""
         while not self._closed.is_set():
             try:
                 ready = self._selector.select(timeout=1)
@@ -105,7 +111,7 @@ class Lifeline:
             for key, _ in ready:
                 if key.fileobj is self._server:
                     self._accept()
-                elif lost := self._hear(key.fileobj):
+                elif lost := self._receive(key.fileobj):
                     for peer in self._peers:
                         _send(peer, lost.encode())
                     if not self._closed.is_set():
@@ -113,7 +119,7 @@ class Lifeline:
                     return
 
     def _accept(self) -> None:
-        """Take in a process that knows the password."""
+        """Accept the connection of a process that sends the password."""
         try:
             connection, _ = self._server.accept()
             connection.settimeout(CONNECT_SECONDS)
@@ -123,8 +129,8 @@ class Lifeline:
         if secrets.compare_digest(password, self._password):
             self._add(connection, f'process {rank} on {host} (pid {pid})')
 
-    def _hear(self, peer: socket.socket) -> str:
-        """A sentence on who is lost, empty where nobody is."""
+    def _receive(self, peer: socket.socket) -> str:
+        """Return a sentence that names the lost process, or an empty string if none is lost."""
         try:
             text = peer.recv(1000)
         except OSError:
@@ -135,12 +141,12 @@ class Lifeline:
         name = self._peers.pop(peer)
         return '' if text else f'{name} has ended in the middle of the run'
 
-    def _drop(self) -> None:
-        """Close without a word."""
+    def _close_sockets(self) -> None:
+        """Close all sockets without announcing it."""
         for connection in (*self._peers, *filter(None, [self._server])):
             connection.close()
 
 
 def _send(peer: socket.socket, text: bytes) -> None:
-    with suppress(OSError):  # it has gone as well
+    with suppress(OSError):  # if that process has ended as well
         peer.sendall(text)

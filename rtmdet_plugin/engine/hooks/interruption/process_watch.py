@@ -1,8 +1,8 @@
-"""Several processes that wait for each other: what would make them wait for ever ends the run.
+"""End a run with several processes if they would otherwise wait for each other forever.
 
-With torchrun, its agent ends the others when one process has ended; `srun --kill-on-bad-exit=1`, which `mim train
---launcher slurm` uses, does so too. This hook needs neither, and says which process it was. A process that hangs and
-hasn't ended is a matter of the backend's timeout, `env_cfg.dist_cfg.timeout` in seconds.
+torchrun's agent ends the other processes when one has ended, and so does `srun --kill-on-bad-exit=1`, which `mim train
+--launcher slurm` uses. This hook needs neither, and reports which process ended. A process that hangs without ending is
+detected by the backend's timeout, `env_cfg.dist_cfg.timeout` in seconds.
 """
 
 import os
@@ -17,17 +17,17 @@ from mmengine.runner import Runner
 from ....errors import RefusedError
 from .lifeline import Address, Lifeline
 
-GRACE_SECONDS = 30  # for the main thread to end by itself, or to finish writing a file
+GRACE_SECONDS = 30  # time for the main thread to end by itself, or to finish writing a file
 
 
 @HOOKS.register_module()
 class RTMProcessWatchHook(Hook):
-    """End all processes where one has ended, and refuse to begin where they couldn't end together.
+    """End all processes if one has ended, and refuse a run whose processes have different numbers of batches.
 
     Does nothing in a single process.
 
     Raises:
-        RefusedError: where the processes have different numbers of images or of batches.
+        RefusedError: if the processes have different numbers of images or batches.
     """
 
     # After the checks that refuse a run in all processes alike.
@@ -50,32 +50,32 @@ class RTMProcessWatchHook(Hook):
                 self._lifeline.join(Address(*address[0]))
             except OSError as error:
                 runner.logger.warning(
-                    f'Process {get_rank()} cannot reach {address[0][0]}:{address[0][1]} ({error}). Where a process '
-                    'ends, the others will find out when the timeout of the backend is over.'
+                    f'Process {get_rank()} cannot reach {address[0][0]}:{address[0][1]} ({error}). If a process '
+                    'ends, the others will notice only after the timeout of the backend.'
                 )
 
     def before_train(self, runner: Runner) -> None:
-        """Compare what each process is going to do."""
+        """Compare the numbers of images and batches of all processes."""
         loader = runner.train_dataloader
         for what, count in (('images', len(loader.dataset)), ('batches', len(loader))):
             counts = all_gather_object(count)
             if len(set(counts)) > 1:
                 raise RefusedError(
                     f'The processes have different numbers of training {what}, {counts} in the order of their ranks, '
-                    'and would wait for each other for ever. Accepted: the same annotation file on all machines, and '
-                    'a sampler that gives each process as many (DefaultSampler with round_up=True).'
+                    'and would wait for each other forever. Use the same annotation file on all machines, and a '
+                    'sampler that gives each process the same number (DefaultSampler with round_up=True).'
                 )
 
     def after_run(self, runner: Runner) -> None:
-        """From now on a process may end."""
+        """Close the connections, because processes may end from now on."""
         if self._lifeline is not None:
             self._lifeline.close()
 
     def _end(self, lost: str) -> None:
-        """End this process; its main thread may be waiting inside the backend, where no exception reaches it."""
+        """End this process; its main thread may be waiting inside the backend, which no exception can interrupt."""
         self._logger.error(
-            f'{lost[0].upper()}{lost[1:]}, and the others cannot go on without it. Look at its output; a process that '
-            'was killed leaves none: memory (dmesg) or a time limit, often. Go on with --resume.'
+            f'{lost[0].upper()}{lost[1:]}, and the others cannot continue without it. Check its output; a process that '
+            'was killed prints none, and the cause is often memory (dmesg) or a time limit. Continue with --resume.'
         )
         time.sleep(GRACE_SECONDS)
         os._exit(1)
