@@ -1,5 +1,5 @@
-# `make demo`, `make test` and `make lint` are each enough by themselves: they set up .venv first, once.
-# PYTHON=python3.12 make setup picks an interpreter; VENV=... another folder.
+# `make demo`, `make test` and `make lint` first run `make setup` if it is needed.
+# PYTHON=python3.12 make setup selects an interpreter; VENV=... another folder for the environment.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,8 +13,8 @@ ifneq ($(origin PYTHON),file)
 	@.ci/check-python "$(PYTHON)" "$(PY)"
 endif
 
-# One pip call for everything: a second one could move what the first one chose. The build needs setuptools and wheel
-# before that, because an isolated build environment would download them again.
+# One pip call for all packages, because a second call could change versions that the first one chose. setuptools and
+# wheel are installed first, because an isolated build environment would download them again.
 $(READY): pyproject.toml setup.py constraints.txt mmdeploy-requirements.txt Makefile
 	@.ci/check-python "$(PYTHON)"
 	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
@@ -27,11 +27,11 @@ $(READY): pyproject.toml setup.py constraints.txt mmdeploy-requirements.txt Make
 demo: $(READY)
 	$(PY) projects/demo/run.py
 
-# Two processes, one thread each: torch's thread pools would fight for the cores.
+# Two processes with one thread each, because torch's thread pools would compete for the cores.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
-# With the tests that take long: kills at every step of a save, every size in every form, real trainings that are stopped.
+# Includes the slow tests: kills at every step of a save, every size in every export format, interrupted trainings.
 test-all: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
@@ -41,12 +41,12 @@ lint: $(READY)
 	$(VENV)/bin/codespell
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(PY)
 
-# demo_seeds.py trains for an hour: run it by itself. The chart comes last, from the new figures.
+# demo_seeds.py isn't included, because it trains for an hour. The chart is drawn last, from the new figures.
 bench: $(READY)
 	@status=0; for script in $(filter-out %/harness.py %/mmdet_prediction.py %/demo_seeds.py %/plot_speed.py,$(sort $(wildcard benchmarks/*.py))) benchmarks/plot_speed.py; do echo "$$script"; $(PY) $$script || status=1; done; exit $$status
 
-# The documentation in site/, from an environment of its own: the sources are read without importing them, so neither
-# PyTorch nor OpenMMLab is needed. Any warning fails: a broken link, a name that doesn't exist.
+# Build the documentation in site/, in a separate environment. The sources are read without importing them, so neither
+# PyTorch nor OpenMMLab is needed. Any warning fails the build: a broken link, a name that doesn't exist.
 DOCS_VENV ?= .venv-docs
 DOCS_READY := $(DOCS_VENV)/.rtmdet-docs-ready
 
@@ -61,12 +61,12 @@ docs: $(DOCS_READY)
 
 .PHONY: wheel smoke
 
-# The wheel, in dist/.
+# Build the wheel in dist/.
 wheel:
 	@.ci/check-python "$(PYTHON)"
 	"$(PYTHON)" tests/wheels.py dist
 
-# The wheel with one extra in a fresh environment, and what its user does first: make smoke EXTRA=lite (runtime, deploy).
+# Install the wheel with one extra (lite, runtime, deploy) in a fresh environment and try it: make smoke EXTRA=lite.
 smoke:
 	@.ci/check-python "$(PYTHON)"
 	@"$(PYTHON)" tests/smoke/run.py "$(EXTRA)"

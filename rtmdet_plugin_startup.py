@@ -1,19 +1,20 @@
-"""What has to be in place before anybody imports `rtmdet_plugin`.
+"""Import hooks that must be installed before `rtmdet_plugin` is imported.
 
-The wheel ships a one-line `rtmdet_plugin.pth` that imports this module when the interpreter starts. It imports
-nothing but `sys` there (microseconds) and puts lazy import hooks in place:
+The wheel ships a one-line `rtmdet_plugin.pth` that imports this module when the interpreter starts. The module then
+imports only `sys` (microseconds) and installs lazy import hooks:
 
-- after `mmengine.config.config` was imported, `Config.fromfile` and `_base_` take the name of a shipped config, such as
-  `rtmdet_plugin::rtmdet_tiny.py`. mmengine resolves `_base_` before it runs `custom_imports`, and only knows the
-  packages of a fixed table;
-- after `mmengine.infer.infer` was imported, `DetInferencer` takes such a name as well;
-- after `mim.cli` was imported, `mim train` and `mim test` take such a name, let the program end by itself on Ctrl-C and
-  SIGTERM, and end with its exit code; why a run was refused is the last line of the output;
-- where `mmcv._ext` is asked for and no compiled mmcv is installed (mmcv-lite), the stand-in of
-  `rtmdet_plugin.compat.mmcv_ext` answers, so `from mmdet.apis import DetInferencer` works without importing us first.
+- After `mmengine.config.config` is imported, `Config.fromfile` and `_base_` accept the name of a shipped config, such
+  as `rtmdet_plugin::rtmdet_tiny.py`. mmengine resolves `_base_` before it runs `custom_imports`, and knows only the
+  packages of a fixed table.
+- After `mmengine.infer.infer` is imported, `DetInferencer` accepts such a name as well.
+- After `mim.cli` is imported, `mim train` and `mim test` accept such a name. On Ctrl-C and SIGTERM they let the program
+  end by itself, and exit with its exit code. If a run is refused, the reason is the last line of the output.
+- If `mmcv._ext` is imported and no compiled mmcv is installed (mmcv-lite), the stand-in of
+  `rtmdet_plugin.compat.mmcv_ext` is loaded, so `from mmdet.apis import DetInferencer` works without importing
+  `rtmdet_plugin` first.
 
-`import rtmdet_plugin` calls `install()` as well, for use through PYTHONPATH, where no `.pth` runs.
-Set `RTMDET_PLUGIN_NO_STARTUP=1` to keep the interpreter's start free of it.
+`import rtmdet_plugin` calls `install()` as well, because no `.pth` file runs if PYTHONPATH leads to the package.
+Set `RTMDET_PLUGIN_NO_STARTUP=1` to install nothing when the interpreter starts.
 """
 
 import sys
@@ -24,18 +25,18 @@ MIM_MODULE = 'mim.cli'
 EXT_MODULE = 'mmcv._ext'
 SCOPE = 'rtmdet_plugin'
 REFUSAL_FILE = 'RTMDET_PLUGIN_REFUSAL_FILE'
-"""Environment variable: the file in which a run that `mim` started leaves the reason for which it was refused."""
+"""Environment variable: file to which a run that `mim` started writes why it was refused."""
 
 
 def config_path(source: str) -> str:
-    """Path of a config: a file, or one that an installed package ships.
+    """Return the path of a config: a file, or a config that an installed package ships.
 
     Args:
         source: a path, or `package::name` as in mmengine's `_base_`: `rtmdet_plugin::rtmdet_s.py`,
             `rtmdet_plugin::deploy/sdk.py`, `mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py`.
 
     Raises:
-        FileNotFoundError: if there is no such file, package or name; with the names that are nearest.
+        FileNotFoundError: if there is no such file, package or name; the message lists the nearest names.
     """
     import importlib.util
     from difflib import SequenceMatcher
@@ -46,13 +47,13 @@ def config_path(source: str) -> str:
     package, separator, name = source.partition('::')
     if not separator:
         raise FileNotFoundError(
-            f'{source}: no such config; accepted: a file, or the name of a shipped one, such as {SCOPE}::rtmdet_s.py'
+            f'{source}: no such config; give a file, or the name of a shipped config, such as {SCOPE}::rtmdet_s.py'
         )
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     root = Path(spec.origin).parent / '.mim' / 'configs' if spec and spec.origin else None
     if root is None or not root.is_dir():
         raise FileNotFoundError(
-            f'{source}: no package {package!r} with configs is installed; accepted: {SCOPE}::NAME, mmdet::NAME'
+            f'{source}: no package {package!r} with configs is installed; use {SCOPE}::NAME or mmdet::NAME'
         )
     known = [path.relative_to(root).as_posix() for path in root.rglob('*.py')]
     if name not in known:
@@ -64,15 +65,16 @@ def config_path(source: str) -> str:
 
 
 def resolved(source):
-    """`config_path` of a name such as `rtmdet_plugin::rtmdet_s.py`; anything else is passed on."""
+    """Apply `config_path` to a name such as `rtmdet_plugin::rtmdet_s.py`; return anything else unchanged."""
     return config_path(source) if isinstance(source, str) and '::' in source else source
 
 
 def allow_config_names(module) -> None:
-    """Let the `Config` class of `mmengine.config.config` resolve `rtmdet_plugin::name.py`; calling it again is safe.
+    """Let the `Config` class of `mmengine.config.config` resolve `rtmdet_plugin::name.py`. Idempotent.
 
-    The scope that goes with the path of a base is None: with a scope mmengine would write `_scope_='rtmdet_plugin'`
-    into every dictionary of the base, and no registry has that scope. Bases of other packages are left to mmengine.
+    The scope that is returned with the path of a base is None. With a scope mmengine would write
+    `_scope_='rtmdet_plugin'` into every dictionary of the base, and no registry has that scope. mmengine resolves the
+    bases of other packages itself.
     """
     from functools import wraps
 
@@ -95,7 +97,7 @@ def allow_config_names(module) -> None:
 
 
 def allow_inferencer_names(module) -> None:
-    """Let the inferencers of `mmengine.infer.infer` take a config's name; calling it again is safe."""
+    """Let the inferencers of `mmengine.infer.infer` accept a config's name. Idempotent."""
     from functools import wraps
 
     init = module.BaseInferencer.__init__
@@ -111,10 +113,10 @@ def allow_inferencer_names(module) -> None:
 
 
 def adapt_mim(module) -> None:
-    """Let `mim train` and `mim test`, of `mim.cli`, wait for what they start, and take names; calling it again is safe.
+    """Let `mim train` and `mim test`, of `mim.cli`, wait for their program and accept config names. Idempotent.
 
-    mim starts it with `subprocess.check_call`, which kills it a quarter of a second after Ctrl-C, leaves it alone with
-    SIGTERM, turns every exit code into 1, and adds a traceback of its own.
+    mim starts the program with `subprocess.check_call`, which kills it a quarter of a second after Ctrl-C, doesn't
+    forward SIGTERM to it, turns every exit code into 1, and adds a traceback.
     """
     import subprocess
     from types import SimpleNamespace
@@ -126,7 +128,7 @@ def adapt_mim(module) -> None:
     def get_command(self, ctx, name):
         command = original(self, ctx, name)
         if name in ('train', 'test'):
-            # mim executes the command's file again each time, in a namespace that no import reaches.
+            # mim executes the command's file again on each call, in a namespace that can't be imported.
             waiting = SimpleNamespace(**{**vars(subprocess), 'check_call': _call_and_wait})
             command.callback.__globals__['subprocess'] = waiting
             for parameter in command.params:
@@ -139,7 +141,7 @@ def adapt_mim(module) -> None:
 
 
 def _resolve_argument(ctx, parameter, value):
-    """Resolve a config's name on the command line."""
+    """Resolve a config's name on the command line; a click callback."""
     import click
 
     try:
@@ -149,10 +151,10 @@ def _resolve_argument(ctx, parameter, value):
 
 
 def _call_and_wait(command, env=None, **kwargs) -> int:
-    """`subprocess.check_call` for a program that handles signals itself.
+    """Run a program that handles signals itself, in place of `subprocess.check_call`.
 
-    Ends the process if the program failed: with its exit code after a signal, else with 1. The last line on stderr then
-    is the reason for which the program was refused, or how it ended.
+    If the program fails, this process exits: with the program's exit code after a signal, otherwise with 1. In the
+    second case the last line on stderr says why the program was refused, or how it ended.
     """
     import os
     import tempfile
@@ -165,7 +167,7 @@ def _call_and_wait(command, env=None, **kwargs) -> int:
     if not code:
         return code
     for number in (2, 15):  # SIGINT, SIGTERM
-        if code in (128 + number, -number):  # ended by itself, or at once
+        if code in (128 + number, -number):  # by its own handler, or killed by the signal
             sys.exit(128 + number)
     ending = f'signal {-code}' if code < 0 else f'exit code {code}'
     sys.stdout.flush()
@@ -174,18 +176,18 @@ def _call_and_wait(command, env=None, **kwargs) -> int:
 
 
 def _wait_for(command, **kwargs) -> int:
-    """Run a program, pass SIGTERM on to it, and return its exit code."""
+    """Run a program, forward SIGTERM to it, and return its exit code."""
     import signal
     import subprocess
 
     with subprocess.Popen(command, **kwargs) as program:
 
-        def pass_on(number, frame):
-            # Ctrl-C goes to the whole foreground group, so the program has got it already.
+        def forward(number, frame):
+            # The terminal sends Ctrl-C to all processes of the foreground group, so the program has received it.
             if number == signal.SIGTERM:
                 program.send_signal(number)
 
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             return program.wait()
         finally:
@@ -194,7 +196,7 @@ def _wait_for(command, **kwargs) -> int:
 
 
 class _AfterLoad:
-    """A loader that does what `loader` does, and then calls `action(module)`."""
+    """Wrap an import loader: load the module, then call `action(module)`."""
 
     def __init__(self, loader, action):
         self.loader, self.action = loader, action
@@ -206,7 +208,7 @@ class _AfterLoad:
         return self.loader.create_module(spec)
 
     def exec_module(self, module):
-        # The module is handed over as if we had never been there: inspect and pickle look at its loader.
+        # Restore the original loader, because inspect and pickle look at it.
         module.__loader__ = module.__spec__.loader = self.loader
         self.loader.exec_module(module)
         self.action(module)
@@ -217,14 +219,15 @@ AFTER_LOAD = {
     INFER_MODULE: allow_inferencer_names,
     MIM_MODULE: adapt_mim,
 }
-"""What to do with a module once it is loaded."""
+"""Module name: function to call with the module once it is loaded."""
 
 
 class AfterLoadFinder:
-    """Wraps the loaders of the modules in `AFTER_LOAD`."""
+    """Import finder that wraps the loaders of the modules in `AFTER_LOAD`."""
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
+        """Return the spec of another finder with its loader wrapped, or None for modules not in `AFTER_LOAD`."""
         if fullname not in AFTER_LOAD:
             return None
         for finder in sys.meta_path:
@@ -237,10 +240,11 @@ class AfterLoadFinder:
 
 
 class ExtFinder:
-    """Answers for `mmcv._ext` where nobody else did: it is the last one that gets asked."""
+    """Import finder and loader of the stand-in for `mmcv._ext`; it comes last, so a compiled module is preferred."""
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
+        """Return a spec for `mmcv._ext` if this package and mmdet are installed, otherwise None."""
         if fullname != EXT_MODULE:
             return None
         import importlib.util
@@ -251,20 +255,22 @@ class ExtFinder:
 
     @staticmethod
     def create_module(spec):
+        """Use Python's default module."""
         return None
 
     @staticmethod
     def exec_module(module):
+        """Fill the module with the stand-in's ops."""
         from rtmdet_plugin.compat.mmcv_ext import fill
 
         fill(module)
 
 
 def install() -> None:
-    """Put the hooks in place; twice is once."""
+    """Install the hooks. Idempotent."""
     for name, action in AFTER_LOAD.items():
         module = sys.modules.get(name)
-        # Half loaded (somebody imports us while mmengine loads) it isn't ready; the finder then did its part.
+        # A module may be half loaded, if mmengine's own import led to this one. Then the finder calls the action later.
         if module is not None and not getattr(module.__spec__, '_initializing', False):
             action(module)
     if AfterLoadFinder not in sys.meta_path:
@@ -274,7 +280,7 @@ def install() -> None:
 
 
 def start() -> None:
-    """What `rtmdet_plugin.pth` calls."""
+    """Install the hooks unless the user has disabled them; called by `rtmdet_plugin.pth`."""
     import os
 
     if os.environ.get('RTMDET_PLUGIN_NO_STARTUP', '0') in ('', '0'):

@@ -1,6 +1,6 @@
-"""Hook of mkdocs: check links from the pages to files outside docs/, which GitHub shows and the site doesn't have.
+"""Hook of mkdocs: check links from the pages to files outside docs/, which are on GitHub but not on the site.
 
-The site shows the text of such a link, or links to the repository if mkdocs.yml has its `repo_url`.
+The site shows only the text of such a link, or links to the repository if mkdocs.yml sets `repo_url`.
 """
 
 import logging
@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 LINK = re.compile(r'\[([^\]]*)\]\((\.\./[^)\s]*)\)')
-log = logging.getLogger('mkdocs.hooks.repository_links')  # below mkdocs: a strict build counts its warnings
+log = logging.getLogger('mkdocs.hooks.repository_links')  # a strict build counts the warnings of mkdocs' loggers
 
 
 def on_page_markdown(markdown: str, *, page, config, files) -> str:
@@ -20,7 +20,7 @@ def on_page_markdown(markdown: str, *, page, config, files) -> str:
         text, target = link.groups()
         path = (page_folder / target.partition('#')[0]).resolve()
         if not path.exists():
-            log.warning(f'{page.file.src_uri}: no file {target}, which it links to')
+            log.warning(f'{page.file.src_uri}: the linked file {target} does not exist')
         if not config.repo_url:
             return text
         return f'[{text}]({config.repo_url.rstrip("/")}/blob/main/{path.relative_to(root).as_posix()})'

@@ -1,8 +1,8 @@
 """RTMDet for OpenMMLab, on today's stack.
 
-Importing this package checks the versions around it, closes the gaps of `rtmdet_plugin.compat`, and makes its modules
-known to mmdet's registries. It builds nothing: the packages are imported when a registry is first asked for a name, and
-the names below when they are first used.
+Importing this package checks the versions of the stack, closes the gaps listed in `rtmdet_plugin.compat`, and makes its
+modules known to mmdet's registries. It imports none of them: a package is imported when a registry first looks up a
+name, and the names below when they are first used.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from .version import __version__, check_stack
 
 check_stack()
 
-from .compat import apply_compat  # noqa: E402  the check comes first: its message is the one to read
+from .compat import apply_compat  # noqa: E402  after the check, whose error is clearer than a failed import
 from .errors import report_refusals  # noqa: E402
 from .registration import register_packages  # noqa: E402
 
@@ -25,7 +25,7 @@ _EXPORTED = {
     'load_model': 'checkpoints.load_model',
     'publish': 'checkpoints.publish',
 }
-"""Name for users: module that defines it."""
+"""Public name: module that defines it."""
 
 __all__ = ['__version__', *_EXPORTED]
 

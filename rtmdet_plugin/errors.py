@@ -1,4 +1,4 @@
-"""The error of a run that is refused, and how a run that `mim` started reports it."""
+"""Report runs that are refused, such as one with invalid settings, by a message without a traceback."""
 
 import errno
 import functools
@@ -17,15 +17,15 @@ from rtmdet_runtime.messages import without_worker_traceback
 
 from .compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
 
-SHOW = 'RTMDET_PLUGIN_TRACEBACK'
-"""Environment variable: show the traceback of a refused run on the terminal, too."""
+SHOW_TRACEBACK = 'RTMDET_PLUGIN_TRACEBACK'
+"""Environment variable: show the traceback of a refused run on the terminal as well."""
 
 
 class RefusedError(ValueError):
-    """A training or test can't begin or continue as it was asked for.
+    """Raised if a training or test can't start or continue with its settings or data.
 
     The message is for the user, so `mim train` and `mim test` print it without a traceback. Raise it only if the
-    settings or the data are at fault, never for a bug.
+    settings or the data are the cause, never for a bug.
     """
 
 
@@ -33,13 +33,13 @@ EXPECTED = (
     RefusedError, UnsafeCheckpointError, DamagedCheckpointError,
     FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError,
 )  # fmt: skip
-"""Errors whose message is for the user: refusals, and files that are missing or can't be written."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of the system that are expected as well: full disks."""
+"""Errors whose message is for the user: refusals, and files that are missing or can't be read or written."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Codes of system errors that are expected as well."""
 
 
 def report_refusals() -> None:
-    """Shorten the report of uncaught `EXPECTED` errors in a process that `mim` started; others stay as they are."""
+    """In a process that `mim` started, shorten the report of uncaught `EXPECTED` errors; leave other errors as is."""
     if os.environ.get(rtmdet_plugin_startup.REFUSAL_FILE):
         sys.excepthook = functools.partial(report_uncaught, sys.excepthook)
 
@@ -47,15 +47,22 @@ def report_refusals() -> None:
 def report_uncaught(
     other: Callable, kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Write the traceback of an expected error to the run's log; `mim` prints the message as the last line."""
-    if not isinstance(error, EXPECTED) and getattr(error, 'errno', None) not in FULL:
+    """Write the traceback of an expected error to the run's log; `mim` prints the message as the last line.
+
+    Args:
+        other: excepthook that reports all other errors.
+        kind: class of the error.
+        error: the uncaught error.
+        trace: its traceback.
+    """
+    if not isinstance(error, EXPECTED) and getattr(error, 'errno', None) not in DISK_FULL:
         other(kind, error, trace)
         return
     log = _log(''.join(traceback.format_exception(kind, error, trace)))
-    if log is None or os.environ.get(SHOW, '0') not in ('', '0'):
+    if log is None or os.environ.get(SHOW_TRACEBACK, '0') not in ('', '0'):
         other(kind, error, trace)
     else:
-        print(f'The traceback is in {log}; {SHOW}=1 shows it here.', file=sys.stderr)
+        print(f'The traceback is in {log}; {SHOW_TRACEBACK}=1 shows it here.', file=sys.stderr)
     line = f'rtmdet_plugin: {message_of(error)}'
     try:
         with open(os.environ[rtmdet_plugin_startup.REFUSAL_FILE], 'x', errors='replace') as file:
@@ -67,12 +74,12 @@ def report_uncaught(
 
 
 def message_of(error: BaseException) -> str:
-    """The message of an error; without the traceback that PyTorch adds in a DataLoader's worker."""
+    """Return the message of an error, without the traceback that PyTorch adds in a DataLoader's worker."""
     return without_worker_traceback(str(error)).strip() or type(error).__name__
 
 
 def _log(text: str) -> str | None:
-    """Write to the files of the run's log and not to the terminal; return the path of the first, if there is one."""
+    """Write to the run's log files, but not to the terminal; return the path of the first file, or None."""
     files = [
         handler for handler in MMLogger.get_current_instance().handlers if isinstance(handler, logging.FileHandler)
     ]

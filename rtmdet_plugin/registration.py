@@ -5,7 +5,7 @@ import importlib
 from mmdet import registry as mmdet_registry
 
 PACKAGES = {
-    # The wrapper of the model is looked up in mmengine's own registry, which imports nothing: it comes with the models.
+    # mmengine looks up the model wrapper in its own registry, which imports nothing. So it is imported with the models.
     'MODELS': ('models', 'engine.runner'),
     'TASK_UTILS': ('assigners',),
     'TRANSFORMS': ('transforms',),
@@ -22,14 +22,14 @@ PACKAGES = {
 
 
 def register_packages() -> None:
-    """Let mmdet's registries import our packages when they import mmdet's own: at the first lookup of a name.
+    """Let mmdet's registries import our packages together with mmdet's own, at the first lookup of a name.
 
-    A registry that has done its imports already gets ours at once. Calling this again changes nothing.
+    If a registry has already imported its packages, ours are imported immediately. Idempotent.
     """
     for name, packages in PACKAGES.items():
         registry = getattr(mmdet_registry, name)
-        # Private, so an absent or empty list means: don't count on it. The list is extended in place because mmengine
-        # may be walking through it right now (mmcv.ops, imported by mmdet.models, can be what imports us).
+        # These attributes are private, so the list is used only if it exists and isn't empty. It is extended in place
+        # because mmengine may be iterating over it now: mmcv.ops, which mmdet.models imports, can import this package.
         locations = getattr(registry, '_locations', None)
         for package in (f'{__package__}.{package}' for package in packages):
             if locations and not registry._imported:

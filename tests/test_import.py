@@ -111,10 +111,10 @@ class TestVersions:
     @pytest.mark.parametrize(
         ('name', 'found', 'expected'),
         [
-            ('torch', '2.5.1', 'torch 2.5.1 is installed, >= 2.6.0 is needed'),
-            ('mmengine', '0.7.1', 'mmengine 0.7.1 is installed, >= 0.10.0, < 1.0.0 is needed'),
-            ('mmcv', '1.7.2', 'mmcv 1.7.2 is installed, >= 2.0.0, < 3.0.0 is needed'),
-            ('mmdet', '2.28.0', 'mmdet 2.28.0 is installed, >= 3.2.0, < 4.0.0 is needed'),
+            ('torch', '2.5.1', 'torch must be >= 2.6.0, got 2.5.1'),
+            ('mmengine', '0.7.1', 'mmengine must be >= 0.10.0, < 1.0.0, got 0.7.1'),
+            ('mmcv', '1.7.2', 'mmcv must be >= 2.0.0, < 3.0.0, got 1.7.2'),
+            ('mmdet', '2.28.0', 'mmdet must be >= 3.2.0, < 4.0.0, got 2.28.0'),
         ],
     )
     def test_wrong_version(self, monkeypatch, name, found, expected):

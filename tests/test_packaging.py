@@ -275,9 +275,9 @@ def fake_python(folder: Path, script: str) -> Path:
 @pytest.mark.parametrize(
     ('script', 'said'),
     [
-        ('echo 3.9', "is Python 3.9, rtmdet_plugin needs 3.10 to 3.13"),
-        ('echo 3.14', "is Python 3.14, rtmdet_plugin needs 3.10 to 3.13"),
-        ('exit 1', 'is no Python that runs'),
+        ('echo 3.9', 'must be Python 3.10 to 3.13, got 3.9'),
+        ('echo 3.14', 'must be Python 3.10 to 3.13, got 3.14'),
+        ('exit 1', 'must be a Python interpreter of version 3.10 to 3.13'),
         ('case "$2" in *venv*) exit 1;; esac; echo 3.11', 'apt install python3.11-venv'),
     ],
 )  # fmt: skip
@@ -291,7 +291,7 @@ def test_make_setup_refuses_in_one_line(tmp_path, script, said):
 
 def test_make_setup_without_that_interpreter(tmp_path):
     done = call('make', 'setup', 'PYTHON=python3.99', f'VENV={tmp_path}/venv', cwd=REPO, code=2)
-    assert "setup: 'python3.99' is no Python that runs" in done.stderr
+    assert "setup: 'python3.99' must be a Python interpreter of version 3.10 to 3.13" in done.stderr
 
 
 def test_ci_fails_when_lint_or_test_fails(tmp_path):
