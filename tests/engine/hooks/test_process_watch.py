@@ -24,13 +24,13 @@ class Ends:
     def __init__(self) -> None:
         self.reported: list[tuple[str, str]] = []
         self.news = threading.Event()
-        self.main, self.other, self.third = (Lifeline(k, lambda text, k=k: self.hear(k, text)) for k in range(3))
+        self.main, self.other, self.third = (Lifeline(k, lambda text, k=k: self.report(k, text)) for k in range(3))
         self.address = self.main.listen('localhost')
         self.other.join(self.address)
         self.third.join(self.address)
         until(lambda: len(self.main._peers) == 2)
 
-    def hear(self, rank, text):
+    def report(self, rank, text):
         self.reported.append((rank, text))
         if len(self.reported) == 2:
             self.news.set()

@@ -49,7 +49,7 @@ def test_the_numbers_are_those_of_the_run(check):
     assert lines['classes'] == ('ok', '2: disc, square')
     assert lines['small objects'][1].startswith('0% of 10 are narrower than the finest stride (8 px)')
     assert lines['aspect ratios'][0] == 'ok'
-    assert lines['box format'] == ('ok', '0 of 10 boxes extend beyond their image')
+    assert lines['box format'] == ('ok', '0 of 10 boxes extend past their image')
     assert lines['learning rate'] == ('warning', '0.004 for a batch of 5'), 'the base value, not that of the warm-up'
     assert lines['batch norm'] == ('ok', 'statistics of 5 images')
     assert lines['stages'] == ('warning', '20 of 1 epochs are stage 2')

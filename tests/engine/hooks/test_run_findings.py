@@ -52,7 +52,7 @@ def test_aspect_ratios(long, level):
 def test_box_format():
     sizes = np.full((20, 2), 100)
     boxes = np.tile([30, 30, 20, 20], (20, 1))
-    assert check_box_format(boxes, sizes) == Finding('ok', 'box format', '0 of 20 boxes extend beyond their image')
+    assert check_box_format(boxes, sizes) == Finding('ok', 'box format', '0 of 20 boxes extend past their image')
     outside = np.where(np.arange(20)[:, None] < 2, [-20, 90, 40, 20], boxes)
     assert check_box_format(outside, sizes).level == 'note'
     corners = check_box_format(np.tile([30, 30, 90, 90], (20, 1)), sizes)

@@ -82,7 +82,7 @@ def check_aspect_ratios(ratios: ndarray) -> Finding:
 
 
 def check_box_format(boxes: ndarray, sizes: ndarray) -> Finding:
-    """Check for boxes that extend beyond their image, such as boxes in another format than COCO's.
+    """Check for boxes that extend past their image, such as boxes in another format than COCO's.
 
     Args:
         boxes: x, y, width, height in pixels. (N, 4)
@@ -91,7 +91,7 @@ def check_box_format(boxes: ndarray, sizes: ndarray) -> Finding:
     found = box_format(boxes, sizes)
     if found.doubt:
         return Finding('warning', 'box format', found.doubt, 'convert `bbox` in the annotation file')
-    value = f'{found.past} of {found.total} boxes extend beyond their image'
+    value = f'{found.past} of {found.total} boxes extend past their image'
     if found.many_past:
         advice = 'they are clipped at its border: check that annotations and images belong together'
         return Finding('note', 'box format', value, advice)
