@@ -26,7 +26,7 @@ Place = tuple[int, int, int, int]
 """Seed of the run, rank, epoch, position in the epoch."""
 
 WARM_UP = 8
-"""Number of samples that fill the caches before an epoch's first sample, which needs at least three partners."""
+"""Number of samples that fill the caches before an epoch's first one: more than the three partners that it needs."""
 
 
 class PlacedIndex(int):
