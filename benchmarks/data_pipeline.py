@@ -1,11 +1,11 @@
-"""The training data path beside mmdet's: time by step, images a second, memory of a worker, first batch.
+"""Measure the training data pipeline next to mmdet's: time by step, images per second, worker memory, first batch.
 
     python benchmarks/data_pipeline.py            # about four minutes on two cores
-    python benchmarks/data_pipeline.py --quick    # a tenth of it, to see that it runs
+    python benchmarks/data_pipeline.py --quick    # a tenth of it, to check that it runs
 
-Pictures are the 50 of coco_tiny's train2017 in RTMDET_DATA; for memory, generated ones. Both sides run in turn, in
-the same process, on one thread; figures are medians over rounds. Writes results/data_pipeline.json and .md beside
-this file.
+Images are the 50 of coco_tiny's train2017 in RTMDET_DATA, and generated ones for memory. Both pipelines run in turn, in
+the same process, on one thread; figures are medians over rounds. Writes data_pipeline.json and data_pipeline.md to
+benchmarks/results.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-import rtmdet_plugin  # noqa: F401  registers
+import rtmdet_plugin  # noqa: F401  registers the modules
 from rtmdet_plugin.inference.benchmark import in_turns
 
 OURS = Path(__file__).parents[1] / 'configs' / 'rtmdet_s.py'
@@ -43,7 +43,7 @@ MMDETS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet' / 'rtmdet_s
 SIDES = {'mmdet': MMDETS, 'ours': OURS}
 STAGES = {'stage 1': 'train_pipeline', 'stage 2': 'train_pipeline_stage2'}
 WARM_UP = 60
-"""Samples until both caches are full."""
+"""Number of samples until both caches are full."""
 
 
 def pipeline_of(side: str, stage: str) -> list[dict]:
@@ -62,7 +62,7 @@ def dataset_config(root: Path, pipeline: list[dict]) -> dict:
 
 
 class Pipeline:
-    """A pipeline that is timed step by step."""
+    """A pipeline whose steps are timed."""
 
     def __init__(self, config: list[dict], infos: list[dict]) -> None:
         self.steps = [TRANSFORMS.build(step) for step in config]
@@ -70,7 +70,7 @@ class Pipeline:
         self.place = 0
 
     def run(self, images: int) -> tuple[float, dict[str, float]]:
-        """Milliseconds an image, in all and by step; what a rejected sample took counts with the others."""
+        """Return milliseconds per image, in total and by step; the time of rejected samples is included."""
         spent, made = defaultdict(float), 0
         start = time.perf_counter()
         while made < images:
@@ -89,7 +89,7 @@ class Pipeline:
 
 
 def floor_ms(infos: list[dict]) -> float:
-    """Read and decode a picture, and pass once over an output of 640x640: what no pipeline can do without."""
+    """Measure reading and decoding an image plus one pass over an output of 640x640: a lower bound for any pipeline."""
     start = time.perf_counter()
     for info in infos:
         img = cv2.imdecode(np.fromfile(info['img_path'], np.uint8), cv2.IMREAD_COLOR)
@@ -100,7 +100,7 @@ def floor_ms(infos: list[dict]) -> float:
 
 
 def compare(more: list[float], less: list[float]) -> dict:
-    """How many times as much, round by round."""
+    """Return the median and the range of the ratio over rounds."""
     ratios = [a / b for a, b in zip(more, less, strict=True)]
     return dict(ratio=median(ratios), ratio_range=[min(ratios), max(ratios)])
 
@@ -132,9 +132,9 @@ def time_steps(root: Path, rounds: int, images: int) -> dict:
 
 
 def run_loader(side: str, root: Path, workers: int, batches: int) -> tuple[float, float]:
-    """Images a second, and seconds to the first batch; stage 1, batches of 16."""
+    """Return images per second, and seconds to the first batch; stage 1, batches of 16."""
     shipped = Config.fromfile(SIDES[side]).train_dataloader
-    # Repeated, so that what is measured is one epoch.
+    # Repeated, so that one epoch is longer than the measurement.
     dataset = dict(type='RepeatDataset', times=100, dataset=dataset_config(root, pipeline_of(side, 'stage 1')))
     loader_config = dict(
         batch_size=16,
@@ -160,7 +160,7 @@ def run_loader(side: str, root: Path, workers: int, batches: int) -> tuple[float
 
 
 def time_loader(root: Path, workers: int, rounds: int, batches: int) -> dict:
-    """The figures of `run_loader`, of both sides."""
+    """Measure both sides with `run_loader`."""
     runs = in_turns({side: partial(run_loader, side, root, workers, batches) for side in SIDES}, rounds)
     rates, firsts = ({side: [run[i] for run in runs[side]] for side in SIDES} for i in range(2))
     return dict(
@@ -196,7 +196,7 @@ def peak_mib() -> float:
 
 
 def memory_of(side: str, root: Path) -> dict:
-    """Peak memory in MiB of this process after it filled the caches; run in a process of its own."""
+    """Return the peak memory in MiB of this process after it filled the caches; run it in a separate process."""
     dataset = DATASETS.build(dataset_config(root, pipeline_of(side, 'stage 1')))
     before = peak_mib()
     for i in range(WARM_UP + 20):
@@ -207,10 +207,10 @@ def memory_of(side: str, root: Path) -> dict:
 
 def measure_memory(width: int, height: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder) / 'pictures', width, height)
+        generate(Path(folder) / 'images', width, height)
         result = {}
         for side in SIDES:
-            command = [sys.executable, __file__, '--memory-of', side, '--data', str(Path(folder) / 'pictures')]
+            command = [sys.executable, __file__, '--memory-of', side, '--data', str(Path(folder) / 'images')]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             result[side] = json.loads(output.splitlines()[-1])
     result['peak_ratio'] = result['mmdet']['peak_mib'] / result['ours']['peak_mib']
@@ -229,7 +229,7 @@ def table(result: dict) -> str:
         figures = result['steps'][stage]
         ours, theirs = figures['ours'], figures['mmdet']
         ratio = f'{figures["ratio"]:.1f} ({" to ".join(f"{value:.1f}" for value in figures["ratio_range"])})'
-        lines.append(f'| {stage}, ms an image | {theirs["ms"]:.1f} | {ours["ms"]:.1f} | {ratio} |')
+        lines.append(f'| {stage}, ms per image | {theirs["ms"]:.1f} | {ours["ms"]:.1f} | {ratio} |')
         lines.append(f'| floor: decode and one pass over the output, ms | | {figures["floor_ms"]:.1f} | |')
     for workers, figures in result['loader'].items():
         ours, theirs = figures['ours'], figures['mmdet']
@@ -241,11 +241,11 @@ def table(result: dict) -> str:
         )
     for size, figures in result['memory'].items():
         ours, theirs = figures['ours'], figures['mmdet']
-        for key, name in (('peak', 'peak memory of a worker'), ('data', 'of that, on top of the imports')):
+        for key, name in (('peak', 'peak memory of a worker'), ('data', 'of that, without the imports')):
             values = f'{theirs[key + "_mib"]:.0f} | {ours[key + "_mib"]:.0f}'
             lines.append(f'| {size}: {name}, MiB | {values} | {figures[key + "_ratio"]:.1f} |')
     for stage in STAGES:
-        lines += ['', f'| {stage} | ms an image |', '| --- | --- |']
+        lines += ['', f'| {stage} | ms per image |', '| --- | --- |']
         for side in SIDES:
             for name, value in result['steps'][stage][side]['steps'].items():
                 lines.append(f'| {side}: {name} | {value:.2f} |')
@@ -255,9 +255,9 @@ def table(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     data = Path(os.environ.get('RTMDET_DATA', 'data')) / 'coco_tiny'
-    parser.add_argument('--data', type=Path, default=data, help='a folder with train2017 and annotations')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='folder for the results')
-    parser.add_argument('--quick', action='store_true', help='few rounds, nothing is written')
+    parser.add_argument('--data', type=Path, default=data, help='folder with train2017 and annotations')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder for the results (default: %(default)s)')
+    parser.add_argument('--quick', action='store_true', help='measure only a few rounds and write no results')
     parser.add_argument('--memory-of', choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -269,14 +269,14 @@ def main() -> None:
         print(json.dumps(memory_of(args.memory_of, args.data)))
         return
     if not (args.data / 'annotations').is_dir():
-        sys.exit(f'{args.data}: no annotations there; set RTMDET_DATA to the folder that holds coco_tiny/, or --data.')
+        sys.exit(f'--data must have a folder annotations, got {args.data}; set RTMDET_DATA to the folder of coco_tiny.')
 
     rounds = 2 if args.quick else 9
     result = dict(
         machine=f'{os.cpu_count()} CPU cores, torch {torch.__version__}, OpenCV {cv2.__version__}, one thread',
         steps=time_steps(args.data, rounds, 20 if args.quick else 100),
         loader={str(n): time_loader(args.data, n, 1 if args.quick else 3, 3 if args.quick else 30) for n in (1, 2)},
-        memory={f'{w}x{h} pictures': measure_memory(w, h) for w, h in ((640, 480), (4000, 3000))},
+        memory={f'{w}x{h} images': measure_memory(w, h) for w, h in ((640, 480), (4000, 3000))},
     )
     print(table(result))
     if not args.quick:

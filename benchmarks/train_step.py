@@ -1,10 +1,10 @@
-"""Whole training steps, ours beside mmdet's: forward, assignment and loss, backward, optimiser, averaged weights.
+"""Measure complete training steps next to mmdet's: forward, assignment, loss, backward, optimiser, averaged weights.
 
     python benchmarks/train_step.py [SIZE ...]
 
-640 px, 80 classes, 20 objects an image; batch 4 on a CPU (tiny and s), 32 on a GPU (s, m and l). mmdet's models, loss,
-optimiser groups and EMA against ours, in turns; then
-what each part of a step takes. Writes benchmarks/results/train_step{,_parts}_<device>.json.
+640 px, 80 classes, 20 objects per image; batch 4 on a CPU (tiny and s), 32 on a GPU (s, m and l). First mmdet's models,
+loss, optimiser groups and EMA against ours, in turns; then each part of a step. Writes
+benchmarks/results/train_step{,_parts}_<device>.json.
 """
 
 import copy
@@ -34,7 +34,7 @@ BATCH, IMAGE, NUM_OBJECTS = (32 if CUDA else 4), 640, 20
 
 
 class Trainer:
-    """What a runner does in one step."""
+    """A model with everything that a runner needs for a training step."""
 
     def __init__(
         self, config: Config, *, channels_last: bool = False, dtype: torch.dtype | None = None, compile: bool = False
@@ -56,7 +56,7 @@ class Trainer:
         self.ema = MODELS.get(ema.ema_type)(self.model, **settings)
         optim_wrapper = dict(cfg.optim_wrapper)
         if dtype == torch.bfloat16:
-            optim_wrapper.update(type='RTMBFloat16OptimWrapper')  # mmengine's refuses CPUs
+            optim_wrapper.update(type='RTMBFloat16OptimWrapper')  # mmengine's doesn't support CPUs
         elif dtype is not None:
             optim_wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
         self.optim_wrapper = build_optim_wrapper(self.model, optim_wrapper)
@@ -79,12 +79,12 @@ class Trainer:
         self.data = dict(inputs=list(images), data_samples=samples)
 
     def step(self) -> None:
-        """One training step."""
+        """Run one training step."""
         self.model.train_step(copy.deepcopy(self.data), self.optim_wrapper)
         self.ema.update_parameters(self.model)
 
     def parts(self) -> dict[str, float]:
-        """Seconds of each part of one step."""
+        """Measure the seconds of each part of one step."""
         seconds = {}
 
         @contextmanager
@@ -115,7 +115,7 @@ class Trainer:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write."""
     init_default_scope('mmdet')
     MMLogger.get_instance('benchmark').setLevel('ERROR')
     half = torch.float16 if CUDA else torch.bfloat16

@@ -61,7 +61,7 @@ def box_format(boxes: ndarray, sizes: ndarray) -> BoxFormat:
     for reading, fits in readings.items():
         if found.many_past and _nearly_all(fits):
             text = (
-                f'{found.past} of {found.total} boxes extend past their image, but {fits.sum()} fit into it if read '
+                f'{found.past} of {found.total} boxes reach past their image, but {fits.sum()} fit into it if read '
                 f'as {reading}, which seems to be their format; {WANTED}'
             )
             return BoxFormat(found.total, found.past, text)
@@ -69,7 +69,7 @@ def box_format(boxes: ndarray, sizes: ndarray) -> BoxFormat:
 
 
 def _inside(low: ndarray, high: ndarray, sizes: ndarray) -> ndarray:
-    """Return which boxes, given by two corners (N, 2), lie in their images up to rounding. (N,)"""
+    """Return which boxes, given by two corners (N, 2), lie in their images up to rounding, (N,)."""
     slack = 1 + 0.01 * sizes
     return ((low >= -slack) & (high <= sizes + slack)).all(1)
 

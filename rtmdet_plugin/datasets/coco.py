@@ -1,27 +1,24 @@
 """COCO annotations with the classes taken from the file.
 
-mmdet's `CocoDataset` in everything else: filtering, test mode, subsets, serialisation, wrappers. What
-differs:
+In everything else it is mmdet's `CocoDataset`: filtering, test mode, subsets, serialisation, wrappers. Differences:
 
 - *Classes come from the annotation file*, in the order of their category ids, unless `metainfo` names them.
-  mmdet assumes COCO's 80 where nothing is said, and a data set with other names then trains on no object at
-  all.
-- *A class that the file doesn't have is an error.* mmdet drops it silently, and the labels of all later ones
-  move.
+  mmdet assumes COCO's 80 by default, so that a dataset with other names trains on no object at all.
+- *A class that the file doesn't have is an error.* mmdet drops it silently, which shifts the labels of all later
+  classes.
 - *Labels follow the order of the classes.* mmdet's follow the order of the categories in the file, whatever
   the order of `metainfo['classes']`, so that a class list in another order puts wrong names on the labels.
   `RTMCocoMetric` follows the same rule.
-- *No palette of COCO's 80 colours*: there is none unless `metainfo` brings one; mmdet's visualizer then
-  takes its own.
-- Broken or empty files are refused with the file's name and what is accepted, and so are training files without
-  a single object; classes without objects, and boxes that can't be learned from, are told. What only COCO's
-  evaluation asks for (`iscrowd`, `area`, ids of annotations) may be missing, see `read_coco_file`.
-- The file is read once, without pycocotools.
-- *A bad sample doesn't end the run*, unless that is asked for: see `on_bad_sample`.
-- *Training and evaluation read pictures in one way.* `LoadImageFromFile` in a pipeline is read as
-  `RTMLoadImageFromFile`; its name in the configs stays, because mmdet's `DetInferencer` and mmdeploy look for it.
-- *`filter_empty_gt` looks at the boxes that are left.* mmdet's asks for annotations of any kind, so that a picture
-  with nothing but a box of no width passes as background.
+- *There is no palette of COCO's 80 colours*, unless `metainfo` has one; mmdet's visualizer then uses its own.
+- *Broken or empty files are refused* with the file's name and what is required, and so are training files without
+  any object. Classes without objects and unusable boxes are logged. What only COCO's evaluation needs (`iscrowd`,
+  `area`, ids of annotations) may be missing, see `read_coco_file`.
+- *The file is read once*, without pycocotools.
+- *A bad sample doesn't end the run*, unless configured: see `on_bad_sample`.
+- *Training and evaluation read images in the same way.* `LoadImageFromFile` in a pipeline is run as
+  `RTMLoadImageFromFile`; its name stays in the configs, because mmdet's `DetInferencer` and mmdeploy search for it.
+- *`filter_empty_gt` counts usable boxes.* mmdet's counts annotations of any kind, so that an image whose only box
+  has no width is trained as background.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ from ..errors import RefusedError
 from ..transforms.checks import check_probability
 from ..transforms.decoding import EXIF_MODES, BadImageError
 from ..transforms.loading import RTMLoadImageFromFile
-from .bad_samples import BadSamples, error_message
+from .bad_samples import BadSamples
 from .coco_file import category_ids, format_doubt, read_coco_file, read_usable_images, unusable_boxes
 
 POLICIES = ('skip', 'raise')
@@ -50,29 +47,28 @@ POLICIES = ('skip', 'raise')
 
 @DATASETS.register_module()
 class RTMCocoDataset(CocoDataset):
-    """Takes the arguments of mmdet's `CocoDataset`, and three more.
+    """COCO dataset with the arguments of mmdet's `CocoDataset` and three more.
 
-    A sample is bad where its picture can't be read, isn't whole, or has another size than the annotation file says, or
-    where its entries in that file can't be understood (see `coco_file.py`).
+    A sample is bad if its image can't be read, is truncated, or has another size than the annotation file states, or
+    if its entries in that file are invalid (see `coco_file.py`).
 
     Args:
-        on_bad_sample: `'skip'`: a bad sample is logged; in training, another one takes its place; in test mode the
-            detector is shown a grey picture, so that its objects count as missed and AP isn't better for it.
-            `'raise'`: a bad sample is an error, and so is a box that can't be learned from. Whatever is said here, the
-            annotation file of a test set must be sound.
-        max_bad_share: the share of bad samples, from 0 to 1, above which `'skip'` stops the run with their list.
-        exif: which way up pictures with an EXIF tag were annotated, see `decoding.decode`: `'as_annotated'`,
+        on_bad_sample: `'skip'`: log a bad sample. Training replaces it by another one; in test mode the detector gets
+            a grey image instead, so that its objects count as missed and it can't raise AP. `'raise'`: a bad sample
+            is an error, and so is a box that can't be learned from. Invalid entries in the annotation file of a test
+            set are always an error.
+        max_bad_share: share of bad samples, from 0 to 1, above which `'skip'` stops the run and lists them.
+        exif: how images with an EXIF orientation were annotated, see `decoding.decode`: `'as_annotated'`,
             `'turned'` or `'stored'`.
 
     `metainfo` may hold `classes` (names, in the order of the labels; a subset trains on these only),
-    `palette` and whatever else. With `lazy_init` the classes are known as soon as `metainfo` is asked
-    for and the file is there.
+    `palette` and any other key. With `lazy_init` the classes are known as soon as `metainfo` is read
+    and the file exists.
 
     Raises:
-        RefusedError: where an argument is out of its range, where the annotation file is broken or empty, where a class
-            isn't in it, where it has no object to train on, where the filter leaves no image to train on, or where
-            too many samples are bad.
-        FileNotFoundError: where there is no such file.
+        RefusedError: if an argument is out of its range, the annotation file is broken or empty, it lacks a class,
+            it has no object to train on, the filter leaves no image to train on, or too many samples are bad.
+        FileNotFoundError: if there is no such file.
     """
 
     METAINFO: dict = {}
@@ -86,9 +82,9 @@ class RTMCocoDataset(CocoDataset):
         **kwargs: Any,
     ) -> None:
         if on_bad_sample not in POLICIES:
-            raise RefusedError(f'on_bad_sample={on_bad_sample!r}; accepted: one of {POLICIES}.')
+            raise RefusedError(f'on_bad_sample must be one of {POLICIES}, got {on_bad_sample!r}.')
         if exif not in EXIF_MODES:
-            raise RefusedError(f'exif={exif!r}; accepted: one of {EXIF_MODES}.')
+            raise RefusedError(f'exif must be one of {EXIF_MODES}, got {exif!r}.')
         self.on_bad_sample = on_bad_sample
         self.max_bad_share = check_probability('max_bad_share', max_bad_share)
         self.exif = exif
@@ -97,9 +93,8 @@ class RTMCocoDataset(CocoDataset):
 
     @property
     def metainfo(self) -> dict:
-        """A copy of the meta information, with `classes` from the file where nothing else names them."""
-        # mmdet's DetInferencer builds the test set lazily for its palette, on machines that may not have the
-        # data.
+        """A copy of the meta information, with `classes` from the file unless they are configured."""
+        # mmdet's DetInferencer builds the test set lazily for its palette, on machines that may not have the data.
         if 'classes' not in self._metainfo and osp.isfile(self.ann_file):
             self.full_init()
         return super().metainfo
@@ -116,20 +111,20 @@ class RTMCocoDataset(CocoDataset):
 
     @property
     def num_samples(self) -> int:
-        """Number of samples that the annotation file lists, with those that were left out or filtered."""
+        """Number of samples in the annotation file, including skipped and filtered ones."""
         return max(self._num_listed, len(self))
 
     def prepare_data(self, idx: int) -> dict | None:
         """Run a sample through the pipeline.
 
         Returns:
-            What the pipeline gives. `None` in training, so that another sample is drawn, where this one is bad or
-            the pipeline says so.
+            The pipeline's result. `None` in training, so that another sample is drawn, if this one is bad or the
+            pipeline returns None.
 
         Raises:
-            BadImageError, OSError: where it is bad, and `on_bad_sample='raise'`; in test mode also where not even
-                a grey picture of that size passes the pipeline.
-            BadSamplesError: where it is one too many.
+            BadImageError, OSError: if the sample is bad and `on_bad_sample='raise'`; in test mode also if the pipeline
+                fails even with a grey image of that size.
+            BadSamplesError: if too many samples are bad.
         """
         data_info = {**self.get_data_info(idx), 'exif': self.exif}
         path = data_info['img_path']
@@ -144,11 +139,11 @@ class RTMCocoDataset(CocoDataset):
             return None
         try:
             return self.pipeline({**self.get_data_info(idx), 'blank': True})
-        except cv2.error as error:  # its size is what is wrong: it would be resized to no pixels
+        except cv2.error as error:  # the fault is its size: it would be resized to zero pixels
             _refuse(path, error)
 
     def load_data_list(self) -> list[dict]:
-        """Read the annotation file into one dict for each image, in the order of the file."""
+        """Read the annotation file into one dict per image, in the order of the file."""
         self.bad_samples = BadSamples(self.ann_file, self.max_bad_share)
         if self.test_mode or self.on_bad_sample == 'raise':
             content = read_coco_file(self.ann_file, self.backend_args, annotated=not self.test_mode)
@@ -185,16 +180,15 @@ class RTMCocoDataset(CocoDataset):
         """Apply `filter_cfg`, as mmdet does.
 
         Raises:
-            RefusedError: where no image is left.
+            RefusedError: if no image is left.
         """
         kept = super().filter_data()
         if not self.test_mode and (self.filter_cfg or {}).get('filter_empty_gt', False):
             kept = [data_info for data_info in kept if data_info['instances']]
         if not kept:
             raise RefusedError(
-                f'{self.ann_file}: filter_cfg={self.filter_cfg} leaves none of {len(self.data_list)} '
-                f'images; accepted: at least one that is large enough and shows one of '
-                f'{self._metainfo["classes"]}.'
+                f'{self.ann_file}: filter_cfg must leave at least one of {len(self.data_list)} images, got none with '
+                f'{self.filter_cfg}; lower min_size, or check that objects of {self._metainfo["classes"]} exist.'
             )
         return kept
 
@@ -210,9 +204,7 @@ class RTMCocoDataset(CocoDataset):
     def _check_palette(self) -> None:
         palette, count = self._metainfo.get('palette'), len(self._metainfo['classes'])
         if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) != count:
-            raise RefusedError(
-                f"metainfo['palette'] has {len(palette)} colours; accepted: {count}, one for each class."
-            )
+            raise RefusedError(f"metainfo['palette'] must have {count} colours, one per class, got {len(palette)}.")
 
     def _warn_of_unusable(self, content: dict[str, list[dict]]) -> None:
         lost = unusable_boxes(content['images'], content['annotations'])
@@ -223,8 +215,8 @@ class RTMCocoDataset(CocoDataset):
             f'than a pixel wide or high, or have area 0; {{}}. Ids of annotations: {lost[:20]}.'
         )
         if self.on_bad_sample == 'raise':
-            raise RefusedError(message.format("accepted with on_bad_sample='raise': none"))
-        print_log(message.format('they are left out'), logger='current', level=logging.WARNING)
+            raise RefusedError(message.format("with on_bad_sample='raise' there must be none"))
+        print_log(message.format('they are skipped'), logger='current', level=logging.WARNING)
 
     def _warn_of_format(self, doubt: str) -> None:
         if doubt and self.on_bad_sample == 'raise':
@@ -237,9 +229,9 @@ class RTMCocoDataset(CocoDataset):
         if not used:
             # The training pipelines would drop one image after the other, until mmengine gives up.
             raise RefusedError(
-                f'{self.ann_file}: no object to train on in {len(data_list)} images; accepted: at least one, of '
-                f'{self._metainfo["classes"]}, at least one pixel wide and high and not outside its image. Pictures '
-                f'of background belong into the file of the objects that they are trained with. {doubt}'.strip()
+                f'{self.ann_file} must have an object to train on, got none in {len(data_list)} images. It must be of '
+                f'{self._metainfo["classes"]}, at least one pixel wide and high and not outside its image. List '
+                f'background images in the same file as the objects that they are trained with. {doubt}'.strip()
             )
         names = [name for label, name in enumerate(self._metainfo['classes']) if label not in used]
         if names:
@@ -254,14 +246,16 @@ class RTMCocoDataset(CocoDataset):
         if file_order != self.cat_ids:
             print_log(
                 f"{self.ann_file}: its categories are in another order than the labels; mmdet's CocoMetric "
-                'would take one class for another. Evaluate with RTMCocoMetric.',
+                'would confuse the classes. Evaluate with RTMCocoMetric.',
                 logger='current',
                 level=logging.WARNING,
             )
 
 
 def _refuse(path: str, error: Exception) -> NoReturn:
-    """Raise the error, with the file's name, which OpenCV doesn't know."""
+    """Raise the error with the file's name, which OpenCV's errors lack."""
     if path in str(error):
         raise error
-    raise BadImageError(f'{error_message(path, error)}; accepted: what the pipeline takes.') from error
+    raise BadImageError(
+        f'{path} must be an image that the pipeline can process, got an error: {" ".join(str(error).split())}.'
+    ) from error

@@ -1,10 +1,10 @@
-"""Collating a batch of equally large images into one tensor, with annotations that travel light.
+"""Collate a batch of images of one size into one tensor, and their annotations into few arrays.
 
-mmengine's `pseudo_collate` leaves a list of images, each of which crosses from worker to trainer by itself, as
-does each small tensor of boxes and labels: five file descriptors an image. Here a batch crosses as one tensor in
-shared memory, which `pin_memory` pins as a whole, and its annotations as a few arrays. What the trainer gets are
-the same `DetDataSample` objects, for mmdet's data preprocessor and heads; their boxes are slices of one tensor, which
-`RTMDetDataPreprocessor` moves to the device as a whole.
+mmengine's `pseudo_collate` returns a list of images. Each is sent from worker to trainer separately, and so is each
+small tensor of boxes and labels: five file descriptors per image. Here a batch is sent as one tensor in shared memory,
+which `pin_memory` pins at once, and its annotations as a few arrays. The trainer gets the same `DetDataSample` objects
+for mmdet's data preprocessor and heads; their boxes are slices of one tensor, which `RTMDetDataPreprocessor` moves to
+the device at once.
 """
 
 from __future__ import annotations
@@ -62,22 +62,22 @@ class DetSampleBatch(list):
 
 @FUNCTIONS.register_module()
 def rtm_collate(batch: Sequence[dict]) -> dict:
-    """Collate what `PackDetInputs` gives.
+    """Collate results of `PackDetInputs`.
 
     Args:
-        batch: `inputs` (C, H, W), all of one size, and `data_samples` of each image.
+        batch: `inputs` (C, H, W), all of one shape, and `data_samples` of each image.
 
     Returns:
         `inputs`, (B, C, H, W), in shared memory within a worker, and `data_samples`, a list of B.
 
     Raises:
-        RefusedError: where the images differ in size.
+        RefusedError: if the images differ in shape.
     """
     inputs = [item['inputs'] for item in batch]
     if len({image.shape for image in inputs}) > 1:
         sizes = {item['data_samples'].get('img_path', '?'): tuple(item['inputs'].shape) for item in batch}
         raise RefusedError(
-            f'Images of different (C, H, W) in one batch: {sizes}; accepted: one size, as Pad(size=...) gives, or '
+            f'Images of a batch must have one shape (C, H, W), got {sizes}; add Pad(size=...) to the pipeline, or set '
             "collate_fn=dict(type='pseudo_collate')."
         )
     return {

@@ -1,12 +1,12 @@
-"""Samples that follow from their place in the run: from seed, rank, epoch and position in the epoch.
+"""Fetch samples that depend only on their place in the run: seed, rank, epoch and position in the epoch.
 
-Before each sample, Python's, numpy's and torch's generators are seeded from its place, so that whatever transform
-draws from them draws the same again, in whichever process.
+Before each sample, Python's, numpy's and torch's generators are seeded from its place, so that every transform draws
+the same numbers again, in any process.
 
-The caches of mosaic and MixUp are the other thing that a sample depends on. By definition, a worker's caches are
-empty at the start of an epoch, are warmed by `WARM_UP` samples of their own drawing, and then hold what the worker's
-positions of that epoch put in. A run resumed in the middle of an epoch gets there by fetching the epoch's samples
-from its first on.
+A sample also depends on the caches of mosaic and MixUp. At the start of an epoch a worker's caches are emptied and then
+filled with `WARM_UP` samples that are drawn for this purpose; after that they hold the samples of the worker's
+positions in that epoch. A run resumed in the middle of an epoch restores them by fetching the epoch's samples from
+the first.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ Place = tuple[int, int, int, int]
 """Seed of the run, rank, epoch, position in the epoch."""
 
 WARM_UP = 8
-"""Samples that fill the caches before an epoch's first, which is then mixed out of more than the three it needs."""
+"""Number of samples that fill the caches before an epoch's first one: more than the three partners that it needs."""
 
 
 class PlacedIndex(int):
-    """An index into a dataset that knows for which place in the run it is.
+    """An index into a dataset that carries its place in the run.
 
     Args:
         index: the index.
-        place: what the sample is drawn from.
-        turn: tells one pass over the data from the next, which may be through the same epoch again.
+        place: seed of the sample's random numbers.
+        turn: number of the pass over the data; another pass may be through the same epoch again.
     """
 
     place: Place
     turn: int
 
     def __new__(cls, index: int, place: Place, turn: int) -> PlacedIndex:
+        """Create the index."""
         placed = super().__new__(cls, index)
         placed.place, placed.turn = place, turn
         return placed
@@ -51,7 +52,7 @@ class PlacedIndex(int):
 
 
 class SeededFetch:
-    """What torch's loader calls for the samples of a batch.
+    """Function that torch's loader calls for the samples of a batch.
 
     Args:
         dataset: the outermost dataset.
@@ -62,13 +63,13 @@ class SeededFetch:
         self._turn: int | None = None
 
     def __call__(self, indices: Sequence[int]) -> list:
-        """The samples at `indices`, in order; those without a place, as other samplers give them, are drawn as ever."""
+        """Return the samples at `indices`, in order; without places, as from other samplers, nothing is seeded."""
         if not all(isinstance(index, PlacedIndex) for index in indices):
             return [self.dataset[index] for index in indices]
         worker = get_worker_info()
         if worker is not None:
             return [self._fetch(index, worker.id) for index in indices]
-        # Without workers this is the training process, whose own draws must not repeat with every sample.
+        # Without workers this is the training process, whose own random numbers must not be affected.
         states = random.getstate(), np.random.get_state()
         try:
             with torch.random.fork_rng(devices=[]):
@@ -95,6 +96,6 @@ class SeededFetch:
 
 def seed_generators(*place: int | str) -> None:
     """Seed Python's, numpy's and torch's global generators from `place`."""
-    random.seed(' '.join(map(str, place)))  # a string is hashed, so that neighbours have nothing in common
+    random.seed(' '.join(map(str, place)))  # strings are hashed, so that neighbouring places get unrelated seeds
     np.random.seed(random.getrandbits(32))
-    torch.default_generator.manual_seed(random.getrandbits(63))  # a GPU's generator is the model's
+    torch.default_generator.manual_seed(random.getrandbits(63))  # not a GPU's generator, which the model uses

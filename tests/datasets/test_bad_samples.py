@@ -323,7 +323,7 @@ def replaced(list_name, value, place=BROKEN):
 ENTRIES = {
     'box NaN': (entry('annotations', bbox=[1, math.nan, 3, 4]), 'bbox must be'),
     'box inf': (entry('annotations', bbox=[1, 2, math.inf, 4]), 'bbox must be'),
-    'box null': (entry('annotations', bbox=None), 'bbox=None'),
+    'box null': (entry('annotations', bbox=None), 'bbox must be .* got None'),
     'box of nulls': (entry('annotations', bbox=[None] * 4), 'bbox must be'),
     'box of three': (entry('annotations', bbox=[1, 2, 3]), 'bbox must be'),
     'box of five': (entry('annotations', bbox=[1, 2, 3, 4, 5]), 'bbox must be'),
@@ -477,7 +477,7 @@ def test_annotations_of_an_unknown_image_are_told(folder, logged):
         ('null', 'got NoneType'),
         (json.dumps(dict(coco(), images=[])), "'images' must have at least one entry"),
         (json.dumps(dict(coco(), categories=[])), "'categories' must have at least one entry"),
-        (json.dumps(dict(coco(), annotations=[])), 'no object to train on'),
+        (json.dumps(dict(coco(), annotations=[])), 'must have an object to train on, got none'),
         (json.dumps({k: v for k, v in coco().items() if k != 'images'}), "no list 'images'"),
         (json.dumps({k: v for k, v in coco().items() if k != 'annotations'}), "no list 'annotations'"),
         (json.dumps({k: v for k, v in coco().items() if k != 'categories'}), "no list 'categories'"),
@@ -562,7 +562,7 @@ def test_more_than_the_share_stop_with_the_list(folder):
 def test_all_pictures_missing_stops_soon(folder):
     for path in (folder / 'img').iterdir():
         path.unlink()
-    with pytest.raises(BadSamplesError, match=r'2 of 25 .*'):
+    with pytest.raises(BadSamplesError, match='2 of 25'):
         RTMCocoDataset(**settings(folder))[0]
 
 
@@ -572,7 +572,7 @@ def test_pictures_left_out_by_the_annotation_file_count_as_well(folder):
     write(folder, content)
     broken_file(folder, 'empty', 5)
     dataset = RTMCocoDataset(**settings(folder))
-    with pytest.raises(BadSamplesError, match=r'2 of 25 .*(?s:.)*3\.jpg(?s:.)*5\.jpg'):
+    with pytest.raises(BadSamplesError, match=r'2 of 25(?s:.)*3\.jpg(?s:.)*5\.jpg'):
         dataset[4]
     entry('images', 7, width=None)(content)
     write(folder, content)
@@ -603,7 +603,7 @@ def test_a_long_list_is_cut():
 @pytest.mark.parametrize('name', ['on_bad_sample', 'exif', 'max_bad_share'])
 @pytest.mark.parametrize('value', ['ignore', None, -0.1, 5], ids=str)
 def test_settings_out_of_their_range_are_refused(folder, name, value):
-    with pytest.raises(ValueError, match=f'{name}=.*accepted') as error:
+    with pytest.raises(ValueError, match=f'{name} must be .* got ') as error:
         RTMCocoDataset(**settings(folder, **{name: value}))
     assert repr(value) in str(error.value)
 

@@ -77,7 +77,7 @@ def test_flip_happens_as_often_as_it_is_told(random_results):
     assert 250 < sum(flipped) < 350
     unflipped = RTMRandomFlip(prob=0.0)(random_results(0))
     assert (unflipped['flip'], unflipped['flip_direction']) == (False, None)
-    with pytest.raises(ValueError, match='prob=1.5'):
+    with pytest.raises(ValueError, match='prob must be .* got 1.5'):
         RTMRandomFlip(prob=1.5)
 
 
