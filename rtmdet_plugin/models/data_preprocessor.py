@@ -1,4 +1,4 @@
-"""mmdet's data preprocessor for batches that know how to move themselves, see datasets/collate.py.
+"""mmdet's data preprocessor for the batches of `rtm_collate`.
 
 With mmdet's, the boxes and labels of each image cross to the device by themselves: 128 transfers for 32 images.
 """
@@ -8,6 +8,8 @@ from typing import Any
 from mmdet.models import DetDataPreprocessor
 from mmdet.registry import MODELS
 
+from ..sample_batch import DetSampleBatch
+
 
 @MODELS.register_module()
 class RTMDetDataPreprocessor(DetDataPreprocessor):
@@ -15,6 +17,6 @@ class RTMDetDataPreprocessor(DetDataPreprocessor):
 
     def cast_data(self, data: Any) -> Any:
         """`data` on the model's device."""
-        if isinstance(data, list) and hasattr(data, 'to'):
+        if isinstance(data, DetSampleBatch):
             return data.to(self.device, non_blocking=self._non_blocking)
         return super().cast_data(data)
