@@ -1,6 +1,6 @@
-"""A batch's samples, which cross processes and reach the device as a few tensors.
+"""Samples of a batch, which cross processes and move to the device as a few tensors.
 
-`rtm_collate` makes it, and `RTMDetDataPreprocessor` moves it.
+`rtm_collate` makes a `DetSampleBatch`, and `RTMDetDataPreprocessor` moves it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Joined = dict[str, dict[str, torch.Tensor]]
 
 
 class DetSampleBatch(list):
-    """A list of `DetDataSample` that travels as a few tensors, where it holds boxes and labels alone."""
+    """A list of `DetDataSample` that is pickled as a few tensors if its samples hold only boxes and labels."""
 
     def __reduce__(self) -> tuple:
         if not self._is_plain():
@@ -26,7 +26,7 @@ class DetSampleBatch(list):
         return _from_arrays, ([sample.metainfo for sample in self], self._counts(), arrays)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> DetSampleBatch:
-        """The batch on `device`: four transfers, where one by one the samples need four each."""
+        """Return the batch on `device`, by four transfers in all; the samples one by one would need four each."""
         if not self or not self._is_plain():
             return DetSampleBatch(sample.to(device, non_blocking=non_blocking) for sample in self)
         moved = {

@@ -52,7 +52,7 @@ class RTMDetector:
             one needs a model that was exported with a dynamic size.
         score_thr: a box needs a score above it; None for the model's own, as with the next three.
         iou_thr: of NMS within a class.
-        nms_pre: candidates of an image that take part in NMS, at most.
+        nms_pre: maximum number of candidates per image that take part in NMS.
         max_per_img: boxes of an image, at most.
         threads: of the backend; None leaves it to the backend.
         reduced_precision: let OpenVINO (bfloat16) and ncnn (float16) compute in less than float32 where the CPU has it;
@@ -63,8 +63,8 @@ class RTMDetector:
         info: what the backend says about the model, with the values given here in place of its own.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: see `open_backend`; ValueError as well for a size that the model
-            doesn't take, for thresholds that can't serve, and for any where NMS is part of the model's graph.
+        FileNotFoundError, ImportError: see `open_backend`.
+        ValueError: see `open_backend` and `changed_info`.
     """
 
     def __init__(

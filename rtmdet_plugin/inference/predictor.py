@@ -52,6 +52,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Compute the maps; see `rtmdet_runtime.backends.Backend`."""
         inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         if self.cuda_graphs:
             with torch.cuda.device(self.device):
@@ -80,7 +81,7 @@ class TorchBackend:
         return outputs
 
 
-def RTMDetPredictor(  # noqa: N802  it stands for a class: callers use it as they use `RTMDetector`
+def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetector`
     config: str | Path | Config,
     checkpoint: str | Path,
     *,
@@ -94,18 +95,18 @@ def RTMDetPredictor(  # noqa: N802  it stands for a class: callers use it as the
     max_per_img: int | None = None,
     threads: int | None = None,
 ) -> RTMDetector:
-    """Make an `RTMDetector` of a checkpoint, computed by PyTorch.
+    """Make an `RTMDetector` that computes a checkpoint with PyTorch.
 
     Batch norms are folded, the memory format is channels_last, and scores are computed only for those that pass the
     threshold.
 
     Args:
-        config: of mmdet, a file or an object.
-        checkpoint: that fits it.
-        precision: one of `PRECISIONS`. bfloat16 on a CPU that has it takes about half the time of float32.
-        compile: let `torch.compile` make one program of the network; it takes half a minute and more at the first
-            prediction of each input shape, and a C++ compiler on the CPU.
-        cuda_graphs: record the network's kernels once for each input shape, and launch them all together after that.
+        config: mmdet config: a file, the name of a shipped one, or an object.
+        checkpoint: file with the weights of the config's model.
+        precision: one of `PRECISIONS`. bfloat16 on a CPU that supports it takes about half the time of float32.
+        compile: compile the network with `torch.compile`. The first prediction of each input shape then takes half a
+            minute or more; a CPU needs a C++ compiler.
+        cuda_graphs: record the network's kernels once for each input shape, and launch them together afterwards.
         device: 'cpu', 'cuda', or 'cuda:1' and the like.
         size: (height, width) of the network's input, as in `RTMDetector`; None for the config's.
         score_thr: a box needs a score above it; None for the config's.
@@ -115,8 +116,8 @@ def RTMDetPredictor(  # noqa: N802  it stands for a class: callers use it as the
 
     Raises:
         FileNotFoundError: if the config or the checkpoint isn't there.
-        ValueError: see `load_model`; as well for a device that isn't there, a precision that the CPU doesn't have,
-            CUDA graphs without CUDA, and sizes and thresholds that can't be used.
+        ValueError: see `load_model`. Also for a device that isn't there, a precision that the CPU doesn't support,
+            CUDA graphs without CUDA, and a size or threshold that can't be used.
     """
     check_settings(device, precision, cuda_graphs)
     check_threads(threads)

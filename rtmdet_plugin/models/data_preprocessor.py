@@ -1,6 +1,6 @@
 """mmdet's data preprocessor for the batches of `rtm_collate`.
 
-With mmdet's, the boxes and labels of each image cross to the device by themselves: 128 transfers for 32 images.
+mmdet's moves the boxes and labels of each image to the device one by one: 128 transfers for 32 images.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ class RTMDetDataPreprocessor(DetDataPreprocessor):
     """Takes the arguments of mmdet's `DetDataPreprocessor`."""
 
     def cast_data(self, data: Any) -> Any:
-        """`data` on the model's device."""
+        """Return `data` on the model's device."""
         if isinstance(data, DetSampleBatch):
             return data.to(self.device, non_blocking=self._non_blocking)
         return super().cast_data(data)
