@@ -36,6 +36,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
 import rtmdet_plugin  # noqa: F401  registers the modules
+from rtmdet_plugin.datasets.seeded_fetch import fetch_by_place
 from rtmdet_plugin.inference.benchmark import in_turns
 
 OURS = Path(__file__).parents[1] / 'configs' / 'rtmdet_s.py'
@@ -145,6 +146,8 @@ def run_loader(side: str, root: Path, workers: int, batches: int) -> tuple[float
         dataset=dataset,
     )
     loader = Runner.build_dataloader(loader_config, seed=0)
+    if side == 'ours':
+        fetch_by_place(loader.dataset)  # as the training loop does
     start = time.perf_counter()
     batch_source = iter(loader)
     next(batch_source)

@@ -31,6 +31,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import rtmdet_plugin  # noqa: F401  registers the models
+from rtmdet_plugin.datasets.seeded_fetch import fetch_by_place
 
 DEMO = Path(__file__).resolve().parents[1] / 'projects' / 'demo'
 ORDERS = {'contiguous': torch.contiguous_format, 'channels last': torch.channels_last}
@@ -122,7 +123,9 @@ def measure(config: Config, seed: int, measured: list[int]) -> list[dict]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
     loader = {**config.train_dataloader, 'num_workers': 0, 'persistent_workers': False}
     rows = []
-    batches = list(Runner.build_dataloader(loader, seed=seed))  # one epoch
+    loader = Runner.build_dataloader(loader, seed=seed)
+    fetch_by_place(loader.dataset)  # as the training loop does
+    batches = list(loader)  # one epoch
     for step, data in enumerate(batches[: max(measured) + 1]):
         if step in measured:
             start = dict(seed=seed, steps=step, isa=os.environ.get('ONEDNN_MAX_CPU_ISA', 'default'))

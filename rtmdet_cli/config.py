@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,17 +29,23 @@ def changed_config(source: str, changes: tuple[str, ...]) -> Config:
         FileNotFoundError, ValueError: see `read_config`; ValueError as well for a change without `=`, or one that the
             config doesn't take.
     """
-    from mmengine.config import DictAction
-
     from rtmdet_plugin.checkpoints.load_model import read_config
 
     config = read_config(source)
     for change in changes:
-        key, equals, value = change.partition('=')
-        if not (key and equals):
+        if change.find('=') < 1:
             raise ValueError(f'--cfg-options {change}; accepted: KEY=VALUE')
         try:
-            config.merge_from_dict({key: DictAction._parse_iterable(value)})
+            config.merge_from_dict(parsed(change))
         except (AssertionError, AttributeError, KeyError, TypeError) as error:  # brackets; no such place in a list
             raise ValueError(f'--cfg-options {change} does not fit {config.filename}: {error}') from None
     return read_config(config)
+
+
+def parsed(change: str) -> dict[str, Any]:
+    """Return KEY=VALUE as a dict; mmengine parses the value, as for `mim train --cfg-options`."""
+    from mmengine.config import DictAction
+
+    result = Namespace()
+    DictAction([], 'changes')(ArgumentParser(), result, [change])
+    return result.changes

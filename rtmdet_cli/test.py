@@ -76,8 +76,7 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
         with quiet():
             metrics, _ = evaluate_checkpoint(config, model, work_dir, batch_size)
     else:
-        detector = RTMDetector(model, **runtime)
-        use_thresholds(detector, config.model.get('test_cfg'))
+        detector = use_thresholds(RTMDetector(model, **runtime), config.model.get('test_cfg'))
         info = detector.info
         if info.form in ('nms', 'trt'):
             said = f'score {info.score_thr}, iou {info.iou_thr}, max_per_img {info.max_per_img}'

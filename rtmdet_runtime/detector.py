@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .backends import open_backend
+from .backends import Backend, open_backend
 from .image import Image, letterbox, normalization_table, read_image, write_input
-from .info import PREFIX
+from .info import PREFIX, ModelInfo
 from .postprocess import Candidates, check_outputs, class_wise_nms, decode_maps, select_candidates
 
 Source = str | Path | Image
@@ -41,66 +41,55 @@ class Detections:
 
 
 class RTMDetector:
-    """An exported RTMDet model with its preprocessing and post-processing.
+    """Preprocessing and post-processing around a backend, which computes the network.
 
     Args:
         model: file of `rtmdet export` (.onnx), OpenVINO's IR (.xml), ncnn's .param, or a TensorRT .engine, which is a
-            program: take it only from people whom you trust.
+            program: take it only from people whom you trust. Or a backend that is loaded already (see `Backend`): then
+            `backend`, `threads` and `reduced_precision` can't be given.
         backend: 'onnxruntime', 'openvino', 'ncnn' or 'tensorrt'; None chooses by the file's ending.
         size: (height, width) to scale pictures to, multiples of the coarsest stride; None for the model's own. Another
             one needs a model that was exported with a dynamic size.
-        score_thr: a box needs a score above it; None for the model's own, as with the next two.
+        score_thr: a box needs a score above it; None for the model's own, as with the next three.
         iou_thr: of NMS within a class.
+        nms_pre: maximum number of candidates per image that take part in NMS.
         max_per_img: boxes of an image, at most.
         threads: of the backend; None leaves it to the backend.
         reduced_precision: let OpenVINO (bfloat16) and ncnn (float16) compute in less than float32 where the CPU has it;
             faster, and the boxes differ a little from PyTorch's.
 
     Attributes:
-        info: what the file says about itself, with the values given here in place of its own.
+        backend: the loaded backend; several detectors may share it.
+        info: what the backend says about the model, with the values given here in place of its own.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: see `open_backend`; ValueError as well for a size that the model
-            doesn't take, for thresholds that can't serve, and for any where NMS is part of the model's graph.
+        FileNotFoundError, ImportError: see `open_backend`.
+        ValueError: see `open_backend` and `changed_info`.
     """
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | Backend,
         *,
         backend: str | None = None,
         size: tuple[int, int] | None = None,
         score_thr: float | None = None,
         iou_thr: float | None = None,
+        nms_pre: int | None = None,
         max_per_img: int | None = None,
         threads: int | None = None,
         reduced_precision: bool = False,
     ) -> None:
-        self.backend = open_backend(model, backend, threads, reduced_precision)
-        own = self.backend.info
-        given = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
-        given = {name: value for name, value in given.items() if value is not None}
-        if given and own.form in ('nms', 'trt'):
+        if isinstance(model, (str, Path)):
+            self.backend = open_backend(model, backend, threads, reduced_precision)
+        elif (backend, threads, reduced_precision) == (None, None, False):
+            self.backend, model = model, type(model).__name__
+        else:
             raise ValueError(
-                f'{model}: {", ".join(given)} can not be changed, NMS is part of its graph (form {own.form}); '
-                'export it with other thresholds, or with the form raw or decoded'
+                f'model must be a file if backend, threads or reduced_precision is given, got {type(model).__name__}'
             )
-        if size is not None:
-            if not isinstance(size, (tuple, list, np.ndarray)):
-                raise ValueError(f'size must be (height, width), got {size!r}')
-            given['input_size'] = tuple(size)
-            if self.backend.size not in (None, tuple(size)):
-                raise ValueError(
-                    f'{model}: size={tuple(size)}, but the model was exported for {self.backend.size}; export it with '
-                    'a dynamic size'
-                )
-        elif self.backend.size not in (None, own.input_size):
-            raise ValueError(
-                f"{model}: metadata {PREFIX}input_size must be {self.backend.size}, the size of the graph's input, "
-                f'got {own.input_size}'
-            )
-        self.info = replace(own, **given)
-        self.info.check_given()
+        given = dict(score_thr=score_thr, iou_thr=iou_thr, nms_pre=nms_pre, max_per_img=max_per_img)
+        self.info = changed_info(self.backend, str(model), size, given)
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -176,3 +165,44 @@ class RTMDetector:
         else:
             candidates = select_candidates(*outputs, info.score_thr)
         return class_wise_nms(candidates, info.iou_thr, info.nms_pre, info.max_per_img)
+
+
+def changed_info(
+    backend: Backend, name: str, size: tuple[int, int] | None, thresholds: dict[str, float | None]
+) -> ModelInfo:
+    """Return the settings of a backend with a caller's size and thresholds in place of its own.
+
+    Args:
+        backend: the loaded model.
+        name: of the model, for messages.
+        size: (height, width) of the network's input; None for the backend's own.
+        thresholds: fields of `ModelInfo`; None for the backend's own.
+
+    Raises:
+        ValueError: for values that can't be used, a size that the model doesn't take, and thresholds of a model whose
+            NMS is part of the graph.
+    """
+    own = backend.info
+    given = {field: value for field, value in thresholds.items() if value is not None}
+    if given and own.form in ('nms', 'trt'):
+        raise ValueError(
+            f'{name}: {", ".join(given)} can not be changed, NMS is part of its graph (form {own.form}); '
+            'export it with other thresholds, or with the form raw or decoded'
+        )
+    if size is not None:
+        if not isinstance(size, (tuple, list, np.ndarray)):
+            raise ValueError(f'size must be (height, width), got {size!r}')
+        given['input_size'] = tuple(size)
+        if backend.size not in (None, tuple(size)):
+            raise ValueError(
+                f'{name}: size={tuple(size)}, but the model was exported for {backend.size}; export it with '
+                'a dynamic size'
+            )
+    elif backend.size not in (None, own.input_size):
+        raise ValueError(
+            f"{name}: metadata {PREFIX}input_size must be {backend.size}, the size of the graph's input, "
+            f'got {own.input_size}'
+        )
+    info = replace(own, **given)
+    info.check_given()
+    return info

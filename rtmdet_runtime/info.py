@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 FORMS = ('raw', 'decoded', 'nms', 'trt')
 OUTPUTS = dict(
@@ -19,22 +20,30 @@ OUTPUTS = dict(
     trt=('num_dets', 'det_boxes', 'det_scores', 'det_classes'),
 )
 PREFIX = 'rtmdet.'
-KINDS = dict(str=str, bool=bool, int=Integral, float=Real)
+NUMBERS = {int: Integral, float: Real}
+"""Annotated type: what is accepted for it, numpy's numbers too."""
 MAX_SIDE = 16384
 """Pixels of a side of the network's input; the input alone takes 3 GB then."""
 MAX_NUMBER = 1e6
 """Of mean and std, which are those of values up to 255; 1 / `MAX_NUMBER` is the smallest std."""
 
 
-def fits(value: object, kind: str) -> bool:
-    """Whether a value has a type of `ModelInfo`, such as 'float' or 'tuple[str, ...]' of at least one."""
-    if kind.startswith('tuple['):
+def fits(value: object, kind: type) -> bool:
+    """Whether a value has an annotated type, such as `float` or `tuple[str, ...]` of at least one; a bool is no int."""
+    if get_origin(kind) is tuple:
         if not isinstance(value, tuple) or not value:
             return False
-        kinds = kind[len('tuple[') : -1].split(', ')
-        kinds = kinds[:1] * len(value) if kinds[-1] == '...' else kinds
+        kinds = get_args(kind)
+        kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
         return len(value) == len(kinds) and all(map(fits, value, kinds))
-    return isinstance(value, KINDS[kind]) and isinstance(value, bool) == (kind == 'bool')
+    return isinstance(value, NUMBERS.get(kind, kind)) and isinstance(value, bool) == (kind is bool)
+
+
+def check_types(instance: object) -> None:
+    """Raise a `ValueError` for the first field of a dataclass whose value hasn't the annotated type; see `fits`."""
+    for name, kind in get_type_hints(type(instance)).items():
+        accepted = str(kind) if get_args(kind) else kind.__name__
+        require(name, getattr(instance, name), lambda value, kind=kind: fits(value, kind), accepted)
 
 
 def require(name: str, value: object, is_valid: Callable[[object], bool], accepted: str) -> None:
@@ -113,8 +122,7 @@ class ModelInfo:
 
     def check(self) -> None:
         """Raise a `ValueError` that begins with the name of the first field whose value can't be used."""
-        for field in fields(self):
-            require(field.name, getattr(self, field.name), lambda value, kind=field.type: fits(value, kind), field.type)
+        check_types(self)
         require('form', self.form, FORMS.__contains__, ' or '.join(FORMS))
         require('mean', self.mean, within(-MAX_NUMBER, MAX_NUMBER), f'from {-MAX_NUMBER:.0f} to {MAX_NUMBER:.0f}')
         require('std', self.std, within(1 / MAX_NUMBER, MAX_NUMBER), f'above 0, up to {MAX_NUMBER:.0f}')

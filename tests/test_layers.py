@@ -11,11 +11,12 @@ MAY_IMPORT = {
     'rtmdet_runtime': [],
     'compat': [],
     'errors': ['compat'],
+    'sample_batch': [],
     'checkpoints': ['errors'],
     'transforms': ['errors'],
     'assigners': [],
-    'models': ['assigners', 'checkpoints'],
-    'datasets': ['transforms'],
+    'models': ['assigners', 'checkpoints', 'sample_batch'],
+    'datasets': ['transforms', 'sample_batch'],
     'engine': ['models', 'datasets', 'checkpoints'],
     'export': ['checkpoints'],
     'quantization': ['export'],
@@ -60,7 +61,7 @@ def test_every_package_has_its_place():
     found = {
         path.stem for path in (ROOT / 'rtmdet_plugin').iterdir() if path.is_dir() and (path / '__init__.py').is_file()
     }
-    assert found | {'errors', 'rtmdet_cli', 'rtmdet_runtime'} == set(MAY_IMPORT)
+    assert found | {'errors', 'sample_batch', 'rtmdet_cli', 'rtmdet_runtime'} == set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize('package', MAY_IMPORT)

@@ -32,7 +32,6 @@ from typing import Any, NoReturn
 import cv2
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
-from mmengine.dataset import Compose
 from mmengine.logging import print_log
 
 from ..errors import RefusedError
@@ -100,16 +99,6 @@ class RTMCocoDataset(CocoDataset):
         return super().metainfo
 
     @property
-    def pipeline(self) -> Compose:
-        """What a sample goes through, with our loader in mmdet's place."""
-        return self._pipeline
-
-    @pipeline.setter
-    def pipeline(self, pipeline: Compose) -> None:
-        pipeline.transforms = [RTMLoadImageFromFile.in_place_of(step) for step in pipeline.transforms]
-        self._pipeline = pipeline
-
-    @property
     def num_samples(self) -> int:
         """Number of samples in the annotation file, including skipped and filtered ones."""
         return max(self._num_listed, len(self))
@@ -129,7 +118,7 @@ class RTMCocoDataset(CocoDataset):
         data_info = {**self.get_data_info(idx), 'exif': self.exif}
         path = data_info['img_path']
         try:
-            return self.pipeline(data_info)
+            return self._run_pipeline(data_info)
         except (BadImageError, OSError, cv2.error) as error:
             if self.on_bad_sample == 'raise':
                 _refuse(path, error)
@@ -138,9 +127,17 @@ class RTMCocoDataset(CocoDataset):
         if not self.test_mode:
             return None
         try:
-            return self.pipeline({**self.get_data_info(idx), 'blank': True})
+            return self._run_pipeline({**self.get_data_info(idx), 'blank': True})
         except cv2.error as error:  # the fault is its size: it would be resized to zero pixels
             _refuse(path, error)
+
+    def _run_pipeline(self, results: dict) -> dict | None:
+        """Run the pipeline, with `RTMLoadImageFromFile` in place of mmdet's loader."""
+        for step in self.pipeline.transforms:
+            results = RTMLoadImageFromFile.in_place_of(step)(results)
+            if results is None:
+                return None
+        return results
 
     def load_data_list(self) -> list[dict]:
         """Read the annotation file into one dict per image, in the order of the file."""

@@ -1,9 +1,9 @@
 """The order of a rank's samples in an epoch, and the seed of each.
 
-mmengine's `DefaultSampler`, with the same order. What differs: each index carries its place in the run, and the
-loader draws each sample from a seed of that place (see seeded_fetch.py). With mmengine alone, a sample depends on
-all that its worker process did before, so that no resumed run continues the one that was cut off, and workers that
-are started anew draw the same numbers in every epoch.
+mmengine's `DefaultSampler`, with the same order. What differs: each index carries its place in the run, and
+`RTMEpochBasedTrainLoop` has each sample drawn from a seed of that place (see seeded_fetch.py). With mmengine alone, a
+sample depends on all that its worker process did before, so that no resumed run continues the one that was cut off, and
+workers that are started again draw the same numbers in every epoch.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from collections.abc import Iterator, Sized
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.dataset import DefaultSampler
 
-from .seeded_fetch import PlacedIndex, SeededFetch
+from .seeded_fetch import PlacedIndex
 
 
 @DATA_SAMPLERS.register_module()
 class RTMDefaultSampler(DefaultSampler):
-    """Takes the arguments of mmengine's `DefaultSampler`, and has `dataset` fetched through `SeededFetch`.
+    """Takes the arguments of mmengine's `DefaultSampler`; its indices carry their place in the run.
 
-    With the same `seed`, the same number of ranks and of workers, and the same batch size, a sample follows from
-    its epoch and its position in it, whatever the processes did before.
+    In an `RTMEpochBasedTrainLoop`, with the same `seed`, the same number of ranks and of workers, and the same batch
+    size, a sample follows from its epoch and its position in it, whatever the processes did before. Other loops take
+    the indices as those of `DefaultSampler`.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
         super().__init__(dataset, shuffle, seed, round_up)
-        # torch's loader asks the outermost dataset for `__getitems__`. An attribute of the instance keeps the dataset's
-        # type, and with it the paths of its settings, where a wrapper would move them one level down.
-        dataset.__getitems__ = SeededFetch(dataset)
         self._pass = 0
 
     def __iter__(self) -> Iterator[PlacedIndex]:

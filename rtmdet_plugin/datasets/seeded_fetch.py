@@ -51,6 +51,15 @@ class PlacedIndex(int):
         return PlacedIndex, (int(self), self.place, self.turn)
 
 
+def fetch_by_place(dataset: Any) -> None:
+    """Let torch's loader fetch the samples of `dataset` through `SeededFetch`.
+
+    The loader asks the outermost dataset for `__getitems__`. An attribute of the instance keeps the dataset's type, and
+    with it the paths of its settings; a wrapper would move them one level down.
+    """
+    dataset.__getitems__ = SeededFetch(dataset)
+
+
 class SeededFetch:
     """Function that torch's loader calls for the samples of a batch.
 

@@ -94,7 +94,7 @@ def check_test_cfg(test_cfg: ConfigDict) -> None:
     for part, names in ((test_cfg, ('score_thr', 'nms_pre', 'max_per_img')), (nms, ('iou_threshold',))):
         for name in names:
             everything = name == 'nms_pre' and part.get(name) is None
-            if name in part and not everything and not fits(part[name], 'float'):
+            if name in part and not everything and not fits(part[name], float):
                 raise ValueError(f'test_cfg: {name}={part[name]!r}; accepted: a number')
 
 

@@ -7,7 +7,6 @@ import copy
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -157,15 +156,15 @@ def check_classes(model: Sequence[str], dataset: Sequence[str]) -> None:
             )
 
 
-def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> None:
-    """Have a model use a config's thresholds in place of its own, unless NMS is part of its graph.
+def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> RTMDetector:
+    """Return a detector on the same backend with a config's thresholds; the same detector if its graph holds NMS.
 
     Raises:
-        ValueError: where they can't serve.
+        ValueError: if a threshold can't be used.
     """
-    if detector.info.form in ('raw', 'decoded'):
-        detector.info = replace(detector.info, **thresholds(test_cfg))
-        detector.info.check()
+    if detector.info.form not in ('raw', 'decoded'):
+        return detector
+    return RTMDetector(detector.backend, size=detector.info.input_size, **thresholds(test_cfg))
 
 
 def data_sample(info: dict, detections: Detections) -> DetDataSample:

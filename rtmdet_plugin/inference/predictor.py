@@ -1,4 +1,4 @@
-"""A checkpoint in PyTorch, made fast, with the `predict` of `rtmdet_runtime`'s detector."""
+"""PyTorch as one more backend of `rtmdet_runtime`'s detector: a checkpoint, made fast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 
 from rtmdet_runtime import ModelInfo, RTMDetector
 from rtmdet_runtime.backends import check_threads
@@ -24,19 +24,22 @@ PRECISIONS = {name: getattr(torch, name) for name in TORCH_PRECISIONS}
 
 
 class TorchBackend:
-    """See `rtmdet_runtime.backends.Backend`; the form is `raw`.
+    """A network in PyTorch; see `rtmdet_runtime.backends.Backend`. The export format is `raw`.
 
     Args:
-        network: from normalised pictures to the maps, on the CPU.
-        info: what the maps are.
-        precision, compile, cuda_graphs, device: see `RTMDetPredictor`.
+        network: from normalised images to the maps, on the CPU.
+        info: what the maps are, and how images are prepared for them.
+        precision: one of `PRECISIONS`.
+        compile: compile the network with `torch.compile`.
+        cuda_graphs: record the kernels once for each input shape, and launch them together afterwards.
+        device: 'cpu', 'cuda', or 'cuda:1' and the like.
     """
 
     batch = None
     size = None
 
     def __init__(
-        self, network: RawForm, info: ModelInfo, precision: str, compile: bool, cuda_graphs: bool, device: str
+        self, network: nn.Module, info: ModelInfo, precision: str, compile: bool, cuda_graphs: bool, device: str
     ) -> None:
         self.info = info
         self.dtype, self.device = PRECISIONS[precision], torch.device(device)
@@ -49,6 +52,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Compute the maps; see `rtmdet_runtime.backends.Backend`."""
         inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         if self.cuda_graphs:
             with torch.cuda.device(self.device):
@@ -77,54 +81,54 @@ class TorchBackend:
         return outputs
 
 
-class RTMDetPredictor(RTMDetector):
-    """A checkpoint with its preprocessing and post-processing: `predict` as `RTMDetector` has it, from PyTorch.
+def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetector`
+    config: str | Path | Config,
+    checkpoint: str | Path,
+    *,
+    precision: str = 'float32',
+    compile: bool = False,
+    cuda_graphs: bool = False,
+    device: str = 'cpu',
+    size: tuple[int, int] | None = None,
+    score_thr: float | None = None,
+    iou_thr: float | None = None,
+    max_per_img: int | None = None,
+    threads: int | None = None,
+) -> RTMDetector:
+    """Make an `RTMDetector` that computes a checkpoint with PyTorch.
 
     Batch norms are folded, the memory format is channels_last, and scores are computed only for those that pass the
     threshold.
 
     Args:
-        config: of mmdet, a file or an object.
-        checkpoint: that fits it.
-        precision: one of `PRECISIONS`. bfloat16 on a CPU that has it takes about half the time of float32.
-        compile: let `torch.compile` make one program of the network; it takes half a minute and more at the first
-            prediction of each input shape, and a C++ compiler on the CPU.
-        cuda_graphs: record the network's kernels once for each input shape, and launch them all together after that.
+        config: mmdet config: a file, the name of a shipped one, or an object.
+        checkpoint: file with the weights of the config's model.
+        precision: one of `PRECISIONS`. bfloat16 on a CPU that supports it takes about half the time of float32.
+        compile: compile the network with `torch.compile`. The first prediction of each input shape then takes half a
+            minute or more; a CPU needs a C++ compiler.
+        cuda_graphs: record the network's kernels once for each input shape, and launch them together afterwards.
         device: 'cpu', 'cuda', or 'cuda:1' and the like.
-        size, score_thr, iou_thr, max_per_img: see `RTMDetector`; None for the config's.
+        size: (height, width) of the network's input, as in `RTMDetector`; None for the config's.
+        score_thr: a box needs a score above it; None for the config's.
+        iou_thr: of NMS within a class; None for the config's.
+        max_per_img: boxes of an image, at most; None for the config's.
         threads: of PyTorch on the CPU, for the whole process; None leaves it as it is.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_model`; ValueError as well for a device that isn't there, a precision
-            that the CPU doesn't have, CUDA graphs without CUDA, and values that can't serve.
+        FileNotFoundError: if the config or the checkpoint isn't there.
+        ValueError: see `load_model`. Also for a device that isn't there, a precision that the CPU doesn't support,
+            CUDA graphs without CUDA, and a size or threshold that can't be used.
     """
-
-    def __init__(
-        self,
-        config: str | Path | Config,
-        checkpoint: str | Path,
-        *,
-        precision: str = 'float32',
-        compile: bool = False,
-        cuda_graphs: bool = False,
-        device: str = 'cpu',
-        size: tuple[int, int] | None = None,
-        score_thr: float | None = None,
-        iou_thr: float | None = None,
-        max_per_img: int | None = None,
-        threads: int | None = None,
-    ) -> None:
-        check_settings(device, precision, cuda_graphs)
-        check_threads(threads)
-        if threads is not None:
-            torch.set_num_threads(threads)
-        model = load_model(config, checkpoint)
-        check_model(model)
-        given = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
-        self.info = model_info(model, 'raw', None if size is None else tuple(size), given)
-        self.info.check_given()
-        network = RawForm(fold_batch_norms(model)).eval()
-        self.backend = TorchBackend(network, self.info, precision, compile, cuda_graphs, device)
+    check_settings(device, precision, cuda_graphs)
+    check_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model = load_model(config, checkpoint)
+    check_model(model)
+    info = model_info(model, 'raw', None, {})
+    network = RawForm(fold_batch_norms(model)).eval()
+    backend = TorchBackend(network, info, precision, compile, cuda_graphs, device)
+    return RTMDetector(backend, size=size, score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -1,6 +1,7 @@
 """Thresholds of post-processing, and post-processing itself for graphs that end before it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import get_type_hints
 
 import numpy as np
 
@@ -46,11 +47,12 @@ class PostProcessing:
                 keep_top_k=own['max_per_img'],
             )
         settings.update(deploy_cfg['codebase_config'].get('post_processing') or {})
-        for field in fields(cls):
-            if not fits(settings[field.name], field.type.__name__):
-                kind = dict(int='an integer', float='a number')[field.type.__name__]
-                raise ValueError(f'post_processing: {field.name} must be {kind}, got {settings[field.name]!r}')
-        return cls(**{field.name: settings[field.name] for field in fields(cls)})
+        kinds = get_type_hints(cls)
+        for name, kind in kinds.items():
+            if not fits(settings[name], kind):
+                accepted = {int: 'an integer', float: 'a number'}[kind]
+                raise ValueError(f'post_processing: {name} must be {accepted}, got {settings[name]!r}')
+        return cls(**{name: settings[name] for name in kinds})
 
 
 def postprocess(boxes: np.ndarray, scores: np.ndarray, settings: PostProcessing) -> Candidates:

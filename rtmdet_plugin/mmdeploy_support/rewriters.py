@@ -20,6 +20,8 @@ from ..export.forms import decode
 from ..export.nms_nodes import efficient_nms_attributes
 from .post_processing import PostProcessing
 
+SUFFIXES = {str: '_s', int: '_i', float: '_f'}
+"""Endings by which PyTorch's exporter knows the type of a node's attribute."""
 PREDICT = 'rtmdet_plugin.models.sep_bn_head.RTMSepBNHead.predict_by_feat'
 
 
@@ -91,8 +93,7 @@ class EfficientNMS(torch.autograd.Function):
     def symbolic(g, boxes, scores, score_threshold: float, iou_threshold: float, keep_top_k: int):
         """Add the node to the graph."""
         attributes = efficient_nms_attributes(score_threshold, iou_threshold, keep_top_k)
-        # PyTorch expects an attribute's type as suffix of its name: _s, _i, _f, as Python's types begin.
-        typed = {f'{name}_{type(value).__name__[0]}': value for name, value in attributes.items()}
+        typed = {name + SUFFIXES[type(value)]: value for name, value in attributes.items()}
         outputs = g.op('TRT::EfficientNMS_TRT', boxes, scores, **typed, outputs=4)
         batch = boxes.type().varyingSizes()[0]  # None if it is dynamic
         shapes = ([batch, 1], [batch, keep_top_k, 4], [batch, keep_top_k], [batch, keep_top_k])

@@ -1,6 +1,6 @@
-"""mmdet's data preprocessor for batches that know how to move themselves, see datasets/collate.py.
+"""mmdet's data preprocessor for the batches of `rtm_collate`.
 
-With mmdet's, the boxes and labels of each image cross to the device by themselves: 128 transfers for 32 images.
+mmdet's moves the boxes and labels of each image to the device one by one: 128 transfers for 32 images.
 """
 
 from typing import Any
@@ -8,13 +8,15 @@ from typing import Any
 from mmdet.models import DetDataPreprocessor
 from mmdet.registry import MODELS
 
+from ..sample_batch import DetSampleBatch
+
 
 @MODELS.register_module()
 class RTMDetDataPreprocessor(DetDataPreprocessor):
     """Takes the arguments of mmdet's `DetDataPreprocessor`."""
 
     def cast_data(self, data: Any) -> Any:
-        """`data` on the model's device."""
-        if isinstance(data, list) and hasattr(data, 'to'):
+        """Return `data` on the model's device."""
+        if isinstance(data, DetSampleBatch):
             return data.to(self.device, non_blocking=self._non_blocking)
         return super().cast_data(data)

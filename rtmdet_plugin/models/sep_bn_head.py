@@ -9,6 +9,9 @@ Differences from mmdet:
 - Distances and losses are computed in float32 under autocast: bfloat16 has 8 bits, a pixel at 640 needs 10.
 """
 
+from functools import partial
+from itertools import pairwise, starmap
+
 import torch
 import torch.nn as nn
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, is_norm
@@ -81,17 +84,7 @@ class RTMSepBNHead(BaseDenseHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if num_classes < 1:
-            raise ValueError(f'num_classes must be at least 1, got {num_classes}')
-        if with_objectness:
-            raise ValueError('with_objectness=True is not supported: RTMDet has no objectness branch; leave it out')
-        if share_norm and not share_conv:
-            raise ValueError('share_norm=True needs share_conv=True: a shared norm belongs to a shared convolution')
-        if pred_kernel_size < 1 or pred_kernel_size % 2 == 0:
-            raise ValueError(f'pred_kernel_size must be odd and positive, got {pred_kernel_size}')
-        if use_depthwise and share_conv:
-            raise ValueError('use_depthwise=True needs share_conv=False: depthwise branches are not shared')
-
+        check_settings(num_classes, share_conv, share_norm, use_depthwise, pred_kernel_size, with_objectness)
         self.num_classes = num_classes
         self.cls_out_channels = num_classes
         self.in_channels = in_channels
@@ -106,41 +99,25 @@ class RTMSepBNHead(BaseDenseHead):
         if train_cfg:
             self.assigner = TASK_UTILS.build(train_cfg['assigner'])
 
-        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+        layer = partial(
+            DepthwiseSeparableConvModule if use_depthwise else ConvModule,
+            kernel_size=3,
+            padding=1,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
+        )
+        prediction = partial(nn.Conv2d, feat_channels, kernel_size=pred_kernel_size, padding=pred_kernel_size // 2)
+        channels = [in_channels, *[feat_channels] * stacked_convs]
         num_levels = len(self.prior_generator.strides)
-
-        def branches() -> nn.ModuleList:
-            levels = nn.ModuleList(
-                nn.ModuleList(
-                    conv(
-                        in_channels if i == 0 else feat_channels,
-                        feat_channels,
-                        3,
-                        padding=1,
-                        norm_cfg=norm_cfg,
-                        act_cfg=act_cfg,
-                    )
-                    for i in range(stacked_convs)
-                )
-                for _ in range(num_levels)
-            )
-            for level in levels[1:] if share_conv else ():
-                for layer, first in zip(level, levels[0], strict=True):
-                    layer.conv = first.conv
-                    if share_norm:
-                        layer.add_module(layer.norm_name, first.norm)
-            return levels
-
-        def predictions(channels: int) -> nn.ModuleList:
-            padding = pred_kernel_size // 2
-            return nn.ModuleList(
-                nn.Conv2d(feat_channels, channels, pred_kernel_size, padding=padding) for _ in range(num_levels)
-            )
-
-        self.cls_convs = branches()
-        self.reg_convs = branches()
-        self.rtm_cls = predictions(num_classes)
-        self.rtm_reg = predictions(4)
+        self.cls_convs, self.reg_convs = (
+            nn.ModuleList(nn.ModuleList(starmap(layer, pairwise(channels))) for _ in range(num_levels))
+            for _ in range(2)
+        )
+        if share_conv:
+            share_layers(self.cls_convs, share_norm)
+            share_layers(self.reg_convs, share_norm)
+        self.rtm_cls = nn.ModuleList(prediction(num_classes) for _ in range(num_levels))
+        self.rtm_reg = nn.ModuleList(prediction(4) for _ in range(num_levels))
 
     def init_weights(self) -> None:
         """Small normal weights; a class bias that makes every score 0.01, so that the first steps aren't all loss."""
@@ -273,6 +250,36 @@ class RTMSepBNHead(BaseDenseHead):
             ious[i, valid[i]] = torch.where(assigned.gt_inds > 0, assigned.max_overlaps, 0).to(ious)
             weights[i, valid[i]] = (assigned.gt_inds >= 0).to(weights)  # an assigner may ask to ignore a prior: -1
         return gt_index, ious, weights
+
+
+def check_settings(
+    num_classes: int,
+    share_conv: bool,
+    share_norm: bool,
+    use_depthwise: bool,
+    pred_kernel_size: int,
+    with_objectness: bool,
+) -> None:
+    """Raise a `ValueError` for settings of `RTMSepBNHead` that are out of range or don't go together."""
+    if num_classes < 1:
+        raise ValueError(f'num_classes must be at least 1, got {num_classes}')
+    if with_objectness:
+        raise ValueError('with_objectness=True is not supported: RTMDet has no objectness branch; leave it out')
+    if share_norm and not share_conv:
+        raise ValueError('share_norm=True needs share_conv=True: a shared norm belongs to a shared convolution')
+    if pred_kernel_size < 1 or pred_kernel_size % 2 == 0:
+        raise ValueError(f'pred_kernel_size must be odd and positive, got {pred_kernel_size}')
+    if use_depthwise and share_conv:
+        raise ValueError('use_depthwise=True needs share_conv=False: depthwise branches are not shared')
+
+
+def share_layers(levels: nn.ModuleList, share_norm: bool) -> None:
+    """Give the layers of each level the convolutions of the first level, and its norms as well if `share_norm`."""
+    for level in levels[1:]:
+        for layer, first in zip(level, levels[0], strict=True):
+            layer.conv = first.conv
+            if share_norm:
+                layer.add_module(layer.norm_name, first.norm)
 
 
 def check_ground_truth(

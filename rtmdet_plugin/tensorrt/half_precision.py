@@ -13,7 +13,7 @@ ALWAYS_FLOAT = {'Resize': (1, 2)}
 
 
 def to_half(model: onnx.ModelProto, keep: Iterable[str]) -> onnx.ModelProto:
-    """A copy in which convolutions compute in float16, and with them what reads nothing but their results.
+    """Return a copy in which convolutions compute in float16, and with them what reads nothing but their results.
 
     In float32 stay the inputs and outputs, Q/DQ nodes, and the convolutions whose weights come from these: in between
     TensorRT computes in INT8, and a cast there would keep it from that.
@@ -24,57 +24,83 @@ def to_half(model: onnx.ModelProto, keep: Iterable[str]) -> onnx.ModelProto:
     """
     half_model = onnx.ModelProto()
     half_model.CopyFrom(model)
-    graph, keep = half_model.graph, set(keep)
-    kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
-    weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
-    for node in graph.node:  # PyTorch's exporter makes one of tensors that are equal, such as biases of 0
-        if node.op_type == 'Identity' and node.input[0] in weights:
-            weights[node.output[0]] = weights[node.input[0]]
-    dequantized = {node.output[0] for node in graph.node if node.op_type == 'DequantizeLinear'}
-    constants = {node.output[0] for node in graph.node if node.op_type == 'Constant'}
-    half, casts, nodes = set(), {}, []
-
-    def is_half(node: onnx.NodeProto) -> bool:
-        if node.name in keep or node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
-            return False
-        if node.op_type == 'Conv':
-            return node.input[1] not in dequantized
-        data = [name for i, name in enumerate(node.input) if i not in ALWAYS_FLOAT.get(node.op_type, ())]
-        floats = {name for name in data if kinds.get(name) == TensorProto.FLOAT} - constants - weights.keys()
-        return bool(floats) and floats <= half
-
-    def cast(name: str, kind: int) -> str:
-        suffix = 'half' if kind == TensorProto.FLOAT16 else 'float'
-        if (name, kind) not in casts:
-            casts[name, kind] = f'{name}/{suffix}'
-            if name in weights:
-                values = numpy_helper.to_array(weights[name]).astype(np.float16)
-                graph.initializer.append(numpy_helper.from_array(values, casts[name, kind]))
-            else:
-                nodes.append(helper.make_node('Cast', [name], [casts[name, kind]], f'{name}/to_{suffix}', to=kind))
-        return casts[name, kind]
-
+    graph = half_model.graph
+    rewriter = HalfRewriter(graph, keep)
     for node in graph.node:
-        in_half = is_half(node)
-        for i, name in enumerate(node.input):
-            wanted = in_half and i not in ALWAYS_FLOAT.get(node.op_type, ())
-            if (name in weights or kinds.get(name) == TensorProto.FLOAT) and wanted != (name in half):
-                node.input[i] = cast(name, TensorProto.FLOAT16 if wanted else TensorProto.FLOAT)
-        if in_half:
-            half.update(name for name in node.output if kinds[name] == TensorProto.FLOAT)
-        nodes.append(node)
-    nodes += _float_outputs(graph, nodes, half)
+        rewriter.add(node)
+    nodes = [*rewriter.nodes, *_float_outputs(graph, rewriter.nodes, rewriter.half)]
 
     used = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
     nodes = [node for node in nodes if used.intersection(node.output)]
     used = {name for node in nodes for name in node.input}
-    graph = helper.make_graph(
-        nodes, graph.name, graph.input, graph.output, [tensor for tensor in graph.initializer if tensor.name in used]
-    )
-    half_model.graph.CopyFrom(graph)
+    weights = [tensor for tensor in (*graph.initializer, *rewriter.half_weights) if tensor.name in used]
+    half_model.graph.CopyFrom(helper.make_graph(nodes, graph.name, graph.input, graph.output, weights))
     half_model = onnx.shape_inference.infer_shapes(half_model, check_type=True, strict_mode=True, data_prop=True)
     onnx.checker.check_model(half_model, full_check=True)
     return half_model
+
+
+class HalfRewriter:
+    """Rewrite the nodes of a graph in their order: decide which compute in float16, and cast what they read.
+
+    Args:
+        graph: with the types of its values.
+        keep: names of nodes that stay in float32.
+
+    Attributes:
+        nodes: the rewritten nodes, with the casts between them.
+        half: names of the results that are float16.
+        half_weights: float16 copies of the weights that are read in float16.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, keep: Iterable[str]) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.half: set[str] = set()
+        self.half_weights: list[onnx.TensorProto] = []
+        self._keep = set(keep)
+        self._casts: set[str] = set()
+        values = (*graph.value_info, *graph.input, *graph.output)
+        self._floats = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+        self._weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+        for node in graph.node:  # PyTorch's exporter makes one of tensors that are equal, such as biases of 0
+            if node.op_type == 'Identity' and node.input[0] in self._weights:
+                self._weights[node.output[0]] = self._weights[node.input[0]]
+        self._dequantized = {node.output[0] for node in graph.node if node.op_type == 'DequantizeLinear'}
+        constants = {node.output[0] for node in graph.node if node.op_type == 'Constant'}
+        self._activations = self._floats - constants - self._weights.keys()
+
+    def add(self, node: onnx.NodeProto) -> None:
+        """Append a node, and before it the casts that it needs; its inputs are renamed to the results of these."""
+        in_half = self._is_half(node)
+        for i, name in enumerate(node.input):
+            wants_half = in_half and i not in ALWAYS_FLOAT.get(node.op_type, ())
+            if (name in self._weights or name in self._floats) and wants_half != (name in self.half):
+                node.input[i] = self._cast(name)
+        if in_half:
+            self.half |= self._floats.intersection(node.output)
+        self.nodes.append(node)
+
+    def _is_half(self, node: onnx.NodeProto) -> bool:
+        if node.name in self._keep or node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
+            return False
+        if node.op_type == 'Conv':
+            return node.input[1] not in self._dequantized
+        inputs = {name for i, name in enumerate(node.input) if i not in ALWAYS_FLOAT.get(node.op_type, ())}
+        read = inputs & self._activations
+        return bool(read) and read <= self.half
+
+    def _cast(self, name: str) -> str:
+        """Return the name of a tensor in the other precision; it is made once."""
+        suffix, kind = ('float', TensorProto.FLOAT) if name in self.half else ('half', TensorProto.FLOAT16)
+        cast = f'{name}/{suffix}'
+        if cast not in self._casts:
+            self._casts.add(cast)
+            if name in self._weights:
+                values = numpy_helper.to_array(self._weights[name]).astype(np.float16)
+                self.half_weights.append(numpy_helper.from_array(values, cast))
+            else:
+                self.nodes.append(helper.make_node('Cast', [name], [cast], f'{name}/to_{suffix}', to=kind))
+        return cast
 
 
 def _float_outputs(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], half: set[str]) -> list[onnx.NodeProto]:

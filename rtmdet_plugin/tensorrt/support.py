@@ -11,7 +11,8 @@ and `QuantDequantLinearHelper` in https://github.com/onnx/onnx-tensorrt/blob/mai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
+from typing import NamedTuple
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -113,41 +114,51 @@ def find_unsupported(model: onnx.ModelProto) -> list[str]:
         if node.op_type == 'Identity' and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
     kinds |= {name: tensor.data_type for name, tensor in constants.items() if tensor.data_type}
-    quantized_weights = {n.output[0] for n in graph.node if n.op_type == 'QuantizeLinear' and n.input[0] in constants}
-    dequantized_weights = {
-        n.output[0]
-        for n in graph.node
-        if n.op_type == 'DequantizeLinear' and (n.input[0] in constants or n.input[0] in quantized_weights)
-    }
-    problems = []
-    for node in graph.node:
-        name = f'{node.op_type} {node.name}'
-        if node.domain == 'TRT' and node.op_type in PLUGINS:
-            continue
-        if node.domain or node.op_type not in SUPPORTED:
-            problems.append(f'{name}: TensorRT does not support the operator')
-            continue
-        data = node.input[DATA_INPUTS.get(node.op_type, slice(1))]
-        makes_data = node.op_type in ('Constant', 'ConstantOfShape', 'Range')
-        found = {kinds.get(value): value for value in (node.output if makes_data else data)}
-        found = {TYPES.get(kind, f'type {kind or "unknown"} of {value}') for kind, value in found.items()}
-        problems += [f'{name}: TensorRT does not support {kind}' for kind in sorted(found - SUPPORTED[node.op_type])]
-        required = CONSTANT_INPUTS.get(node.op_type, ())
-        for value in (node.input[index] for index in required if len(node.input) > index):
-            if value and value not in constants and not (node.op_type == 'Conv' and value in dequantized_weights):
-                problems.append(f'{name}: input {value} must be a constant')
-        if node.op_type == 'MaxPool' and len(node.output) > 1 and node.output[1]:
-            problems.append(f'{name}: TensorRT does not support its output Indices')
-        if node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
-            of_weights = node.input[0] in constants or node.input[0] in quantized_weights
-            problems += [f'{name}: {problem}' for problem in _quantization_problems(node, constants, of_weights)]
-        if node.op_type == 'Resize':
-            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            for key, accepted in RESIZE.items():
-                value = attributes.get(key, accepted[0].encode()).decode()
-                if value not in accepted:
-                    problems.append(f'{name}: {key} must be one of {", ".join(accepted)}, got {value}')
-    return problems
+    quantized = {n.output[0] for n in graph.node if n.op_type == 'QuantizeLinear' and n.input[0] in constants}
+    weights = quantized | constants.keys()
+    dequantized = {n.output[0] for n in graph.node if n.op_type == 'DequantizeLinear' and n.input[0] in weights}
+    tensors = Tensors(kinds, constants, weights, dequantized)
+    return [
+        f'{node.op_type} {node.name}: {problem}' for node in graph.node for problem in _node_problems(node, tensors)
+    ]
+
+
+class Tensors(NamedTuple):
+    """What is known about the tensors of a graph, by name."""
+
+    kinds: Mapping[str, int]  # ONNX's numbers for types
+    constants: Mapping[str, onnx.TensorProto]
+    weights: Set[str]  # constants and what Q nodes make of them
+    dequantized_weights: Set[str]
+
+
+def _node_problems(node: onnx.NodeProto, tensors: Tensors) -> Iterator[str]:
+    """Yield what TensorRT doesn't support in a node."""
+    if node.domain == 'TRT' and node.op_type in PLUGINS:
+        return
+    if node.domain or node.op_type not in SUPPORTED:
+        yield 'TensorRT does not support the operator'
+        return
+    makes_data = node.op_type in ('Constant', 'ConstantOfShape', 'Range')
+    data = node.output if makes_data else node.input[DATA_INPUTS.get(node.op_type, slice(1))]
+    found = {tensors.kinds.get(value): value for value in data}
+    found = {TYPES.get(kind, f'type {kind or "unknown"} of {value}') for kind, value in found.items()}
+    for kind in sorted(found - SUPPORTED[node.op_type]):
+        yield f'TensorRT does not support {kind}'
+    constant = tensors.constants.keys() | (tensors.dequantized_weights if node.op_type == 'Conv' else set())
+    for value in (node.input[i] for i in CONSTANT_INPUTS.get(node.op_type, ()) if len(node.input) > i):
+        if value and value not in constant:
+            yield f'input {value} must be a constant'
+    if node.op_type == 'MaxPool' and len(node.output) > 1 and node.output[1]:
+        yield 'TensorRT does not support its output Indices'
+    if node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
+        yield from _quantization_problems(node, tensors.constants, node.input[0] in tensors.weights)
+    if node.op_type == 'Resize':
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        for key, accepted in RESIZE.items():
+            value = attributes.get(key, accepted[0].encode()).decode()
+            if value not in accepted:
+                yield f'{key} must be one of {", ".join(accepted)}, got {value}'
 
 
 def _quantization_problems(

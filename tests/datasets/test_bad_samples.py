@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from rtmdet_plugin.datasets.bad_samples import BadSamples, BadSamplesError, Reports
 from rtmdet_plugin.datasets.coco import RTMCocoDataset
+from rtmdet_plugin.datasets.seeded_fetch import fetch_by_place
 from rtmdet_plugin.transforms.decoding import BadImageError
 
 COUNT = 25  # one of them is 4 %
@@ -243,7 +244,9 @@ def test_the_draw_in_its_place_follows_the_seed(folder):
             sampler=dict(type='RTMDefaultSampler', shuffle=True),
             dataset=dict(type='RTMCocoDataset', **settings(broken_file(folder))),
         )
-        return [batch['data_samples'][0].img_id for batch in Runner.build_dataloader(loader, seed=7)]
+        loader = Runner.build_dataloader(loader, seed=7)
+        fetch_by_place(loader.dataset)
+        return [batch['data_samples'][0].img_id for batch in loader]
 
     ids = epoch(0)
     assert len(ids) == COUNT and BROKEN not in ids

@@ -9,8 +9,9 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 
-from rtmdet_plugin.datasets.collate import DetSampleBatch, rtm_collate
+from rtmdet_plugin.datasets.collate import rtm_collate
 from rtmdet_plugin.models import RTMDetDataPreprocessor
+from rtmdet_plugin.sample_batch import DetSampleBatch
 
 
 def item(seed, boxes=3, size=(32, 64)):

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from rtmdet_plugin.datasets.coco import RTMCocoDataset
 from rtmdet_plugin.datasets.sampler import RTMDefaultSampler
-from rtmdet_plugin.datasets.seeded_fetch import PlacedIndex, seed_generators
+from rtmdet_plugin.datasets.seeded_fetch import PlacedIndex, fetch_by_place, seed_generators
 from rtmdet_plugin.transforms.sample_cache import clear_caches
 
 LOAD = [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations', 'with_bbox': True}]
@@ -57,7 +57,7 @@ def dataset_config(settings, wrapper=None, pipeline='fast'):
 
 
 def make_loader(config, num_workers=0, persistent=True, seed=7):
-    return Runner.build_dataloader(
+    loader = Runner.build_dataloader(
         {
             'batch_size': 2,
             'num_workers': num_workers,
@@ -68,6 +68,8 @@ def make_loader(config, num_workers=0, persistent=True, seed=7):
         },
         seed=seed,
     )
+    fetch_by_place(loader.dataset)  # as the training loop does
+    return loader
 
 
 def epoch_of(loader, epoch, batches=None):
@@ -138,14 +140,16 @@ def test_the_training_process_keeps_its_own_draws(content, write):
 
 
 @pytest.mark.parametrize('shuffle', [True, False])
-def test_the_order_is_that_of_mmengine(content, write, shuffle):
+def test_the_order_is_that_of_mmengine_and_the_dataset_stays_as_it_is(content, write, shuffle):
     dataset = RTMCocoDataset(**write(content, pictures=True), pipeline=PIPELINES['fast'])
+    attributes = dict(vars(dataset))
     theirs, ours = (kind(dataset, shuffle, seed=4) for kind in (DefaultSampler, RTMDefaultSampler))
     for epoch in (0, 5):
         theirs.set_epoch(epoch)
         ours.set_epoch(epoch)
         assert list(ours) == list(theirs)
     assert [index.place for index in ours] == [(4, 0, 5, position) for position in range(6)]
+    assert vars(dataset) == attributes
 
 
 def test_an_index_keeps_its_place_on_its_way_to_a_worker():

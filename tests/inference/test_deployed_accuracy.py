@@ -129,8 +129,10 @@ def test_boxes_are_pytorch_s(models, pictures, expected, name, suffix, backend):
 )  # fmt: skip
 def test_ap_is_pytorch_s(models, nms_config, expected_ap, name, suffix, backend):
     detector = open_detector(models, name, suffix, backend)
-    use_thresholds(detector, nms_config.model.test_cfg)
-    assert_same_ap(evaluate(nms_config, detector, batch_size=8), expected_ap)
+    before = detector.info
+    adapted = use_thresholds(detector, nms_config.model.test_cfg)
+    assert_same_ap(evaluate(nms_config, adapted, batch_size=8), expected_ap)
+    assert detector.info is before and adapted.backend is detector.backend
 
 
 @pytest.mark.slow

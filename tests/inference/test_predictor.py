@@ -30,6 +30,13 @@ def test_same_boxes_as_the_exported_model(shapes_model, pictures, tmp_path):
         np.testing.assert_array_equal(a.labels, b.labels)
 
 
+def test_it_is_a_detector_on_another_backend(pictures):
+    predictor = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS)
+    assert type(predictor) is RTMDetector and isinstance(predictor.backend, TorchBackend)
+    fewer = RTMDetector(predictor.backend, max_per_img=1)
+    assert (len(fewer.predict(pictures[0])), predictor.info.max_per_img) == (1, 300)
+
+
 @pytest.mark.skipif(not cpu_has_bfloat16(), reason='this CPU has no bfloat16')
 def test_bfloat16_is_near_float32(pictures):
     exact = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS)

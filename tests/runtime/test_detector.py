@@ -7,6 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from model_info import INFO
 
 from rtmdet_runtime import RTMDetector
 
@@ -49,6 +50,28 @@ def test_thresholds_can_be_replaced(constant_model):
     assert len(RTMDetector(path, score_thr=0.6).predict(image())) == 1
     assert len(RTMDetector(path, iou_thr=0.99).predict(image())) == 3
     assert len(RTMDetector(path, max_per_img=1).predict(image())) == 1
+    assert len(RTMDetector(path, nms_pre=1).predict(image())) == 1
+
+
+def test_a_loaded_backend_serves_several_detectors():
+    class Loaded:
+        batch = size = None
+
+        def __init__(self, info):
+            self.info = info
+
+        def __call__(self, images):
+            boxes, scores = np.zeros((len(images), 126, 4), np.float32), np.zeros((len(images), 126, 2), np.float32)
+            boxes[:, :3], scores[:, :3] = BOXES, SCORES
+            return [boxes, scores]
+
+    backend = Loaded(INFO)
+    all_found, best = RTMDetector(backend), RTMDetector(backend, score_thr=0.6)
+    assert (len(all_found.predict(image())), len(best.predict(image()))) == (2, 1)
+    assert (all_found.info.score_thr, best.info.score_thr) == (0.1, 0.6)
+    for settings in (dict(backend='onnxruntime'), dict(threads=1), dict(reduced_precision=True)):
+        with pytest.raises(ValueError, match='model must be a file if .* got Loaded'):
+            RTMDetector(backend, **settings)
 
 
 def test_openvino_gives_the_same(constant_model):

@@ -13,6 +13,7 @@ Deliberate differences from mmdet's PipelineSwitchHook:
   `train_cfg.dynamic_intervals`).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from mmdet.registry import HOOKS
@@ -83,8 +84,8 @@ class RTMPipelineSwitchHook(Hook):
         loader = runner.train_loop.dataloader
         # Wrappers such as mmdet's MultiImageMixDataset have transforms of their own, after the dataset's.
         mixers = [node for node in walk_datasets(loader.dataset) if 'pipeline_types' in vars(node)]
-        # A transform's settings show in its repr; that is all there is to compare once it is built.
-        unchanged = not mixers and all(repr(leaf.pipeline) == repr(new) for leaf, new in self._waiting)
+        configured = list(configured_pipelines((runner.cfg.get('train_dataloader') or {}).get('dataset')))
+        unchanged = bool(configured) and all(pipeline == self.switch_pipeline for pipeline in configured)
 
         for mixer in mixers:
             mixer.update_skip_type_keys(mixer.pipeline_types)
@@ -111,6 +112,16 @@ class RTMPipelineSwitchHook(Hook):
         table = [*stage1, (milestone, self.val_interval)]
         loop.dynamic_milestones = [start for start, _ in table]
         loop.dynamic_intervals = [interval for _, interval in table]
+
+
+def configured_pipelines(dataset: Any) -> Iterator[Any]:
+    """Yield the pipelines in a dataset's config and in those that it wraps; nothing for a dataset that is built."""
+    if not isinstance(dataset, dict):
+        return
+    if 'pipeline' in dataset:
+        yield dataset['pipeline']
+    for wrapped in (dataset.get('dataset'), *dataset.get('datasets', [])):
+        yield from configured_pipelines(wrapped)
 
 
 def restart_workers(loader: DataLoader) -> None:

@@ -14,6 +14,8 @@ from mmengine.hooks import IterTimerHook
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
+from ...datasets.seeded_fetch import fetch_by_place
+
 
 @LOOPS.register_module()
 class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
@@ -21,6 +23,7 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        fetch_by_place(self.dataloader.dataset)
         self.validation_missed = False
         """Whether a validation is due, or has started; if the run ends during it, the resumed run repeats it."""
         self._batches_done = 0

@@ -137,10 +137,13 @@ def test_zero_epochs_of_stage_2_changes_nothing_and_says_so(make_runner):
     assert 'num_last_epochs=0, so there is no stage 2' in runner.log()
 
 
-def test_equal_pipeline_says_that_nothing_changes(make_runner):
-    runner = make_runner(max_epochs=2, hooks=switch(num_last_epochs=1, side=STAGE1))
+@pytest.mark.parametrize('side', [STAGE1, STAGE2])
+def test_equal_pipelines_are_logged(make_runner, coco, side):
+    dataset = concat(coco)
+    hooks = switch(num_last_epochs=1, side=side)
+    runner = make_runner(max_epochs=2, hooks=hooks, dataset=dataset, cfg=dict(train_dataloader=dict(dataset=dataset)))
     runner.train()
-    assert 'its pipeline is that of stage 1; nothing changes' in runner.log()
+    assert ('its pipeline is that of stage 1; nothing changes' in runner.log()) == (side == STAGE1)
 
 
 def val_hooks(num_last_epochs, val_interval):

@@ -9,10 +9,11 @@ import logging
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from ....checkpoints.comparison import LoadReport, compare
 from ....errors import RefusedError
+from ..built_loops import built_loops
 from ..unwrapped import unwrapped
 
 
@@ -51,10 +52,8 @@ class RTMLoadReportHook(Hook):
 
 def only_evaluates(runner: Runner) -> bool:
     """Return whether the run only validates or tests; `Runner.val()` and `.test()` build their loops before loading."""
-    # The private attributes, because the public properties would build a missing loop.
-    loops = (runner._train_loop, runner._val_loop, runner._test_loop)
-    training, *evaluating = (isinstance(loop, BaseLoop) for loop in loops)
-    return any(evaluating) and not training
+    loops = built_loops(runner)
+    return bool(loops) and 'train' not in loops
 
 
 def checkpoint_source(runner: Runner) -> str:

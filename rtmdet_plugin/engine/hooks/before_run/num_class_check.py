@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 
 from ....datasets.tree import leaf_datasets
 from ....errors import RefusedError
+from ..built_loops import built_loops
 from ..unwrapped import unwrapped
 
 
@@ -52,12 +53,9 @@ class RTMNumClassCheckHook(Hook):
 
 def _datasets_in_use(runner: Runner) -> list[tuple[str, object]]:
     """Return (split, dataset) for each dataset of the loops that this run has built."""
-    # The private attributes, because the public properties would build a missing loop.
-    loops = (('train', runner._train_loop), ('val', runner._val_loop), ('test', runner._test_loop))
     return [
         (split, dataset)
-        for split, loop in loops
-        if isinstance(loop, BaseLoop)
+        for split, loop in built_loops(runner).items()
         for dataset in leaf_datasets(loop.dataloader.dataset)
     ]
 

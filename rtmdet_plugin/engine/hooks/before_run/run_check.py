@@ -43,19 +43,10 @@ class RTMRunCheckHook(Hook):
         if not is_main_process():
             return
         findings = []
-        for check in (
-            find_about_data,
-            find_about_learning_rate,
-            find_about_batch_norm,
-            find_about_stages,
-            find_about_warm_up,
-            find_about_memory,
-            find_about_disk,
-        ):
+        for name, check in CHECKS.items():
             try:
                 findings += check(runner)
             except Exception as error:  # datasets or models of other kinds must not stop the run
-                name = check.__name__.removeprefix('find_about_').replace('_', ' ')
                 findings.append(Finding('note', name, f'not checked: {type(error).__name__}: {error}'))
         warned = any(finding.level == 'warning' for finding in findings)
         runner.logger.log(logging.WARNING if warned else logging.INFO, run_findings.format_report(findings))
@@ -188,3 +179,15 @@ def checkpoint_bytes(model: nn.Module, optimizer: Optimizer, averaged: bool) -> 
     trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group['params'])
     copies = 2 if isinstance(optimizer, Adam | AdamW) else int(optimizer.defaults.get('momentum', 0) > 0)
     return state * (2 if averaged else 1) + trained * copies
+
+
+CHECKS = {
+    'data': find_about_data,
+    'learning rate': find_about_learning_rate,
+    'batch norm': find_about_batch_norm,
+    'stages': find_about_stages,
+    'warm-up': find_about_warm_up,
+    'memory': find_about_memory,
+    'disk': find_about_disk,
+}
+"""Name of a check in the report: what to call."""

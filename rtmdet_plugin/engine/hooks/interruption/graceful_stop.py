@@ -23,6 +23,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ....checkpoints.latest import INTERRUPTED, point_to
 from ...runner.epoch_based_train_loop import RTMEpochBasedTrainLoop
+from ..built_loops import built_loops
 from ..checkpoint import ATOMIC
 from ..pipeline_switch import restart_workers
 from ..runtime_info import RTMRuntimeInfoHook
@@ -72,8 +73,9 @@ class RTMGracefulStopHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Restore the position within the epoch; mmengine itself restores the numbers of epochs and iterations."""
-        if runner._resume and isinstance(runner._train_loop, RTMEpochBasedTrainLoop):
-            runner.train_loop.resume_at(checkpoint.get('meta', {}))
+        loop = built_loops(runner).get('train')
+        if runner._resume and isinstance(loop, RTMEpochBasedTrainLoop):
+            loop.resume_at(checkpoint.get('meta', {}))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
