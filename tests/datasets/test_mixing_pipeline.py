@@ -53,7 +53,7 @@ def batches(settings, num_workers, seed, epochs=1, pipeline=PIPELINE, collate='p
 @pytest.mark.parametrize('images', [6, 1], ids=['six', 'one, in a cache for eight'])
 def test_every_sample_is_mixed_from_the_first_on(content, write, pipeline, images):
     content['images'] = content['images'][:images]
-    dataset = RTMCocoDataset(**write(content, pictures=True), pipeline=pipeline)
+    dataset = RTMCocoDataset(**write(content, images=True), pipeline=pipeline)
     for index in range(images):
         packed = dataset[index]
         assert packed['inputs'].shape == (3, 96, 96) and packed['inputs'].dtype == torch.uint8
@@ -64,7 +64,7 @@ def test_every_sample_is_mixed_from_the_first_on(content, write, pipeline, image
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_samples_of_the_loader_are_mixed_and_vary_by_epoch(content, write, num_workers):
     np.random.seed(0)
-    got = batches(write(content, pictures=True), num_workers, seed=3, epochs=2)
+    got = batches(write(content, images=True), num_workers, seed=3, epochs=2)
     assert len(got) == 6
     images = [image for batch in got for image in batch['inputs']]
     assert all(image.shape == (3, 96, 96) for image in images)
@@ -77,7 +77,7 @@ def test_samples_of_the_loader_are_mixed_and_vary_by_epoch(content, write, num_w
     ('pipeline', 'collate'), [(PIPELINE, 'pseudo_collate'), (FAST_PIPELINE, 'rtm_collate')], ids=['composable', 'fast']
 )
 def test_the_runs_seed_decides(content, write, pipeline, collate):
-    settings = write(content, pictures=True)
+    settings = write(content, images=True)
     first, again, other = (
         torch.stack(
             [image for b in batches(settings, 2, seed, pipeline=pipeline, collate=collate) for image in b['inputs']]
@@ -90,7 +90,7 @@ def test_the_runs_seed_decides(content, write, pipeline, collate):
 
 
 def test_a_broken_picture_stops_the_run_with_its_name(content, write):
-    settings = write(content, pictures=True)
+    settings = write(content, images=True)
     dataset = RTMCocoDataset(**settings, pipeline=FAST_PIPELINE)
     path = dataset.get_data_info(3)['img_path']
     with open(path, 'wb') as file:
@@ -109,7 +109,7 @@ def test_workers_have_one_thread_of_opencv(content, write):
     before = cv2.getNumThreads()
     cv2.setNumThreads(4)
     try:
-        dataset = RTMCocoDataset(**write(content, pictures=True), pipeline=[FAST_PIPELINE[0], opencv_threads])
+        dataset = RTMCocoDataset(**write(content, images=True), pipeline=[FAST_PIPELINE[0], opencv_threads])
         assert dataset[0]['threads'] == 4, 'the main process is not changed'
         loader = torch.utils.data.DataLoader(dataset, num_workers=1, batch_size=None)
         assert {item['threads'] for item in loader} == {1}

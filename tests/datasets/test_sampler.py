@@ -88,7 +88,7 @@ def epoch_of(loader, epoch, batches=None):
 @pytest.mark.parametrize('wrapper', [None, 'ConcatDataset', 'RepeatDataset', 'ClassBalancedDataset'])
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_an_epoch_does_not_depend_on_those_before_it(content, write, num_workers, wrapper):
-    config = dataset_config(write(content, pictures=True), wrapper)
+    config = dataset_config(write(content, images=True), wrapper)
     through = make_loader(config, num_workers)
     first, second = (epoch_of(through, epoch) for epoch in (0, 1))
     resumed = make_loader(config, num_workers)
@@ -99,7 +99,7 @@ def test_an_epoch_does_not_depend_on_those_before_it(content, write, num_workers
 
 @pytest.mark.parametrize('pipeline', PIPELINES)
 def test_interrupted_epochs_and_other_draws_leave_no_trace(content, write, pipeline):
-    config = dataset_config(write(content, pictures=True), pipeline=pipeline)
+    config = dataset_config(write(content, images=True), pipeline=pipeline)
     expected = epoch_of(make_loader(config), 3)
     loader = make_loader(config)
     epoch_of(loader, 3, batches=2)
@@ -110,20 +110,20 @@ def test_interrupted_epochs_and_other_draws_leave_no_trace(content, write, pipel
 
 
 def test_workers_that_stay_and_workers_started_anew_draw_the_same(content, write):
-    config = dataset_config(write(content, pictures=True))
+    config = dataset_config(write(content, images=True))
     kept, restarted = make_loader(config, 2), make_loader(config, 2, persistent=False)
     for epoch in (0, 1):
         assert epoch_of(kept, epoch) == epoch_of(restarted, epoch)
 
 
 def test_the_seed_and_nothing_else_decides(content, write):
-    config = dataset_config(write(content, pictures=True))
+    config = dataset_config(write(content, images=True))
     assert epoch_of(make_loader(config, seed=1), 0) == epoch_of(make_loader(config, seed=1), 0)
     assert epoch_of(make_loader(config, seed=1), 0) != epoch_of(make_loader(config, seed=2), 0)
 
 
 def test_the_first_sample_of_an_epoch_is_mixed_out_of_full_caches(content, write):
-    loader = make_loader(dataset_config(write(content, pictures=True)))
+    loader = make_loader(dataset_config(write(content, images=True)))
     mosaic, mixup = (loader.dataset.pipeline.transforms[place] for place in (1, 4))
     for epoch in (0, 1):
         loader.sampler.set_epoch(epoch)
@@ -132,7 +132,7 @@ def test_the_first_sample_of_an_epoch_is_mixed_out_of_full_caches(content, write
 
 
 def test_the_training_process_keeps_its_own_draws(content, write):
-    loader = make_loader(dataset_config(write(content, pictures=True)))
+    loader = make_loader(dataset_config(write(content, images=True)))
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     loader.collate_fn = None  # fetched below without the loader, whose own iterator draws a seed from torch
     loader.dataset.__getitems__(list(loader.sampler))
@@ -141,7 +141,7 @@ def test_the_training_process_keeps_its_own_draws(content, write):
 
 @pytest.mark.parametrize('shuffle', [True, False])
 def test_the_order_is_that_of_mmengine_and_the_dataset_stays_as_it_is(content, write, shuffle):
-    dataset = RTMCocoDataset(**write(content, pictures=True), pipeline=PIPELINES['fast'])
+    dataset = RTMCocoDataset(**write(content, images=True), pipeline=PIPELINES['fast'])
     attributes = dict(vars(dataset))
     theirs, ours = (kind(dataset, shuffle, seed=4) for kind in (DefaultSampler, RTMDefaultSampler))
     for epoch in (0, 5):
@@ -158,7 +158,7 @@ def test_an_index_keeps_its_place_on_its_way_to_a_worker():
 
 
 def test_other_loaders_may_use_the_data_set(content, write):
-    dataset = make_loader(dataset_config(write(content, pictures=True))).dataset
+    dataset = make_loader(dataset_config(write(content, images=True))).dataset
     loader = torch.utils.data.DataLoader(dataset, batch_size=3, collate_fn=len)
     assert list(loader) == [3, 3]
     dataset.pipeline.transforms = [lambda results: random.random()]
@@ -167,7 +167,7 @@ def test_other_loaders_may_use_the_data_set(content, write):
 
 
 def test_batches_out_of_order_keep_their_caches(content, write):
-    loader = make_loader(dataset_config(write(content, pictures=True), 'RepeatDataset'))
+    loader = make_loader(dataset_config(write(content, images=True), 'RepeatDataset'))
     indices = list(loader.sampler)
     loader.dataset.__getitems__(indices[4:])
     cache = loader.dataset.dataset.pipeline.transforms[1].mosaic.cache
@@ -190,7 +190,7 @@ def test_each_part_of_a_place_changes_all_three_generators():
 
 @pytest.mark.parametrize('pipeline', PIPELINES)
 def test_caches_are_found_within_other_transforms(content, write, pipeline):
-    dataset = RTMCocoDataset(**write(content, pictures=True), pipeline=PIPELINES[pipeline])
+    dataset = RTMCocoDataset(**write(content, images=True), pipeline=PIPELINES[pipeline])
     for index in range(6):
         dataset[index]
     mosaic, mixup = dataset.pipeline.transforms[1 if pipeline == 'fast' else 2], dataset.pipeline.transforms[-2]
