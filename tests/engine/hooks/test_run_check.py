@@ -134,7 +134,7 @@ def test_boxes_of_data_sets_without_objects(coco, pictures, tmp_path, check):
     content = json.loads((root / 'boxes.json').read_text())
     (root / 'boxes.json').write_text(json.dumps(dict(content, annotations=[])))
     lines = check(dataset=coco(data_root=str(root)))
-    assert lines['small objects'] == ('warning', 'no objects at all')
+    assert lines['small objects'] == ('warning', 'the dataset has no objects')
     assert lines['classes'] == ('warning', "2 of 2 without objects: ['disc', 'square']")
 
 
