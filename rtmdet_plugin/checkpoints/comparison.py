@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Shape = tuple[int, ...]
-ROWS = 10
-"""Tensors of a kind that a table lists."""
+MAX_ROWS = 10
+"""Number of tensors of each kind that a table lists at most."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Comparison of two state dicts by name and shape; BN's `num_batches_tracked` counters are left out."""
+    """Comparison of two state dicts by name and shape, without BN's `num_batches_tracked` counters."""
 
     fitting: list[str]
     other_shape: dict[str, tuple[Shape, Shape]]  # name: (in the checkpoint, in the model)
@@ -20,7 +20,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether the checkpoint holds the model's tensors and nothing else."""
+        """Whether the checkpoint holds exactly the model's tensors."""
         return not (self.other_shape or self.missing or self.unexpected)
 
     def lines(self) -> list[str]:
@@ -30,20 +30,20 @@ class LoadReport:
         return lines if self.complete else [*lines, *self.table()]
 
     def table(self) -> list[str]:
-        """List what wasn't loaded, a line for each tensor; of each kind the first ones."""
+        """List the tensors that weren't loaded, one line each, up to `MAX_ROWS` of each kind."""
         other = [(name, str(theirs), str(ours)) for name, (theirs, ours) in self.other_shape.items()]
         missing = [(name, 'not there', 'there') for name in self.missing]
         unexpected = [(name, 'there', 'not there') for name in self.unexpected]
         rows = [('not loaded', 'checkpoint', 'model')]
         for kind in (other, missing, unexpected):
-            rows += kind[:ROWS]
-            if len(kind) > ROWS:
-                rows.append((f'... {len(kind) - ROWS} more of this kind', '', ''))
+            rows += kind[:MAX_ROWS]
+            if len(kind) > MAX_ROWS:
+                rows.append((f'... {len(kind) - MAX_ROWS} more of this kind', '', ''))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         return ['  ' + '  '.join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
     def summary(self) -> str:
-        """Describe what differs in one line: numbers, and an example of each kind."""
+        """Describe the differences in one line: for each kind the number of tensors, and an example."""
         reasons = []
         if self.other_shape:
             name, (theirs, ours) = next(iter(self.other_shape.items()))
@@ -55,11 +55,11 @@ class LoadReport:
 
 
 def compare(model_state: dict[str, Tensor], checkpoint_state: dict[str, Tensor]) -> LoadReport:
-    """Compare names and shapes: which tensors of a checkpoint a model can take.
+    """Compare the names and shapes of tensors to find those of a checkpoint that a model can load.
 
     Args:
         model_state: the model's `state_dict()`.
-        checkpoint_state: the checkpoint's; a leading `module.` of its names doesn't count.
+        checkpoint_state: the checkpoint's state dict; a prefix `module.` of its names is ignored.
     """
 
     def shapes(state: dict[str, Tensor]) -> dict[str, Shape]:

@@ -13,7 +13,7 @@ from ..sample_batch import DetSampleBatch
 
 @MODELS.register_module()
 class RTMDetDataPreprocessor(DetDataPreprocessor):
-    """Takes the arguments of mmdet's `DetDataPreprocessor`."""
+    """mmdet's `DetDataPreprocessor` with its arguments, and one transfer per tensor of a batch."""
 
     def cast_data(self, data: Any) -> Any:
         """Return `data` on the model's device."""

@@ -1,12 +1,14 @@
-"""RTMSepBNHead, the detection head of RTMDet: convolutions shared over the levels, batch norms of each level's own.
+"""RTMSepBNHead, the detection head of RTMDet: convolutions shared over the levels, separate batch norms per level.
 
 Source: RTMDet, arXiv 2212.07784, sections 3.2-3.3. State-dict keys are mmdet's (`RTMDetSepBNHead`).
 
 Differences from mmdet:
-- One class over `BaseDenseHead`. Post-processing is inherited, assignment and loss are here, over all levels at once.
-- A batch without a single valid prior, or an image without one, gives a loss of zero that can be back-propagated;
-  mmdet fails on unpacking its targets.
-- Distances and losses are computed in float32 under autocast: bfloat16 has 8 bits, a pixel at 640 needs 10.
+- One class, derived from `BaseDenseHead`. Post-processing is inherited; assignment and loss are computed here, for all
+  levels at once.
+- A batch or an image without a valid prior gives a loss of zero that can be back-propagated; mmdet fails to unpack its
+  targets.
+- Distances and losses are computed in float32 under autocast: bfloat16 has a precision of 8 bits, but pixel coordinates
+  up to 640 need 10.
 """
 
 from functools import partial
@@ -29,35 +31,34 @@ from ..assigners.dynamic_soft_label import GroundTruth
 
 @MODELS.register_module()
 class RTMSepBNHead(BaseDenseHead):
-    """Classification and box branch for each level.
+    """Detection head with a classification and a box branch for each level.
 
-    The paper compares three ways to share, and so do `share_conv` and `share_norm`: separated (False, False), SepBN
-    (True, False; the default), fully shared (True, True).
+    `share_conv` and `share_norm` select one of the paper's three variants: separated (False, False), SepBN (True,
+    False; the default), fully shared (True, True).
 
     Args:
         num_classes: classes without background.
         in_channels: channels of each feature map.
         feat_channels: channels within the branches.
-        stacked_convs: convolutions in each branch before the prediction.
-        share_conv: one set of convolution weights for all levels.
-        share_norm: one set of norms for all levels as well.
-        use_depthwise: depthwise separable convolutions (nano).
+        stacked_convs: number of convolutions in each branch before the prediction.
+        share_conv: use one set of convolution weights for all levels.
+        share_norm: use one set of norms for all levels as well.
+        use_depthwise: use depthwise separable convolutions (nano).
         exp_on_reg: predict the logarithm of the distances (m, l, x) instead of the distances (nano, tiny, s).
         pred_kernel_size: kernel of the prediction layers; odd.
-        with_objectness: only False, which mmdet's configs state.
+        with_objectness: must be False; exists because mmdet's configs set it.
         anchor_generator: config of the prior generator; its strides set the number of levels.
         bbox_coder: config of the coder from distances to boxes.
         loss_cls: config of the classification loss; takes (logits, (labels, IoU)).
         loss_bbox: config of the box loss.
         norm_cfg: config of the norm layers.
         act_cfg: config of the activations.
-        train_cfg: holds `assigner`; `None` where the head never trains.
-        test_cfg: `score_thr`, `nms_pre`, `nms`, `max_per_img`, `min_bbox_size`.
-        init_cfg: mmengine's initialisation.
+        train_cfg: config with `assigner`; `None` if the head is never trained.
+        test_cfg: config with `score_thr`, `nms_pre`, `nms`, `max_per_img`, `min_bbox_size`.
+        init_cfg: config of mmengine's initialisation.
 
     Raises:
-        ValueError: at construction for settings that don't go together; at the first pass where the feature maps have
-            another number or other channels.
+        ValueError: if a setting is out of range, or settings exclude each other.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class RTMSepBNHead(BaseDenseHead):
         self.rtm_reg = nn.ModuleList(prediction(4) for _ in range(num_levels))
 
     def init_weights(self) -> None:
-        """Small normal weights; a class bias that makes every score 0.01, so that the first steps aren't all loss."""
+        """Initialise with small normal weights, and a class bias for scores of 0.01, to limit the first losses."""
         super().init_weights()
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -141,14 +142,14 @@ class RTMSepBNHead(BaseDenseHead):
             side in pixels, float32 (B, 4, H_i, W_i), for each level.
 
         Raises:
-            ValueError: where the maps' number or channels aren't those that the head was built for.
+            ValueError: if the number of maps or their channels differ from those that the head was built for.
         """
         strides = self.prior_generator.strides
         channels = [x.size(1) for x in feats]
         if channels != [self.in_channels] * len(strides):
             raise ValueError(
-                f'the head was built for {len(strides)} feature maps of {self.in_channels} channels (in_channels), but '
-                f"the neck gives {channels}; set bbox_head.in_channels to the neck's out_channels"
+                f'feats must be {len(strides)} feature maps of {self.in_channels} channels (in_channels), got '
+                f"{channels} channels; set bbox_head.in_channels to the neck's out_channels"
             )
         cls_scores, bbox_preds = [], []
         for i, (x, stride) in enumerate(zip(feats, strides, strict=True)):
@@ -170,16 +171,16 @@ class RTMSepBNHead(BaseDenseHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: list[InstanceData] | None = None,
     ) -> dict[str, Tensor]:
-        """Assign, then the quality focal loss of all priors and the IoU loss of the positives.
+        """Assign the priors, then compute the quality focal loss of all priors and the IoU loss of the positives.
 
-        Both are sums divided by the sum of the positives' IoUs (averaged over the processes, at least 1).
+        Both losses are sums divided by the sum of the positives' IoUs (averaged over the processes, at least 1).
 
         Args:
             cls_scores: class logits, see `forward`.
             bbox_preds: distances in pixels, see `forward`.
             batch_gt_instances: `bboxes` (xyxy in pixels of the padded image) and `labels` of each image.
-            batch_img_metas: `pad_shape` (h, w) of each image: priors beyond it don't take part.
-            batch_gt_instances_ignore: handed to the assigner; RTMDet's own takes no notice of them.
+            batch_img_metas: `pad_shape` (h, w) of each image; priors outside it are ignored.
+            batch_gt_instances_ignore: passed to the assigner; RTMDet's own ignores it.
 
         Returns:
             `loss_cls` and `loss_bbox`, scalars.
@@ -208,7 +209,7 @@ class RTMSepBNHead(BaseDenseHead):
             targets = ground_truth.boxes.gather(1, at[..., None].expand(-1, -1, 4))
         else:
             labels, targets = gt_index.new_full(gt_index.shape, self.num_classes), torch.zeros_like(boxes)
-        # Background is compared with its target: a constant, whatever the prediction was, so no gradient and no NaN.
+        # Background predictions are replaced by their targets, so that they cause neither gradients nor NaN.
         boxes = torch.where(positive[..., None], boxes, targets)
 
         normalizer = reduce_mean(ious.sum()).clamp(min=1)
@@ -218,7 +219,15 @@ class RTMSepBNHead(BaseDenseHead):
         return dict(loss_cls=loss_cls / normalizer, loss_bbox=loss_bbox / normalizer)
 
     def priors(self, feats: tuple[Tensor, ...], img_metas: list[dict]) -> tuple[Tensor, Tensor]:
-        """Priors (x, y, stride, stride) of all levels (N, 4), and which of them lie within each image (B, N)."""
+        """Return the priors of all levels, and which of them lie within each image.
+
+        Args:
+            feats: maps of all levels, of which only device and size are used. (B, any, H_i, W_i) each
+            img_metas: `pad_shape` (h, w) of each image.
+
+        Returns:
+            Priors: x, y, stride, stride in pixels (N, 4); True for priors within the image (B, N).
+        """
         device = feats[0].device
         sizes = [feat.shape[-2:] for feat in feats]
         priors = torch.cat(self.prior_generator.grid_priors(sizes, device=device, with_stride=True))
@@ -236,7 +245,7 @@ class RTMSepBNHead(BaseDenseHead):
         batch_gt_instances: list[InstanceData],
         batch_gt_instances_ignore: list[InstanceData] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Index of the object (B, N), IoU (B, N) and weight (B, N) of each prior, from one of mmdet's assigners."""
+        """Assign with one of mmdet's assigners; return each prior's object index, IoU and weight, each (B, N)."""
         gt_index = torch.full(valid.shape, -1, device=logits.device)
         ious = logits.new_zeros(valid.shape)
         weights = valid.to(logits)
@@ -285,19 +294,19 @@ def share_layers(levels: nn.ModuleList, share_norm: bool) -> None:
 def check_ground_truth(
     batch_gt_instances: list[InstanceData], batch_img_metas: list[dict], num_classes: int, device: torch.device
 ) -> None:
-    """Refuse objects that would be assigned silently wrong.
+    """Refuse objects that would be assigned wrongly without an error.
 
-    On an accelerator only what is known without waiting for it is checked: the data set has looked at the rest.
+    On an accelerator only the device is checked, because other checks would wait for it; the dataset has made them.
 
     Raises:
-        ValueError: for boxes on another device than the predictions, boxes that aren't finite or labels out of range;
-            it names the image.
+        ValueError: if boxes are on another device than the predictions, boxes aren't finite, or labels are out of
+            range; the message names the image.
     """
     for i, (instances, meta) in enumerate(zip(batch_gt_instances, batch_img_metas, strict=True)):
         image = meta.get('img_path', f'image {i} of the batch')
         boxes, labels = get_box_tensor(instances.bboxes), instances.labels
         if boxes.device != device:
-            raise ValueError(f'{image}: its boxes are on {boxes.device}, the predictions on {device}')
+            raise ValueError(f'{image}: boxes must be on the device of the predictions, {device}, got {boxes.device}')
         if device.type != 'cpu' or torch.compiler.is_compiling() or not len(boxes):
             continue
         if not boxes.isfinite().all():
@@ -310,7 +319,7 @@ def check_ground_truth(
 
 
 def pad_ground_truth(batch_gt_instances: list[InstanceData], like: Tensor) -> GroundTruth:
-    """The objects of all images in one tensor each, with the type of `like`; G is the most that an image has."""
+    """Pad the objects of all images to the largest number in an image; boxes get the type and device of `like`."""
     boxes = [get_box_tensor(instances.bboxes) for instances in batch_gt_instances]
     counts = torch.tensor([len(box) for box in boxes])
     padded = pad_sequence(boxes, batch_first=True).to(like)
@@ -320,5 +329,5 @@ def pad_ground_truth(batch_gt_instances: list[InstanceData], like: Tensor) -> Gr
 
 
 def flatten_levels(maps: tuple[Tensor, ...]) -> Tensor:
-    """Maps (B, C, H_i, W_i) of all levels -> (B, sum of H_i * W_i, C), row by row, finest level first."""
+    """Concatenate maps (B, C, H_i, W_i) of all levels to (B, sum of H_i * W_i, C), row by row, finest level first."""
     return torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)

@@ -1,4 +1,4 @@
-"""Head: sharing, loss on the odd batches that training meets, post-processing presets, bad settings."""
+"""Head: shared layers, loss of unusual batches, post-processing settings, invalid settings."""
 
 import copy
 
@@ -99,7 +99,7 @@ def losses_and_gradients(head, gts, metas, feats=None):
 
 
 def test_no_valid_prior_is_a_zero_loss_that_back_propagates():
-    """mmdet fails here: six names for seven targets."""
+    """In this case mmdet fails, because it unpacks seven targets into six names."""
     head = build()
     gts, metas = [gt([[4, 4, 40, 40]])] * 2, [meta(pad=0)] * 2
     losses, gradients = losses_and_gradients(head, gts, metas)
@@ -117,9 +117,9 @@ def test_one_image_without_a_valid_prior_does_not_disturb_the_other():
     feats = feature_maps()
     gts = [gt([[4, 4, 40, 40]])] * 2
     both, _ = losses_and_gradients(head, gts, [meta(), meta(pad=0)], feats)
-    alone, _ = losses_and_gradients(head, gts[:1], [meta()], tuple(f[:1] for f in feats))
+    single, _ = losses_and_gradients(head, gts[:1], [meta()], tuple(f[:1] for f in feats))
     for name, value in both.items():
-        torch.testing.assert_close(value, alone[name])
+        torch.testing.assert_close(value, single[name])
 
 
 def test_no_ground_truth_trains_the_background():
@@ -133,10 +133,10 @@ def test_no_ground_truth_trains_the_background():
 def test_priors_beyond_the_padded_image_take_no_part():
     head = build().eval()
     feats = feature_maps(1)
-    whole, _ = losses_and_gradients(head, [gt([])], [meta()], feats)
+    full, _ = losses_and_gradients(head, [gt([])], [meta()], feats)
     half, _ = losses_and_gradients(head, [gt([])], [meta(pad=32)], feats)
     # a quarter of the cells of each level: 16 + 4 + 1 of 64 + 16 + 4, all with scores near 0.5
-    assert 0.15 < (half['loss_cls'] / whole['loss_cls']).item() < 0.35
+    assert 0.15 < (half['loss_cls'] / full['loss_cls']).item() < 0.35
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_priors_beyond_the_padded_image_take_no_part():
             r'street\.jpg: labels must lie in 0\.\.2 \(num_classes=3\), got \[3\]',
         ),
         (gt([[4, 4, 40, 40]], torch.tensor([-1])), r'got \[-1\]'),
-        (InstanceData(bboxes=torch.empty(1, 4, device='meta'), labels=torch.zeros(1)), 'boxes are on meta, .* on cpu'),
+        (InstanceData(bboxes=torch.empty(1, 4, device='meta'), labels=torch.zeros(1)), 'must be on .* cpu, got meta'),
     ],
 )
 def test_ground_truth_that_would_be_assigned_wrong_is_refused(objects, message):
@@ -159,7 +159,7 @@ def test_ground_truth_that_would_be_assigned_wrong_is_refused(objects, message):
 
 @pytest.mark.parametrize('dense', [False, True])
 def test_predictions_that_are_nan_arrive_as_nan(monkeypatch, dense):
-    """For the run to notice; a loss of 0 would go on training."""
+    """The run can detect a NaN loss; with a loss of 0 it would continue training."""
     if dense:
         monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
     head = build(exp_on_reg=True)
@@ -261,7 +261,7 @@ def test_bad_settings(bad, message):
 
 
 def test_a_neck_of_another_width_is_named():
-    with pytest.raises(ValueError, match=r'3 feature maps of 16 channels.*gives \[24, 24, 24\]'):
+    with pytest.raises(ValueError, match=r'3 feature maps of 16 channels.*got \[24, 24, 24\]'):
         build()(feature_maps(channels=24))
-    with pytest.raises(ValueError, match=r'gives \[16, 16\]'):
+    with pytest.raises(ValueError, match=r'got \[16, 16\]'):
         build()(feature_maps()[:2])

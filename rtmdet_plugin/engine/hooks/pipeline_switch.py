@@ -1,16 +1,13 @@
 """Stage 2 of RTMDet's training: the last epochs run without mosaic and MixUp, and are validated more often.
 
 Deliberate differences from mmdet's PipelineSwitchHook:
-- The switch is counted from the end of the actual run, so a changed `max_epochs` moves it along.
-- Every dataset inside wrappers gets the pipeline; mmdet's sets an attribute on the outermost wrapper, which
-  nobody reads. A MultiImageMixDataset skips its own transforms from then on, as the new pipeline is a whole
-  one.
-- Pipelines are built before the first epoch: a misspelt transform stops the run then, and not after 280
-  epochs.
-- Persistent workers hold a copy of the dataset, so they are shut down and the loader starts new ones. The
-  loader's guard flags are left alone.
-- The validation interval of stage 2 is set here too (mmdet: a second literal in
-  `train_cfg.dynamic_intervals`).
+- The epoch of the switch is counted from the end of the actual run, so it follows a changed `max_epochs`.
+- Every dataset inside wrappers gets the pipeline; mmdet's hook sets an attribute of the outermost wrapper, which is
+  never read. A MultiImageMixDataset then skips its own transforms, because the new pipeline is complete.
+- Pipelines are built before the first epoch, so a misspelt transform stops the run there, and not after 280 epochs.
+- Persistent workers hold a copy of the dataset, so they are shut down and the loader starts new ones. The loader's
+  private flags aren't changed.
+- The validation interval of stage 2 is set here too; mmdet needs a second literal in `train_cfg.dynamic_intervals`.
 """
 
 from collections.abc import Iterator
@@ -32,64 +29,64 @@ class RTMPipelineSwitchHook(Hook):
 
     Args:
         switch_pipeline: the pipeline of stage 2, from loading to packing.
-        num_last_epochs: length of stage 2 in epochs; 0 switches nothing.
-        val_interval: epochs between two validations in stage 2. The epoch before stage 2 is validated too, so
-            that there is a figure to compare with.
+        num_last_epochs: length of stage 2 in epochs; 0 disables the switch.
+        val_interval: epochs between two validations in stage 2. The epoch before stage 2 is validated too, as a
+            reference.
 
     Raises:
-        RefusedError: on a negative `num_last_epochs`, a `val_interval` below 1, an empty pipeline, a train loop
-            that counts iterations, or a dataset that has no pipeline to switch.
+        RefusedError: if `num_last_epochs` is negative, `val_interval` is below 1, the pipeline is empty, the train loop
+            counts iterations, or a dataset has no pipeline to switch.
     """
 
     def __init__(self, switch_pipeline: list[dict], num_last_epochs: int = 20, val_interval: int = 1) -> None:
         if num_last_epochs < 0:
-            raise RefusedError(f'num_last_epochs={num_last_epochs}: expected 0 (no stage 2) or more')
+            raise RefusedError(f'num_last_epochs must be at least 0 (no stage 2), got {num_last_epochs}')
         if val_interval < 1:
-            raise RefusedError(f'val_interval={val_interval}: expected 1 epoch or more')
+            raise RefusedError(f'val_interval must be at least 1 epoch, got {val_interval}')
         if num_last_epochs and not switch_pipeline:
-            raise RefusedError(f'switch_pipeline={switch_pipeline!r}: expected the transforms of stage 2')
+            raise RefusedError(f'switch_pipeline must be the list of transforms of stage 2, got {switch_pipeline!r}')
         self.switch_pipeline = switch_pipeline
         self.num_last_epochs = num_last_epochs
         self.val_interval = val_interval
         self._switch_epoch = 0
-        self._waiting: list[tuple[Any, Compose]] = []  # datasets and the pipelines they will get
+        self._pending: list[tuple[Any, Compose]] = []  # datasets and the pipelines they will get
 
     def before_train(self, runner: Runner) -> None:
-        """Find out when stage 2 begins, and build its pipelines."""
+        """Determine when stage 2 begins, and build its pipelines."""
         if self.num_last_epochs == 0:
             runner.logger.info('RTMPipelineSwitchHook: num_last_epochs=0, so there is no stage 2.')
             return
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop):
             raise RefusedError(
-                f'train_cfg.type={type(loop).__name__}: RTMPipelineSwitchHook counts epochs and needs '
-                'EpochBasedTrainLoop; num_last_epochs=0 switches it off'
+                f'train_cfg.type must be an EpochBasedTrainLoop, because RTMPipelineSwitchHook counts epochs, got '
+                f'{type(loop).__name__}; num_last_epochs=0 disables the hook'
             )
         if loop.max_epochs <= self.num_last_epochs:
             runner.logger.warning(
                 f'RTMPipelineSwitchHook: with max_epochs={loop.max_epochs} and '
-                f'num_last_epochs={self.num_last_epochs} the whole run is stage 2.'
+                f'num_last_epochs={self.num_last_epochs} the complete run is stage 2.'
             )
         self._switch_epoch = max(0, loop.max_epochs - self.num_last_epochs)
-        self._waiting = [(leaf, Compose(self.switch_pipeline)) for leaf in leaf_datasets(loop.dataloader.dataset)]
-        for leaf, _ in self._waiting:
+        self._pending = [(leaf, Compose(self.switch_pipeline)) for leaf in leaf_datasets(loop.dataloader.dataset)]
+        for leaf, _ in self._pending:
             if not hasattr(leaf, 'pipeline'):
                 raise RefusedError(f'{type(leaf).__name__} has no `pipeline` that RTMPipelineSwitchHook could replace')
         self._set_val_interval(loop)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Switch where stage 2 begins; a run resumed inside stage 2 switches before its first epoch."""
-        if not self._waiting or runner.epoch < self._switch_epoch:
+        """Switch when stage 2 begins; a run that is resumed inside stage 2 switches before its first epoch."""
+        if not self._pending or runner.epoch < self._switch_epoch:
             return
         loader = runner.train_loop.dataloader
-        # Wrappers such as mmdet's MultiImageMixDataset have transforms of their own, after the dataset's.
+        # Wrappers such as mmdet's MultiImageMixDataset apply their own transforms after the dataset's.
         mixers = [node for node in walk_datasets(loader.dataset) if 'pipeline_types' in vars(node)]
         configured = list(configured_pipelines((runner.cfg.get('train_dataloader') or {}).get('dataset')))
         unchanged = bool(configured) and all(pipeline == self.switch_pipeline for pipeline in configured)
 
         for mixer in mixers:
             mixer.update_skip_type_keys(mixer.pipeline_types)
-        for leaf, pipeline in self._waiting:
+        for leaf, pipeline in self._pending:
             leaf.pipeline = pipeline
         restart_workers(loader)
 
@@ -99,8 +96,8 @@ class RTMPipelineSwitchHook(Hook):
                 f'Stage 2 (epochs {first} to {last}): its pipeline is that of stage 1; nothing changes.'
             )
         else:
-            runner.logger.info(f'Stage 2 (epochs {first} to {last}): switched {len(self._waiting)} dataset(s).')
-        self._waiting = []
+            runner.logger.info(f'Stage 2 (epochs {first} to {last}): switched {len(self._pending)} dataset(s).')
+        self._pending = []
 
     def _set_val_interval(self, loop: EpochBasedTrainLoop) -> None:
         """Add stage 2 to the loop's table of validation intervals, after the config's own for stage 1."""
@@ -129,5 +126,5 @@ def restart_workers(loader: DataLoader) -> None:
     iterator = loader._iterator
     if iterator is not None:
         loader._iterator = None
-        # What the iterator's own __del__ does, but now and not when the last reference to it goes.
+        # The iterator's __del__ does the same, but only when its last reference is deleted.
         iterator._shutdown_workers()

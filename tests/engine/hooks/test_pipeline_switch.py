@@ -127,7 +127,7 @@ def test_run_not_longer_than_stage_2_is_stage_2_with_a_warning(make_runner, max_
     runner = make_runner(max_epochs=max_epochs, hooks=switch(num_last_epochs=2))
     runner.train()
     assert runner.record.seen == [(epoch, STAGE2) for epoch in range(max_epochs)]
-    assert 'WARNING' in runner.log() and 'the whole run is stage 2' in runner.log()
+    assert 'WARNING' in runner.log() and 'the complete run is stage 2' in runner.log()
 
 
 def test_zero_epochs_of_stage_2_changes_nothing_and_says_so(make_runner):
@@ -202,16 +202,16 @@ def test_iteration_based_loop_is_refused(make_runner):
     train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
     runner = make_runner(hooks=switch())
     runner._train_loop = train_cfg
-    with pytest.raises(ValueError, match='IterBasedTrainLoop.*needs EpochBasedTrainLoop'):
+    with pytest.raises(ValueError, match='must be an EpochBasedTrainLoop.* got IterBasedTrainLoop'):
         Runner.train(runner)
 
 
 @pytest.mark.parametrize(
     'settings, message',
     [
-        (dict(num_last_epochs=-1), 'num_last_epochs=-1'),
-        (dict(val_interval=0), 'val_interval=0'),
-        (dict(switch_pipeline=[]), r'switch_pipeline=\[\]'),
+        (dict(num_last_epochs=-1), 'num_last_epochs must be .* got -1'),
+        (dict(val_interval=0), 'val_interval must be .* got 0'),
+        (dict(switch_pipeline=[]), r'switch_pipeline must be .* got \[\]'),
     ],
 )
 def test_bad_settings(settings, message):
