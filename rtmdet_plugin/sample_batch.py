@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 PARTS = ('gt_instances', 'ignored_instances')
 FIELDS = ('bboxes', 'labels')
 Joined = dict[str, dict[str, torch.Tensor]]
-"""The boxes (N, 4) and labels (N,) of all images, one after the other, of each part."""
+"""Concatenated boxes (N, 4) and labels (N,) of all images, by part."""
 
 
 class DetSampleBatch(list):
@@ -51,7 +51,7 @@ class DetSampleBatch(list):
 
 
 def _is_plain(sample: DetDataSample) -> bool:
-    """Whether there is nothing in it but boxes and labels, as plain tensors."""
+    """Return whether a sample holds only boxes and labels, as plain tensors."""
     return set(sample.keys()) == set(PARTS) and all(
         set(sample.get(part).keys()) == set(FIELDS)
         and all(isinstance(value, torch.Tensor) for value in sample.get(part).values())
@@ -65,7 +65,7 @@ def _from_arrays(metainfos: list[dict], counts: dict, arrays: dict[str, dict[str
 
 
 def _split(metainfos: list[dict], counts: dict[str, list[int]], joined: Joined) -> DetSampleBatch:
-    """Samples whose boxes and labels are slices of the batch's."""
+    """Return samples whose boxes and labels are slices of the batch's."""
     samples = DetSampleBatch(DetDataSample(metainfo=metainfo) for metainfo in metainfos)
     for part, fields in joined.items():
         slices = [fields[field].split(counts[part]) for field in FIELDS]

@@ -1,4 +1,4 @@
-"""FP16 as types in an ONNX graph. TensorRT 11 takes precisions from there alone, its flags for them are gone."""
+"""FP16 as types in an ONNX graph: TensorRT 11 has no flags for precisions any more, only the graph's types."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ALWAYS_FLOAT = {'Resize': (1, 2)}
 
 
 def to_half(model: onnx.ModelProto, keep: Iterable[str]) -> onnx.ModelProto:
-    """Return a copy in which convolutions compute in float16, and with them what reads nothing but their results.
+    """Return a copy in which convolutions, and nodes that read only their results, compute in float16.
 
-    In float32 stay the inputs and outputs, Q/DQ nodes, and the convolutions whose weights come from these: in between
-    TensorRT computes in INT8, and a cast there would keep it from that.
+    Inputs, outputs, Q/DQ nodes and convolutions whose weights come from these stay in float32: between such nodes
+    TensorRT computes in INT8, and a cast would prevent that.
 
     Args:
-        model: with the types of its values, as `export_onnx` writes it.
+        model: model with the types of its values, as `export_onnx` writes it.
         keep: names of nodes that stay in float32.
     """
     half_model = onnx.ModelProto()
@@ -41,15 +41,15 @@ def to_half(model: onnx.ModelProto, keep: Iterable[str]) -> onnx.ModelProto:
 
 
 class HalfRewriter:
-    """Rewrite the nodes of a graph in their order: decide which compute in float16, and cast what they read.
+    """Rewrite the nodes of a graph in order: choose those that compute in float16, and cast their inputs.
 
     Args:
-        graph: with the types of its values.
+        graph: graph with the types of its values.
         keep: names of nodes that stay in float32.
 
     Attributes:
-        nodes: the rewritten nodes, with the casts between them.
-        half: names of the results that are float16.
+        nodes: the rewritten nodes and the casts between them.
+        half: names of the float16 results.
         half_weights: float16 copies of the weights that are read in float16.
     """
 
@@ -62,7 +62,7 @@ class HalfRewriter:
         values = (*graph.value_info, *graph.input, *graph.output)
         self._floats = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
         self._weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
-        for node in graph.node:  # PyTorch's exporter makes one of tensors that are equal, such as biases of 0
+        for node in graph.node:  # PyTorch's exporter stores equal tensors, such as biases of 0, once
             if node.op_type == 'Identity' and node.input[0] in self._weights:
                 self._weights[node.output[0]] = self._weights[node.input[0]]
         self._dequantized = {node.output[0] for node in graph.node if node.op_type == 'DequantizeLinear'}
@@ -70,7 +70,7 @@ class HalfRewriter:
         self._activations = self._floats - constants - self._weights.keys()
 
     def add(self, node: onnx.NodeProto) -> None:
-        """Append a node, and before it the casts that it needs; its inputs are renamed to the results of these."""
+        """Append the casts that a node needs, then the node, with its inputs renamed to the casts' results."""
         in_half = self._is_half(node)
         for i, name in enumerate(node.input):
             wants_half = in_half and i not in ALWAYS_FLOAT.get(node.op_type, ())
@@ -90,7 +90,7 @@ class HalfRewriter:
         return bool(read) and read <= self.half
 
     def _cast(self, name: str) -> str:
-        """Return the name of a tensor in the other precision; it is made once."""
+        """Return the name of a tensor in the other precision; it is created only once."""
         suffix, kind = ('float', TensorProto.FLOAT) if name in self.half else ('half', TensorProto.FLOAT16)
         cast = f'{name}/{suffix}'
         if cast not in self._casts:
@@ -104,7 +104,7 @@ class HalfRewriter:
 
 
 def _float_outputs(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], half: set[str]) -> list[onnx.NodeProto]:
-    """Rename outputs that have become float16; returned are the casts that give their names back in float32."""
+    """Rename outputs that have become float16; return the casts that restore them in float32."""
     renamed = {output.name: f'{output.name}/half' for output in graph.output if output.name in half}
     for node in nodes:
         for names in (node.input, node.output):

@@ -110,7 +110,7 @@ def find_unsupported(model: onnx.ModelProto) -> list[str]:
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     constants = {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == 'Constant'}
     constants |= {initializer.name: initializer for initializer in graph.initializer}
-    for node in graph.node:  # PyTorch's exporter replaces equal tensors by one and Identity nodes
+    for node in graph.node:  # PyTorch's exporter stores equal tensors once, and adds Identity nodes
         if node.op_type == 'Identity' and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
     kinds |= {name: tensor.data_type for name, tensor in constants.items() if tensor.data_type}
