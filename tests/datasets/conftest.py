@@ -41,9 +41,9 @@ def content():
 def write(tmp_path):
     """Write a dict (or text) as an annotation file, and images if asked to; return the dataset's arguments."""
 
-    def write_files(content, name='ann.json', pixelss=False):
+    def write_files(content, name='ann.json', pictures=False):
         (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
-        if pixelss:
+        if pictures:
             (tmp_path / 'images').mkdir(exist_ok=True)
             rng = np.random.default_rng(0)
             for image in content['images']:
