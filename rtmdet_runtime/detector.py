@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -183,7 +184,7 @@ def changed_info(
             NMS is part of the graph.
     """
     own = backend.info
-    given = {field: value for field, value in thresholds.items() if value is not None}
+    given: dict[str, Any] = {field: value for field, value in thresholds.items() if value is not None}
     if given and own.form in ('nms', 'trt'):
         raise ValueError(
             f'{name}: {", ".join(given)} can not be changed, NMS is part of its graph (form {own.form}); '

@@ -164,7 +164,8 @@ def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> RTMDetector:
     """
     if detector.info.form not in ('raw', 'decoded'):
         return detector
-    return RTMDetector(detector.backend, size=detector.info.input_size, **thresholds(test_cfg))
+    height, width = detector.info.input_size
+    return RTMDetector(detector.backend, size=(height, width), **thresholds(test_cfg))
 
 
 def data_sample(info: dict, detections: Detections) -> DetDataSample:

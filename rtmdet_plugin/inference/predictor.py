@@ -35,8 +35,8 @@ class TorchBackend:
         device: 'cpu', 'cuda', or 'cuda:1' and the like.
     """
 
-    batch = None
-    size = None
+    batch: int | None = None
+    size: tuple[int, int] | None = None
 
     def __init__(
         self, network: nn.Module, info: ModelInfo, precision: str, compile: bool, cuda_graphs: bool, device: str
