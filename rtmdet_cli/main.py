@@ -14,6 +14,7 @@ except ModuleNotFoundError:
 
 COMMANDS = {
     'benchmark': ('rtmdet_cli.benchmark', 'Measure how long exported models take.'),
+    'convert': ('rtmdet_cli.convert', "Convert a checkpoint of mmyolo's RTMDet to mmdet's names, or back."),
     'draw-samples': ('rtmdet_cli.draw_samples', 'Draw augmented training samples with their boxes.'),
     'export': ('rtmdet_cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
     'engine': ('rtmdet_cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),

@@ -29,4 +29,5 @@ def command(checkpoint: Path, out: Path | None) -> None:
     done = publish(checkpoint, out or checkpoint.with_suffix('.safetensors'))
     kind = 'averaged weights' if done.averaged else 'weights'
     before, after = (path.stat().st_size / 2**20 for path in (checkpoint, done.path))
+    kind += '' if done.converted is None else ", converted from mmyolo's names"
     click.echo(f'{done.path}: {done.tensors} tensors, {kind}, {after:.1f} MB ({checkpoint} has {before:.1f} MB)')

@@ -11,17 +11,21 @@ from .version import __version__, check_stack
 
 check_stack()
 
-from .compat import apply_compat  # noqa: E402  after the check, whose error is clearer than a failed import
+# After the check, whose error is clearer than a failed import.
+from .checkpoints.fit_to_model import fit_all_checkpoints  # noqa: E402
+from .compat import apply_compat  # noqa: E402
 from .errors import report_refusals  # noqa: E402
 from .registration import register_packages  # noqa: E402
 
 apply_compat()
+fit_all_checkpoints()
 register_packages()
 report_refusals()
 
 _EXPORTED = {
     'RTMDetPredictor': 'inference.predictor',
     'composable': 'transforms.composable',
+    'convert_checkpoint': 'checkpoints.publish',
     'load_model': 'checkpoints.load_model',
     'publish': 'checkpoints.publish',
 }

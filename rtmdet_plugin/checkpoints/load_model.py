@@ -15,6 +15,7 @@ from rtmdet_plugin_startup import config_path
 
 from .comparison import compare
 from .finite import check_finite
+from .fit_to_model import fit_to_model
 
 
 def config_file(source: str | Path) -> Path:
@@ -67,7 +68,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
     Args:
         config: of mmdet: a file, the name of a shipped one (see `config_file`), or an object.
         checkpoint: file with `state_dict`, as mmengine saves it, or `.safetensors`. No code in it runs. It must hold
-            every weight of the model and nothing else.
+            every weight of the model and nothing else; those of mmyolo's RTMDet are renamed.
 
     Returns:
         The detector; `cfg` is the config, `dataset_meta` what the checkpoint says about its classes.
@@ -75,7 +76,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
     Raises:
         FileNotFoundError: if one of the files doesn't exist.
         ValueError: if the config can't be read, the checkpoint doesn't fit it, or a weight isn't finite; see
-            `checkpoint_parts` and `check_finite`.
+            `checkpoint_parts`, `check_finite` and `fit_to_model`.
         UnsafeCheckpointError: if the checkpoint asks for a class or function that isn't data.
         DamagedCheckpointError: if the checkpoint is truncated, altered, or of another format.
     """
@@ -95,6 +96,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
         model = revert_sync_batchnorm(MODELS.build(model_config))
     except (KeyError, TypeError, AttributeError, AssertionError) as error:  # an unknown type or argument, a bad value
         raise ValueError(f'{config_name(config)}: its model cannot be built: {error}') from None
+    weights = fit_to_model(model, weights, content.get('meta'), path)
     report = compare(model.state_dict(), weights)
     if not report.complete:
         raise ValueError(f'{path} does not fit the model of {config_name(config)}: {report.summary()}')

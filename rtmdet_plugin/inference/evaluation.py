@@ -75,8 +75,9 @@ def evaluate_checkpoint(
     config = copy.deepcopy(config)
     check_test_cfg(config.model.get('test_cfg'))
     dataset, _ = build_test(config)
-    check_classes(class_names(load_model(config, checkpoint)), dataset.metainfo['classes'])
-    config.load_from, config.resume = str(checkpoint), False
+    model = load_model(config, checkpoint)
+    check_classes(class_names(model), dataset.metainfo['classes'])
+    config.load_from, config.resume = None, False
     if batch_size is not None:
         config.test_dataloader.batch_size = batch_size
     # mmengine keeps logger and visualizer for the next run of the same name.
@@ -85,6 +86,7 @@ def evaluate_checkpoint(
         config.visualizer.name = config.experiment_name
     with building(config, 'run'):
         runner = Runner.from_cfg(config)
+    runner.model.load_state_dict(model.state_dict())  # before the test, in which an EMA hook copies them
     print(f'log: {runner.logger.log_file}', file=sys.stderr)  # before the test, which may fail
     with show_warnings(), progress(len(runner.test_loop.dataloader)) as report:
         runner.register_hook(ProgressHook(report))

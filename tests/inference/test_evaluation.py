@@ -10,12 +10,15 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from constant_model import write_constant_model
+from mmdet.models import RTMDet
 from mmdet.registry import MODELS
 from model_info import INFO
 from samples import CLASSES, SHAPES_WEIGHTS
+from states import assert_same
 
 from rtmdet_cli.main import main
 from rtmdet_plugin.checkpoints.load_model import load_config
+from rtmdet_plugin.checkpoints.mmyolo_keys import rename
 from rtmdet_plugin.inference.evaluation import build_test, check_classes, evaluate, evaluate_checkpoint
 from rtmdet_runtime import Detections
 
@@ -87,7 +90,6 @@ def test_the_names_of_a_checkpoint(shapes_config, shapes_checkpoint, tmp_path):
 
 def test_a_checkpoint_s_batch_and_the_callers_config(shapes_config, tmp_path, monkeypatch):
     batches = []
-    from mmdet.models import RTMDet
 
     def see(self, inputs, samples, **kwargs):
         batches.append(len(samples))
@@ -101,6 +103,25 @@ def test_a_checkpoint_s_batch_and_the_callers_config(shapes_config, tmp_path, mo
         metrics, log = evaluate_checkpoint(mine, SHAPES_WEIGHTS, tmp_path, batch_size=4)
         assert log.parents[1] == tmp_path and 'coco/bbox_mAP' in log.read_text()
     assert batches == [4, 3] * 2 and mine.pretty_text == before and 0 < metrics['coco/bbox_mAP'] <= 1
+
+
+def test_a_checkpoint_of_mmyolo(shapes_model, shapes_config, tmp_path, monkeypatch):
+    """Also with an EMA hook, which evaluates with its own copy of the weights."""
+    used = []
+
+    def see(self, *args, **kwargs):
+        used.append({name: value.clone() for name, value in self.state_dict().items()})
+        return predict(self, *args, **kwargs)
+
+    predict = RTMDet.predict
+    monkeypatch.setattr(RTMDet, 'predict', see)
+    # The second change also takes away our hook, which would rename the weights for the EMA hook.
+    changes = {'custom_hooks': [], 'default_hooks.load_report.type': 'EMAHook'}
+    config = shapes_config({'test_dataloader.dataset.indices': 1, **changes})
+    meta = dict(dataset_meta=shapes_model.dataset_meta)
+    torch.save(dict(state_dict=rename(shapes_model.state_dict(), 'mmyolo'), meta=meta), tmp_path / 'mmyolo.pth')
+    evaluate_checkpoint(config, tmp_path / 'mmyolo.pth', tmp_path)
+    assert_same(used[0], dict(shapes_model.state_dict()))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from mmengine.runner import BaseLoop
 from torch import nn
 
 from rtmdet_plugin.checkpoints.comparison import compare
+from rtmdet_plugin.checkpoints.mmyolo_keys import rename
 from rtmdet_plugin.engine.hooks import RTMLoadReportHook
 
 
@@ -108,6 +109,28 @@ def test_a_resumed_file_is_named(caplog, tmp_path, latest):
     name = 'epoch_7.pth' if latest else 'mine.pth'
     with pytest.raises(ValueError, match=f"^resume from '{name}' does not fit"):
         load(Net(), other, caplog, _resume=True, _load_from=None if latest else name, work_dir=str(tmp_path))
+
+
+def test_mmyolos_weights_are_renamed_for_the_report_and_the_ema(shapes_model, caplog):
+    checkpoint = dict(state_dict=rename(shapes_model.state_dict(), 'mmyolo'), meta={})
+    total = len(compare(shapes_model.state_dict(), {}).missing)
+    text = load(shapes_model, checkpoint, caplog, ['test'])
+    assert f'{total} of the {total} tensors' in text and "The checkpoint is mmyolo's" in text
+    assert checkpoint['state_dict'].keys() == shapes_model.state_dict().keys()
+
+
+def test_a_run_of_mmyolo_can_not_be_resumed(shapes_model, caplog):
+    checkpoint = dict(state_dict=rename(shapes_model.state_dict(), 'mmyolo'), meta={})
+    with pytest.raises(ValueError, match="^resume from 'there.pth' must be .* got mmyolo's, .* load_from=FILE"):
+        load(shapes_model, checkpoint, caplog, _resume=True)
+
+
+def test_weights_that_the_head_would_decode_wrongly(shapes_model, caplog):
+    checkpoint = dict(state_dict=shapes_model.state_dict(), meta=dict(exp_on_reg=True))
+    with pytest.raises(
+        ValueError, match="^load_from='there.pth': model.bbox_head.exp_on_reg must be True, .* got False"
+    ):
+        load(shapes_model, checkpoint, caplog)
 
 
 @pytest.mark.parametrize('kind', ['train', 'val', 'test'])

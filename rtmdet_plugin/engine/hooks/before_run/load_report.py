@@ -10,8 +10,10 @@ import logging
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
+from torch import nn
 
 from ....checkpoints.comparison import LoadReport, compare
+from ....checkpoints.fit_to_model import fit_to_model
 from ....errors import RefusedError
 from ..built_loops import built_loops
 from ..unwrapped import unwrapped
@@ -38,6 +40,7 @@ class RTMLoadReportHook(Hook):
         if 'state_dict' not in checkpoint:  # a bare state dict, which mmengine's EMA hook can't handle
             checkpoint['state_dict'] = dict(checkpoint)
         model = unwrapped(runner)
+        fit_checkpoint(runner, model, checkpoint)
         report = compare(model.state_dict(), checkpoint['state_dict'])
         if len(report.fitting) <= len(report.other_shape):
             raise RefusedError(misfit_message(report, checkpoint_source(runner)))
@@ -48,6 +51,24 @@ class RTMLoadReportHook(Hook):
         level = logging.INFO if report.complete else logging.WARNING
         for line in report.lines():
             runner.logger.log(level, line)
+
+
+def fit_checkpoint(runner: Runner, model: nn.Module, checkpoint: dict) -> None:
+    """Rename the weights of an mmyolo checkpoint in place, before the report and the EMA hook; see `fit_to_model`.
+
+    Raises:
+        RefusedError: see `fit_to_model`; also if a run of mmyolo is to be resumed.
+    """
+    fitted = fit_to_model(model, checkpoint['state_dict'], checkpoint.get('meta'), checkpoint_source(runner))
+    if fitted is checkpoint['state_dict']:
+        return
+    if runner._resume:
+        raise RefusedError(
+            f"{checkpoint_source(runner)} must be a checkpoint of this stack, got mmyolo's, whose optimiser has the "
+            'parameters in another order; start a new run from it: --cfg-options load_from=FILE, without --resume'
+        )
+    checkpoint['state_dict'] = fitted
+    runner.logger.info("The checkpoint is mmyolo's; its weights were renamed.")
 
 
 def only_evaluates(runner: Runner) -> bool:

@@ -1,0 +1,83 @@
+"""Fit the weights of a checkpoint to a model: rename those of mmyolo, refuse those that it would decode wrongly."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..errors import RefusedError
+from .exp_on_reg import recorded_exp_on_reg
+from .mmyolo_keys import has_mmyolo_keys, rename
+
+LOADERS = (
+    'mmengine.runner.checkpoint', 'mmengine.runner.runner', 'mmengine.infer.infer', 'mmdet.apis.det_inferencer',
+)  # fmt: skip
+"""Modules with mmengine's function that copies a checkpoint into a model: the first defines, the others import it."""
+
+
+def fit_to_model(
+    model: nn.Module, state_dict: Mapping[str, Tensor], meta: object, source: str | Path
+) -> Mapping[str, Tensor]:
+    """Return weights by the names of a model: those of mmyolo's RTMDet are renamed for mmdet's RTMDet and ours.
+
+    Args:
+        model: any model; nothing is changed or checked unless it is an RTMDet with mmdet's names.
+        state_dict: weights of any model.
+        meta: `meta` of the checkpoint.
+        source: name of the checkpoint, for messages.
+
+    Returns:
+        The renamed weights, or `state_dict` itself if nothing has to be renamed.
+
+    Raises:
+        RefusedError: if the weights are those of another detector of mmyolo, if they have keys of both stacks, or if
+            the model's `exp_on_reg` is not the one that they were trained with.
+    """
+    head = getattr(model, 'bbox_head', None)
+    if not hasattr(head, 'rtm_cls'):
+        return state_dict
+    from_mmyolo = has_mmyolo_keys(state_dict)
+    try:
+        trained = False if from_mmyolo else recorded_exp_on_reg(meta)
+        fitted = rename(state_dict, 'mmdet') if from_mmyolo else state_dict
+    except ValueError as error:
+        raise RefusedError(f'{source}: {error}') from None
+    decoded = getattr(head, 'exp_on_reg', None)
+    if None not in (trained, decoded) and trained != decoded:
+        reason = ', as all of mmyolo' if from_mmyolo else ''
+        raise RefusedError(
+            f'{source}: model.bbox_head.exp_on_reg must be {trained}, with which the weights were trained{reason}, got '
+            f'{decoded}: boxes would be decoded wrongly; set it in the config, or by '
+            f'--cfg-options model.bbox_head.exp_on_reg={trained}'
+        )
+    return fitted
+
+
+def fit_all_checkpoints() -> None:
+    """Let mmengine's Runner and `load_checkpoint` and mmdet's DetInferencer use `fit_to_model`.
+
+    mmdet's and mmdeploy's other functions load through these. Calling this again changes nothing.
+    """
+    for name in LOADERS:
+        module = sys.modules.get(name)  # one that is imported later takes the function from the first
+        # Private, so if it isn't there, a checkpoint is loaded as it is.
+        load = getattr(module, '_load_checkpoint_to_model', None)
+        if load is not None and not hasattr(load, '__wrapped__'):
+            module._load_checkpoint_to_model = _fitting(load)
+
+
+def _fitting(load: Callable) -> Callable:
+    @functools.wraps(load)
+    def load_checkpoint_to_model(model: nn.Module, checkpoint: object, *args, **kwargs) -> object:
+        if isinstance(checkpoint, dict):
+            weights = checkpoint.get('state_dict', checkpoint)
+            fitted = fit_to_model(model, weights, checkpoint.get('meta'), 'the checkpoint')
+            if fitted is not weights:
+                checkpoint = {**(checkpoint if 'state_dict' in checkpoint else {}), 'state_dict': fitted}
+        return load(model, checkpoint, *args, **kwargs)
+
+    return load_checkpoint_to_model
