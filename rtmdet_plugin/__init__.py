@@ -22,8 +22,10 @@ report_refusals()
 _EXPORTED = {
     'RTMDetPredictor': 'inference.predictor',
     'composable': 'transforms.composable',
+    'find_step': 'config.pipelines',
     'load_model': 'checkpoints.load_model',
     'publish': 'checkpoints.publish',
+    'set_input_size': 'config.input_size',
 }
 """Public name: module that defines it."""
 
