@@ -58,7 +58,7 @@ def test_the_chain_of_small_steps(config):
 @pytest.mark.parametrize('name', ['rtmdet_l_8xb32-300e_coco.py', 'rtmdet-ins_l_8xb32-300e_coco.py'])
 def test_configs_of_mmdet_with_tta(name):
     config = Config.fromfile(MMDET_CONFIGS / name)
-    del config.img_scales  # a variable of the file that defines the TTA pipeline; nothing reads it later
+    config.pop('img_scales')  # a variable of the file that defines the TTA pipeline; nothing reads it later
     expected = with_sizes(config, 0.5, 0.5)
     set_input_size(config, 320)
     assert repr(config.to_dict()) == expected and '(480, 480)' in expected
