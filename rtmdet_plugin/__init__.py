@@ -26,8 +26,10 @@ _EXPORTED = {
     'RTMDetPredictor': 'inference.predictor',
     'composable': 'transforms.composable',
     'convert_checkpoint': 'checkpoints.publish',
+    'find_step': 'config.pipelines',
     'load_model': 'checkpoints.load_model',
     'publish': 'checkpoints.publish',
+    'set_input_size': 'config.input_size',
 }
 """Public name: module that defines it."""
 

@@ -51,6 +51,32 @@ def test_the_model_table_of_the_readme_is_that_of_the_page():
     assert tables[0] == tables[1] and len(tables[0]) == 6
 
 
+MODELS = {model['Name']: model for model in yaml.safe_load((ROOT / 'configs' / 'metafile.yml').read_text())['Models']}
+
+
+def figures(name: str) -> list[str]:
+    """Parameters, FLOPs and AP of a model in configs/metafile.yml, as the pages write them."""
+    model = MODELS[name]
+    (result,) = model.get('Results', [{}])
+    ap = result.get('Metrics', {}).get('box AP (reported)', 'not reported')
+    return [f'{model["Metadata"][key]:.2f}' for key in ('Parameters (M)', 'FLOPs (G)')] + [str(ap)]
+
+
+@pytest.mark.parametrize('page', [ROOT / 'README.md', DOCS / 'configs.md'], ids=lambda page: page.name)
+def test_the_figures_of_the_models_are_those_of_the_metafile(page):
+    rows = re.findall(r'^\| \[`(rtmdet_\w+)`\][^|]*\|(.*)\|$', page.read_text(), flags=re.MULTILINE)
+    assert len(rows) == len(MODELS) - 1, 'all but rtmdet_nano'
+    for name, cells in rows:
+        assert [cell.strip() for cell in cells.split('|')[:3]] == figures(name), name
+
+
+@pytest.mark.parametrize('name', [name for name in MODELS if 'nano' not in name])
+def test_the_header_of_a_config_has_the_figures_of_the_metafile(name):
+    params, flops, ap = figures(name)
+    header = ast.get_docstring(ast.parse((ROOT / 'configs' / f'{name}.py').read_text()))
+    assert f'box AP {ap} on val2017' in header and f'{params} M parameters, {flops} GFLOPs' in header
+
+
 def registered() -> set[str]:
     """Names of the classes and functions that are registered in mmdet's registries, read from the sources."""
     found = set()

@@ -214,9 +214,11 @@ def test_det_inferencer_takes_every_config(pictures, tmp_path):
 ODD_SIZE = """
 _base_ = '{configs}/rtmdet_nano.py'
 
+from rtmdet_plugin import find_step
+
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (330, 330)
-test_pipeline.pop(2)  # no Pad
+find_step(test_pipeline, 'Resize').scale = (330, 330)
+test_pipeline.remove(find_step(test_pipeline, 'Pad'))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 """
 

@@ -13,20 +13,14 @@ SIZE = 64  # pixels
 USER_CONFIG = """
 _base_ = '{configs}/rtmdet_nano.py'
 
+from rtmdet_plugin import set_input_size
+
+set_input_size(_base_, {size})
 data_root = '{data_root}/'
 model = dict(bbox_head=dict(num_classes=2))
-train_pipeline = _base_.train_pipeline
-train_pipeline[0].img_scale = ({size}, {size})
-train_pipeline[1].update(img_scale=({size}, {size}), crop_size=({size}, {size}))
-train_pipeline[4].size = ({size}, {size})
-train_pipeline[5].img_scale = ({size}, {size})
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = ({size}, {size})
-test_pipeline[2].size = ({size}, {size})
 dataset = dict(data_root=data_root, ann_file='boxes.json', data_prefix=dict(img='img/'))
-train_dataloader = dict(batch_size=4, num_workers=2, dataset=dict(pipeline=train_pipeline, **dataset))
-val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False,
-                      dataset=dict(pipeline=test_pipeline, **dataset))
+train_dataloader = dict(batch_size=4, num_workers=2, dataset=dataset)
+val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=dataset)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'boxes.json')
 test_evaluator = val_evaluator

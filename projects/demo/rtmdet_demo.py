@@ -7,6 +7,10 @@ Batch, warm-up, number of steps and EMA horizon are smaller than in the base con
 
 _base_ = '../../configs/rtmdet_nano.py'
 
+from rtmdet_plugin import find_step, set_input_size
+
+set_input_size(_base_, 128)
+
 data_root = '{{$RTMDET_DEMO_DATA:work_dirs/demo/data}}'.rstrip('/') + '/'
 max_epochs = 14
 
@@ -18,18 +22,13 @@ model = dict(
     bbox_head=dict(num_classes=4, use_depthwise=False),
 )
 
+# Gentler mixing and scale jitter than for photographs.
 train_pipeline = _base_.train_pipeline
-train_pipeline[0].img_scale = (128, 128)  # RTMLoadImageAndAnnotations
-train_pipeline[1].update(img_scale=(128, 128), crop_size=(128, 128), ratio_range=(0.7, 1.2))  # the mosaic
-train_pipeline[4].size = (128, 128)  # Pad
-train_pipeline[5].update(img_scale=(128, 128), prob=0.15)  # RTMCachedMixUp
+find_step(train_pipeline, 'RTMCachedMosaicResizeCrop').ratio_range = (0.7, 1.2)
+find_step(train_pipeline, 'RTMCachedMixUp').prob = 0.15
 train_pipeline_stage2 = _base_.train_pipeline_stage2
-train_pipeline_stage2[0].img_scale = (160, 160)  # RTMLoadImageAndAnnotations
-train_pipeline_stage2[1].update(scale=(128, 128), crop_size=(128, 128), ratio_range=(0.8, 1.25))  # RTMRandomResizeCrop
-train_pipeline_stage2[4].size = (128, 128)  # Pad
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (128, 128)  # Resize
-test_pipeline[2].size = (128, 128)  # Pad
+find_step(train_pipeline_stage2, 'RTMLoadImageAndAnnotations').img_scale = (160, 160)  # 1.25 x 128
+find_step(train_pipeline_stage2, 'RTMRandomResizeCrop').ratio_range = (0.8, 1.25)
 
 train_dataloader = dict(
     batch_size=8,
@@ -47,7 +46,7 @@ val_dataloader = dict(
     batch_size=16,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(data_root=data_root, ann_file='val.json', data_prefix=dict(img='val/'), pipeline=test_pipeline),
+    dataset=dict(data_root=data_root, ann_file='val.json', data_prefix=dict(img='val/')),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'val.json')

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mmdet.utils import get_test_pipeline_cfg
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from torch import nn
 
 from rtmdet_runtime import ModelInfo
 from rtmdet_runtime.info import fits
 
+from ..config.pipelines import preprocessing
 from ..version import __version__
 
 ALL = 2**31 - 1
@@ -36,52 +36,6 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
 def numbered_classes(count: int) -> tuple[str, ...]:
     """'class 0', 'class 1', ...: names where nobody has given any."""
     return tuple(f'class {i}' for i in range(count))
-
-
-def test_pipeline(config: Config) -> list[dict]:
-    """The steps that a picture goes through in testing: those of the test set, else `test_pipeline`.
-
-    Raises:
-        ValueError: where the config has neither, or it isn't a list of steps.
-    """
-    if config.get('test_dataloader'):
-        try:
-            steps = get_test_pipeline_cfg(config)
-        except (AttributeError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f'test_dataloader of the config has no data set with a pipeline: {error}') from None
-    else:
-        steps = config.get('test_pipeline')
-    if not steps:
-        raise ValueError('the config says nothing about testing; accepted: one with test_dataloader or test_pipeline')
-    if not isinstance(steps, (tuple, list)) or not all(isinstance(step, dict) and 'type' in step for step in steps):
-        raise ValueError(f"the test pipeline is {steps}; accepted: a list of steps such as dict(type='Resize', ...)")
-    return steps
-
-
-def preprocessing(config: Config) -> dict:
-    """`input_size`, `keep_ratio` and `pad_value` of a config's test pipeline.
-
-    Raises:
-        ValueError: where there is none, or it isn't `Resize` to a size, then (unless it stretches) `Pad` to it.
-    """
-    steps = {step_name(step): step for step in test_pipeline(config)}
-    resize, pad = steps.get('Resize', {}), steps.get('Pad', {})
-    scale = resize.get('scale')
-    if not isinstance(scale, (tuple, list)) or len(scale) != 2 or not all(isinstance(side, int) for side in scale):
-        raise ValueError(f'test_pipeline: Resize has scale={scale}; accepted: (width, height)')
-    width, height = scale
-    keep_ratio = resize.get('keep_ratio', False)
-    if keep_ratio and pad.get('size') not in ((width, height), [width, height]):
-        raise ValueError(f'test_pipeline: Pad has size={pad.get("size")}; accepted: that of Resize, {(width, height)}')
-    value = pad.get('pad_val', 0)
-    value = value.get('img', 0) if isinstance(value, dict) else value
-    pad_value = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3
-    return dict(input_size=(height, width), keep_ratio=keep_ratio, pad_value=pad_value)
-
-
-def step_name(step: dict) -> str:
-    """The type of a pipeline's step, without the scope in `mmdet.Resize`."""
-    return str(step['type']).rpartition('.')[2]
 
 
 def check_test_cfg(test_cfg: ConfigDict) -> None:

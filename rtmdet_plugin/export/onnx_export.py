@@ -92,8 +92,11 @@ def export_onnx(
         names = ['boxes', 'scores']
     # torch.export takes a batch of 1 for a constant, so a dynamic one is traced with 2.
     images = torch.zeros(1 if dynamic == 'none' else 2, 3, *info.input_size)
-    export = _export_dynamo if opset >= FIRST_OF_DYNAMO else _export_torchscript
-    graph = finish(export(module.eval(), images, dynamic, opset, names), dynamic, info)
+    if opset >= FIRST_OF_DYNAMO:
+        graph = _export_dynamo(module.eval(), images, dynamic, opset, names, max(info.strides))
+    else:
+        graph = _export_torchscript(module.eval(), images, dynamic, opset, names)
+    graph = finish(graph, dynamic, info)
     write_onnx(graph, path)
     return info
 
@@ -110,9 +113,11 @@ def check_model(model: nn.Module) -> None:
         raise ValueError(f"the priors have offset={head.prior_generator.offset}; accepted: 0, as in RTMDet's configs")
 
 
-def _export_dynamo(module: nn.Module, images: Tensor, dynamic: str, opset: int, names: list[str]) -> onnx.ModelProto:
+def _export_dynamo(
+    module: nn.Module, images: Tensor, dynamic: str, opset: int, names: list[str], divisor: int
+) -> onnx.ModelProto:
     batch, height, width = (torch.export.Dim(name) for name in ('batch', 'height', 'width'))
-    axes = {'none': {}, 'batch': {0: batch}, 'all': {0: batch, 2: 32 * height, 3: 32 * width}}[dynamic]
+    axes = {'none': {}, 'batch': {0: batch}, 'all': {0: batch, 2: divisor * height, 3: divisor * width}}[dynamic]
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             module,

@@ -1,8 +1,8 @@
 """Make a model config and a deploy config agree before mmdeploy sees them.
 
-mmdeploy stretches pictures to `input_shape` (mmdeploy#2267) and lets the model config's thresholds win. Both follow
-from what stands in the configs, so what it gets here is: the letterbox written out in the test pipeline and no
-`input_shape`, and one set of thresholds in both.
+mmdeploy stretches images to `input_shape` (mmdeploy#2267) and lets the model config's thresholds win. Both follow
+from the configs, so mmdeploy gets configs without `input_shape`, whose test pipeline resizes and pads as the model
+config's own does, and one set of thresholds in both.
 """
 
 import copy
@@ -11,15 +11,15 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..checkpoints.load_model import load_config
-from ..export.metadata import check_test_cfg, preprocessing, step_name, test_pipeline
+from ..config.input_size import check_input_size
+from ..config.pipelines import preprocessing, step_name, test_pipeline
+from ..export.metadata import check_test_cfg
 from .post_processing import PostProcessing
 
 BACKENDS = ('onnxruntime', 'openvino', 'ncnn', 'tensorrt', 'sdk')
 ONNX_FIELDS = dict(
     save_file=str, input_names=list, output_names=list, opset_version=int, keep_initializers_as_inputs=bool
 )
-STRIDE = 32
-PAD_VALUE = 114
 
 
 def load_deploy_config(source: str | Path | Config) -> Config:
@@ -86,18 +86,21 @@ def _profile(inputs: object) -> bool:
 def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
     """Copies of both configs with the same input size, preprocessing and thresholds.
 
-    The size is the deploy config's `onnx_config.input_shape`, else that of the model config's test pipeline.
-    `codebase_config.letterbox=False` in the deploy config asks for mmdeploy's stretching instead. For TensorRT the
-    validation set gets the usual size of the engine's input, because INT8 is calibrated on its pictures.
+    Ratio and padding are those of the model config's test pipeline. The size is the deploy config's
+    `onnx_config.input_shape`, else that of the test pipeline. `codebase_config.letterbox` in the deploy config replaces
+    the test pipeline's `keep_ratio`: False stretches. For TensorRT the validation set gets the usual size of the
+    engine's input, because INT8 is calibrated on its images.
 
     Raises:
-        ValueError: for a size that isn't divisible by 32; where none is known, see `preprocessing`; for thresholds
-            that can't serve, see `PostProcessing.of`.
+        ValueError: for a size that the head's largest stride doesn't divide; for a test pipeline without a letterbox,
+            see `preprocessing`, or with one that mmdeploy doesn't have, see `fit_steps`; for thresholds that can't be
+            used, see `PostProcessing.of`.
     """
     model_cfg, deploy_cfg = copy.deepcopy(model_cfg), copy.deepcopy(deploy_cfg)
-    size = input_size(model_cfg, deploy_cfg.onnx_config.get('input_shape'))
-    letterbox = deploy_cfg.codebase_config.get('letterbox', True)
-    pipeline = sized_pipeline(test_pipeline(model_cfg), size, letterbox=letterbox)
+    fit = preprocessing(model_cfg)
+    size = check_input_size(model_cfg, deploy_cfg.onnx_config.get('input_shape') or fit['input_size'][::-1])
+    fit['keep_ratio'] = deploy_cfg.codebase_config.get('letterbox', fit['keep_ratio'])
+    pipeline = refitted(test_pipeline(model_cfg), fit_steps(size, fit['keep_ratio'], fit['pad_value']))
     model_cfg.test_pipeline = pipeline
     if model_cfg.get('test_dataloader'):
         model_cfg.test_dataloader.dataset.pipeline = pipeline
@@ -120,50 +123,43 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
         if model_cfg.get('val_dataloader'):  # what INT8 is calibrated on
             (shapes,) = deploy_cfg.backend_config.model_inputs[0].input_shapes.values()
             height, width = shapes.opt_shape[2:]
+            # `Resize` turns the canvas for portrait images; mmdeploy cuts off, or repeats, what has another size.
+            step = dict(
+                type='FixShapeResize',
+                width=width,
+                height=height,
+                keep_ratio=fit['keep_ratio'],
+                pad_val=dict(img=fit['pad_value']),
+            )
             dataset = model_cfg.val_dataloader.dataset
-            dataset.pipeline = calibration_pipeline(dataset.pipeline, (width, height), letterbox=letterbox)
+            dataset.pipeline = refitted(dataset.pipeline, [step])
     return model_cfg, deploy_cfg
 
 
-def input_size(model_cfg: Config, asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Width and height of the network's input: what is asked for, else those of the model config's test pipeline.
+def fit_steps(size: tuple[int, int], keep_ratio: bool, pad_value: tuple[float, ...]) -> list[dict]:
+    """Return the steps that fit an image into the network's input.
+
+    Args:
+        size: width and height in pixels. If they differ, images of the other orientation come out larger, see
+            docs/mmdeploy.md.
+        keep_ratio: scale both sides alike and pad at the right and the bottom; otherwise stretch.
+        pad_value: for each channel.
 
     Raises:
-        ValueError: see `agree`.
+        ValueError: for padding whose channels differ.
     """
-    width, height = asked or preprocessing(model_cfg)['input_size'][::-1]
-    if width < STRIDE or height < STRIDE or width % STRIDE or height % STRIDE:
-        raise ValueError(f'the input size (w, h) must be multiples of {STRIDE}, got {(width, height)}')
-    return width, height
+    resize = dict(type='Resize', scale=size, keep_ratio=keep_ratio)
+    if not keep_ratio:
+        return [resize]
+    if len(set(pad_value)) > 1:
+        raise ValueError(
+            "pad_val of the test pipeline must be one number for all channels, because mmdeploy's SDK has one, got "
+            f'{pad_value}; `rtmdet export` without a deploy config takes any'
+        )
+    return [resize, dict(type='Pad', size=size, pad_val=dict(img=pad_value))]
 
 
-def sized_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterbox: bool) -> list[dict]:
-    """The pipeline with its resizing and padding replaced.
-
-    Args:
-        pipeline: steps of mmdet; stays as it is.
-        size: width and height.
-        letterbox: keep the ratio and pad with 114 at the right and the bottom, as in training; otherwise stretch. A
-            picture that lies otherwise than a canvas that isn't square comes out larger, see docs/mmdeploy.md.
-    """
-    fit = [dict(type='Resize', scale=size, keep_ratio=letterbox)]
-    if letterbox:
-        fit.append(dict(type='Pad', size=size, pad_val=dict(img=(PAD_VALUE,) * 3)))
-    return _refitted(pipeline, fit)
-
-
-def calibration_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterbox: bool) -> list[dict]:
-    """As `sized_pipeline`, but the canvas is never turned: mmdeploy cuts off, or repeats, what has another size.
-
-    Args:
-        pipeline, letterbox: see `sized_pipeline`.
-        size: width and height, the engine's usual ones.
-    """
-    padding = dict(img=(PAD_VALUE,) * 3)
-    fit = dict(type='FixShapeResize', width=size[0], height=size[1], keep_ratio=letterbox, pad_val=padding)
-    return _refitted(pipeline, [fit])
-
-
-def _refitted(pipeline: list[dict], fit: list[dict]) -> list[dict]:
+def refitted(pipeline: list[dict], fit: list[dict]) -> list[dict]:
+    """Return a copy of a pipeline, whose first step loads the image, with `fit` instead of `Resize` and `Pad`."""
     rest = [copy.deepcopy(step) for step in pipeline if step_name(step) not in ('Resize', 'Pad')]
     return [rest[0], *fit, *rest[1:]]

@@ -13,7 +13,8 @@ from mmengine.config import Config
 from rtmdet_plugin import RTMDetPredictor
 from rtmdet_plugin.checkpoints.load_model import config_file, load_config, load_model, read_config
 from rtmdet_plugin.compat.torch_load import DamagedCheckpointError, UnsafeCheckpointError
-from rtmdet_plugin.export.metadata import class_names, model_info, preprocessing, thresholds
+from rtmdet_plugin.config.pipelines import preprocessing
+from rtmdet_plugin.export.metadata import class_names, model_info, thresholds
 from rtmdet_runtime.postprocess import class_wise_nms
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -12,10 +12,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from oracle import build_pair
 
+from rtmdet_plugin import set_input_size
+from rtmdet_plugin.export.convert import read_info
 from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_runtime import FORMS, ModelInfo
 
@@ -245,6 +248,47 @@ def test_the_file_describes_itself(shapes_model, tmp_path):
     assert (info.score_thr, info.iou_thr, info.nms_pre, info.max_per_img) == (0.3, 0.5, 30000, 7)
     assert model.producer_name == 'rtmdet_plugin' and model.producer_version == info.version
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_the_file_has_the_size_of_set_input_size(shapes_model, shapes_config, tmp_path):
+    model = copy.copy(shapes_model)
+    model.cfg = shapes_config()
+    set_input_size(model.cfg, 512)
+    info = export_onnx(model, tmp_path / 'm.onnx', form='raw', opset=TORCHSCRIPT)
+    assert read_info(tmp_path / 'm.onnx') == info and info.input_size == (512, 512)
+    assert axes(onnx.load(tmp_path / 'm.onnx').graph.input[0]) == [1, 3, 512, 512]
+
+
+def test_a_dynamic_size_is_a_multiple_of_the_largest_stride(shapes_model, tmp_path, monkeypatch):
+    model = copy.deepcopy(shapes_model)
+    model.bbox_head.prior_generator.strides[-1] = (64, 64)
+    sides = []
+
+    def stop(*args, dynamic_shapes, **kwargs):
+        sides.extend(dynamic_shapes[0][axis].__name__ for axis in (2, 3))
+        raise InterruptedError
+
+    monkeypatch.setattr(torch.onnx, 'export', stop)
+    with pytest.raises(InterruptedError):
+        export_onnx(model, tmp_path / 'm.onnx', dynamic='all', opset=DYNAMO)
+    assert sides == ['64*height', '64*width']
+
+
+@slow
+def test_a_network_with_a_fourth_level(tmp_path):
+    config = Config.fromfile(Path(__file__).parents[2] / 'configs' / 'rtmdet_tiny.py')
+    strides = [8, 16, 32, 64]
+    config.model.backbone.update(arch='P6', widen_factor=0.125, out_indices=(2, 3, 4, 5), init_cfg=None)
+    config.model.neck.update(in_channels=[32, 64, 96, 128], out_channels=16)
+    config.model.bbox_head.update(in_channels=16, feat_channels=16)
+    config.model.bbox_head.anchor_generator.strides = strides
+    set_input_size(config, 128)
+    model = MODELS.build(config.model).eval()
+    model.cfg = config
+    info = export_onnx(model, tmp_path / 'm.onnx', form='raw', dynamic='all', opset=DYNAMO)
+    assert info.strides == tuple(strides)
+    found = run(tmp_path / 'm.onnx', pictures(size=(64, 192)))
+    assert [found[f'reg_{stride}'].shape[2:] for stride in strides] == [(64 // n, 192 // n) for n in strides]
 
 
 def test_statistics_that_make_no_number(random_model, tmp_path):

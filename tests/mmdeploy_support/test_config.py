@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
+from rtmdet_plugin import find_step
 from rtmdet_plugin.mmdeploy_support.config import BACKENDS, agree, load_deploy_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -90,6 +91,29 @@ def test_calibration_pictures_have_the_engines_size(name, input_shape, size, tmp
         assert (image[:, ~filled] == 114).all() and filled[0, 0]
 
 
+def test_padding_is_that_of_the_test_pipeline(model_cfg):
+    find_step(model_cfg.test_dataloader.dataset.pipeline, 'Pad').pad_val = 0
+    model_cfg, _ = agree(model_cfg, load('tensorrt_int8_static'))
+    assert find_step(model_cfg.test_pipeline, 'Pad').pad_val == dict(img=(0, 0, 0))
+    assert find_step(model_cfg.val_dataloader.dataset.pipeline, 'FixShapeResize').pad_val == dict(img=(0, 0, 0))
+
+
+def test_a_model_that_is_tested_on_stretched_images_is_deployed_so(model_cfg):
+    pipeline = model_cfg.test_dataloader.dataset.pipeline
+    find_step(pipeline, 'Resize').keep_ratio = False
+    pipeline.remove(find_step(pipeline, 'Pad'))
+    model_cfg, _ = agree(model_cfg, load('tensorrt_int8_static'))
+    assert find_step(model_cfg.test_pipeline, 'Resize').keep_ratio is False
+    assert 'Pad' not in [step.type for step in model_cfg.test_pipeline]
+    assert find_step(model_cfg.val_dataloader.dataset.pipeline, 'FixShapeResize').keep_ratio is False
+
+
+def test_padding_that_the_sdk_does_not_have_is_refused(model_cfg):
+    find_step(model_cfg.test_dataloader.dataset.pipeline, 'Pad').pad_val = dict(img=(104, 117, 124))
+    with pytest.raises(ValueError, match=r'pad_val of the test pipeline must be .* got \(104, 117, 124\)'):
+        agree(model_cfg, load('onnxruntime_static'))
+
+
 def test_stretching_can_be_asked_for(model_cfg):
     deploy_cfg = load('onnxruntime_static')
     deploy_cfg.codebase_config.letterbox = False
@@ -126,6 +150,14 @@ def test_size_must_be_divisible_by_32(model_cfg, size):
     deploy_cfg = load('onnxruntime_static')
     deploy_cfg.onnx_config.input_shape = size
     with pytest.raises(ValueError, match=rf'multiples of 32, got \({size[0]}, {size[1]}\)'):
+        agree(model_cfg, deploy_cfg)
+
+
+def test_the_heads_strides_divide_the_size(model_cfg):
+    model_cfg.model.bbox_head.anchor_generator.strides = [8, 16, 32, 64]
+    deploy_cfg = load('onnxruntime_static')
+    deploy_cfg.onnx_config.input_shape = (640, 480)
+    with pytest.raises(ValueError, match=r'multiples of 64, got \(640, 480\)'):
         agree(model_cfg, deploy_cfg)
 
 

@@ -1,14 +1,18 @@
 """Every row of the paper's tables that has parameters and FLOPs, against what it reports."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location('complexity', ROOT / 'projects' / 'ablations' / 'complexity.py')
 ablations = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(ablations)
+complexity = functools.cache(ablations.complexity)
+METAFILE = yaml.safe_load((ROOT / 'configs' / 'metafile.yml').read_text())['Models']
 
 # What can't be met, with what is computed instead; README.md of the project says why.
 OTHERWISE = {
@@ -19,7 +23,7 @@ OTHERWISE = {
 
 @pytest.mark.parametrize('row', ablations.ROWS, ids=lambda row: f'{row.study}: {row.name}')
 def test_parameters_and_flops_are_the_reported_ones(row):
-    params, flops = ablations.complexity(row.config)
+    params, flops = complexity(row.config)
     expected_params = OTHERWISE.get((row.study, row.name, 'params'), row.params)
     expected_flops = OTHERWISE.get((row.study, row.name, 'flops'), row.flops)
     assert params == pytest.approx(expected_params, rel=0.004)
@@ -28,5 +32,11 @@ def test_parameters_and_flops_are_the_reported_ones(row):
 
 
 def test_nano_has_the_published_parameters():
-    params, _ = ablations.complexity('configs/rtmdet_nano_person.py')
+    params, _ = complexity('configs/rtmdet_nano_person.py')
     assert round(params * 1e6) == 994_423
+
+
+@pytest.mark.parametrize('model', METAFILE, ids=lambda model: model['Name'])
+def test_parameters_and_flops_of_the_metafile_are_counted(model):
+    figures = model['Metadata']
+    assert complexity(model['Config']) == pytest.approx((figures['Parameters (M)'], figures['FLOPs (G)']), abs=0.0051)

@@ -1,7 +1,7 @@
 """Settings of all deploy configs: the exported graph, and the post-processing.
 
-The input has the size of the model config's test pipeline. `onnx_config.input_shape = (width, height)` changes the
-size of the input and of the letterbox (keep the ratio, pad with 114 at the right and the bottom).
+Images are resized and padded as in the model config's test pipeline. `onnx_config.input_shape = (width, height)`
+changes the size.
 """
 
 onnx_config = dict(
