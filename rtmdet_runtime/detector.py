@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -163,7 +164,8 @@ class RTMDetector:
             levels = len(info.strides)
             candidates = decode_maps(outputs[:levels], outputs[levels:], info.strides, info.exp_on_reg, info.score_thr)
         else:
-            candidates = select_candidates(*outputs, info.score_thr)
+            boxes, scores = outputs
+            candidates = select_candidates(boxes, scores, info.score_thr)
         return class_wise_nms(candidates, info.iou_thr, info.nms_pre, info.max_per_img)
 
 
@@ -183,7 +185,7 @@ def changed_info(
             NMS is part of the graph.
     """
     own = backend.info
-    given = {field: value for field, value in thresholds.items() if value is not None}
+    given: dict[str, Any] = {field: value for field, value in thresholds.items() if value is not None}
     if given and own.form in ('nms', 'trt'):
         raise ValueError(
             f'{name}: {", ".join(given)} can not be changed, NMS is part of its graph (form {own.form}); '

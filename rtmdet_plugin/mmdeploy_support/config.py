@@ -156,8 +156,9 @@ def calibration_pipeline(pipeline: list[dict], size: tuple[int, int], *, letterb
     """As `sized_pipeline`, but the canvas is never turned: mmdeploy cuts off, or repeats, what has another size.
 
     Args:
-        pipeline, letterbox: see `sized_pipeline`.
+        pipeline: see `sized_pipeline`.
         size: width and height, the engine's usual ones.
+        letterbox: see `sized_pipeline`.
     """
     padding = dict(img=(PAD_VALUE,) * 3)
     fit = dict(type='FixShapeResize', width=size[0], height=size[1], keep_ratio=letterbox, pad_val=padding)
