@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -96,6 +96,12 @@ class RTMDetector:
     def _table(self) -> np.ndarray:
         return normalization_table(self.info)
 
+    @overload
+    def predict(self, images: Source, batch_size: int = 1) -> Detections: ...
+
+    @overload
+    def predict(self, images: Sequence[Source], batch_size: int = 1) -> list[Detections]: ...
+
     def predict(self, images: Source | Sequence[Source], batch_size: int = 1) -> Detections | list[Detections]:
         """Find objects.
 
@@ -164,7 +170,8 @@ class RTMDetector:
             levels = len(info.strides)
             candidates = decode_maps(outputs[:levels], outputs[levels:], info.strides, info.exp_on_reg, info.score_thr)
         else:
-            candidates = select_candidates(*outputs, info.score_thr)
+            boxes, scores = outputs
+            candidates = select_candidates(boxes, scores, info.score_thr)
         return class_wise_nms(candidates, info.iou_thr, info.nms_pre, info.max_per_img)
 
 

@@ -72,7 +72,7 @@ def mosaic(
         boxes = place_boxes(sample.boxes, (scale, scale), position)
         masks = sample.masks
         if masks is not None:
-            masks = place_masks(masks, size[::-1], scale, position, shape)
+            masks = place_masks(masks, (size[1], size[0]), scale, position, shape)
         moved.append(Sample(img, boxes, sample.labels, sample.ignore_flags, masks))
 
     mixed = join(canvas, moved)
@@ -137,9 +137,9 @@ class RTMCachedMosaic(RandomTransform):
     def draw(self, places: Sequence[int]) -> MosaicParams:
         """Draw three partners from these indices of the cache (at least one), and the centre."""
         few = len(places) < 3
-        partners = self.rng.choices(places, k=3) if few else self.rng.sample(places, 3)
+        first, second, third = self.rng.choices(places, k=3) if few else self.rng.sample(places, 3)
         x, y = (int(self.rng.uniform(*self.center_ratio_range) * side) for side in self.img_scale)
-        return MosaicParams(tuple(partners), (x, y))
+        return MosaicParams((first, second, third), (x, y))
 
     def transform(self, results: dict) -> dict | None:
         """Cache the sample and mix it.
