@@ -3,8 +3,8 @@
     mim train mmdet configs/rtmdet_m.py --launcher pytorch --gpus 8
 
 Reported for this recipe (mmdet, 8 GPUs x 32 images): box AP 49.4 on val2017; 1.62 ms (TensorRT FP16, batch 1,
-RTX 3090, without NMS). 24.71 M parameters, 39.07 GFLOPs (multiply-adds). The backbone
-isn't pretrained.
+RTX 3090, without NMS). 24.71 M parameters, 39.07 GFLOPs (multiply-adds). The backbone isn't
+pretrained.
 """
 
 _base_ = 'rtmdet_l.py'

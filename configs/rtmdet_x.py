@@ -3,8 +3,8 @@
     mim train mmdet configs/rtmdet_x.py --launcher pytorch --gpus 8
 
 Reported for this recipe (mmdet, 8 GPUs x 32 images): box AP 52.8 on val2017; 3.10 ms (TensorRT FP16, batch 1,
-RTX 3090, without NMS). 94.86 M parameters, 141.19 GFLOPs (multiply-adds). The backbone
-isn't pretrained.
+RTX 3090, without NMS). 94.86 M parameters, 141.19 GFLOPs (multiply-adds). The backbone isn't
+pretrained.
 """
 
 _base_ = 'rtmdet_l.py'
