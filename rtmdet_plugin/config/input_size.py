@@ -60,10 +60,11 @@ def check_input_size(config: Config | dict, size: int | Sequence[int]) -> tuple[
         RefusedError: if the sides aren't positive multiples of the largest stride.
     """
     divisor = max_stride(config)
-    sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
-    if len(sides) != 2 or not all(type(side) is int and side > 0 and side % divisor == 0 for side in sides):
+    sides = [size, size] if isinstance(size, int) else size
+    good = isinstance(sides, (list, tuple)) and len(sides) == 2
+    if not good or not all(type(side) is int and side > 0 and side % divisor == 0 for side in sides):
         raise RefusedError(f'size must be an integer or (width, height), positive multiples of {divisor}, got {size!r}')
-    return sides
+    return sides[0], sides[1]
 
 
 def set_input_size(config: Config | ConfigDict, size: int | Sequence[int]) -> None:
@@ -122,5 +123,7 @@ def _resized(value: int | Sequence, old: tuple[int, int], new: tuple[int, int]) 
     if isinstance(value, int):
         value = (value, value)
     if isinstance(value[0], int):
-        return type(value)(round(side * b / a) for side, a, b in zip(value, old, new, strict=True))
-    return type(value)(_resized(item, old, new) for item in value)
+        sides = [round(side * b / a) for side, a, b in zip(value, old, new, strict=True)]
+    else:
+        sides = [_resized(item, old, new) for item in value]
+    return sides if isinstance(value, list) else tuple(sides)

@@ -34,7 +34,7 @@ def find_step(pipeline: Sequence[dict], name: str) -> dict:
     return pipeline[names.index(name)]
 
 
-def walk_pipelines(config: Config | dict, path: str = '') -> Iterator[tuple[str, list]]:
+def walk_pipelines(config: Config | dict, path: str = '') -> Iterator[tuple[str, Sequence]]:
     """Yield every pipeline of a config with its path, such as `train_dataloader.dataset.pipeline`.
 
     Pipelines are lists under a key that contains `pipeline` (in datasets, hooks, TTA and plain variables), and the
@@ -65,7 +65,7 @@ def walk_steps(node: object) -> Iterator[dict]:
         yield from walk_steps(item)
 
 
-def test_pipeline(config: Config | ConfigDict) -> list[dict]:
+def test_pipeline(config: Config | ConfigDict) -> Sequence[dict]:
     """Return the steps that prepare an image for testing: those of the test set, else `test_pipeline`.
 
     Raises:

@@ -6,6 +6,7 @@ config's own does, and one set of thresholds in both.
 """
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -159,7 +160,7 @@ def fit_steps(size: tuple[int, int], keep_ratio: bool, pad_value: tuple[float, .
     return [resize, dict(type='Pad', size=size, pad_val=dict(img=pad_value))]
 
 
-def refitted(pipeline: list[dict], fit: list[dict]) -> list[dict]:
+def refitted(pipeline: Sequence[dict], fit: list[dict]) -> list[dict]:
     """Return a copy of a pipeline, whose first step loads the image, with `fit` instead of `Resize` and `Pad`."""
     rest = [copy.deepcopy(step) for step in pipeline if step_name(step) not in ('Resize', 'Pad')]
     return [rest[0], *fit, *rest[1:]]
