@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -122,7 +122,7 @@ def machine() -> dict[str, str]:
 
 
 def some_image(image: Path | None) -> Image:
-    """Return an image from its file, or noise. BGR, uint8. (H, W, 3)"""
+    """Return an image from its file, or noise: BGR, uint8, (H, W, 3)."""
     import numpy as np
 
     from rtmdet_runtime.image import read_image
@@ -210,11 +210,12 @@ def command(
         torch.set_num_threads(threads[0])
     detectors = open_models(models, backends, threads, size, score_thr, reduced_precision)
     if trained:
+        config, checkpoint = trained
         settings = dict(size=size, score_thr=score_thr)
-        detectors |= open_checkpoint(*trained, precisions, device, compile, cuda_graphs, **settings)
+        detectors |= open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs, **settings)
     for line in fixed_batches(detectors, batches):
         click.echo(line, err=True)
-    result = dict(machine=machine(), latency=latency_rows(detectors, picture, rounds))
+    result: dict[str, Any] = dict(machine=machine(), latency=latency_rows(detectors, picture, rounds))
     err = json_file == STDOUT
     print_rows('latency of one image', result['latency'], err)
     if batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,7 +52,7 @@ def command(model, out, precision, batches, min_size, opt_size, max_size, timing
     from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes, prepare_trtexec
 
     shapes = input_shapes(model, batches, sizes if all(sizes) else None)
-    settings = dict(precision=precision, shapes=shapes, timing_cache=timing_cache)
+    settings: dict[str, Any] = dict(precision=precision, shapes=shapes, timing_cache=timing_cache)
     if for_trtexec:
         click.echo(shlex.join(prepare_trtexec(model, out, **settings)))
     else:

@@ -35,18 +35,22 @@ class Commands(click.Group):
     """Import a command when it is called; turn errors into one line and exit code 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
         if name not in COMMANDS:
             return None
         return importlib.import_module(COMMANDS[name][0]).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, without importing them."""
         with formatter.section('Commands'):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
+        """Run a command; expected errors and interruptions end it with one line."""
         try:
             return super().invoke(ctx)
         except click.exceptions.Exit:  # a RuntimeError of click's own, as after --help

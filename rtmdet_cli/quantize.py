@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -89,7 +90,7 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     if len(chosen) < max(1, len(listed) / 2):
         list_bad(bad, len(listed), 'at least half of the images must be readable')
     with show_progress() as track, tempfile.TemporaryDirectory() as folder:
-        settings = dict(keep_float=keep_float, tolerance=tolerance, threads=threads, track=track)
+        settings: dict[str, Any] = dict(keep_float=keep_float, tolerance=tolerance, threads=threads, track=track)
         if method == 'nncf':
             layers = quantize_openvino(model, out, chosen, **settings)
         else:

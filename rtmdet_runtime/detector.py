@@ -164,7 +164,8 @@ class RTMDetector:
             levels = len(info.strides)
             candidates = decode_maps(outputs[:levels], outputs[levels:], info.strides, info.exp_on_reg, info.score_thr)
         else:
-            candidates = select_candidates(*outputs, info.score_thr)
+            boxes, scores = outputs
+            candidates = select_candidates(boxes, scores, info.score_thr)
         return class_wise_nms(candidates, info.iou_thr, info.nms_pre, info.max_per_img)
 
 

@@ -65,7 +65,9 @@ def check_image(path: Path, inputs: InputFiles, endings: Iterable[str]) -> None:
     """Refuse an image that would replace an input or any file that `write_image` did not write.
 
     Args:
-        path, inputs, endings: see `check_output`.
+        path: see `check_output`.
+        inputs: see `check_output`.
+        endings: see `check_output`.
 
     Raises:
         ValueError, OSError: see `check_output`.

@@ -84,13 +84,13 @@ def letterbox(
 
 
 def normalization_table(info: ModelInfo) -> np.ndarray:
-    """(value - mean) / std for each of the 256 values, in the order of the picture's channels (BGR). (3, 256)"""
+    """Return (value - mean) / std of all 256 values for each channel of an image in BGR: (3, 256)."""
     mean, std = (np.asarray(values, np.float32)[:, None] for values in (info.mean, info.std))
     table = (np.arange(256, dtype=np.float32) - mean) / std
     return table[::-1] if info.to_rgb else table
 
 
 def write_input(canvas: Image, table: np.ndarray, to_rgb: bool, out: np.ndarray) -> None:
-    """Normalise a canvas (H, W, 3) into its place in a batch, `out`. (3, H, W)"""
+    """Normalise a canvas (H, W, 3) into its place in a batch, `out` (3, H, W)."""
     for channel in range(3):
         np.take(table[channel], canvas[:, :, channel], out=out[2 - channel if to_rgb else channel], mode='clip')

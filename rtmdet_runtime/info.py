@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 FORMS = ('raw', 'decoded', 'nms', 'trt')
 OUTPUTS = dict(
@@ -46,7 +46,7 @@ def check_types(instance: object) -> None:
         require(name, getattr(instance, name), lambda value, kind=kind: fits(value, kind), accepted)
 
 
-def require(name: str, value: object, is_valid: Callable[[object], bool], accepted: str) -> None:
+def require(name: str, value: Any, is_valid: Callable[[Any], bool], accepted: str) -> None:
     """Raise a `ValueError` that begins with the name of a value if it isn't valid."""
     if not is_valid(value):
         raise ValueError(f'{name} must be {accepted}, got {value!r}')

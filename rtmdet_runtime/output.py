@@ -80,8 +80,9 @@ def check_json(path: Path, inputs: InputFiles, beginning: str) -> None:
     """Do as `check_output` for a JSON file; `-` is standard output, which replaces nothing.
 
     Args:
-        path, inputs: see `check_output`.
-        beginning: of the earlier results that may be replaced.
+        path: see `check_output`.
+        inputs: see `check_output`.
+        beginning: beginning of earlier results, which may be replaced.
 
     Raises:
         ValueError, OSError: see `check_output`.

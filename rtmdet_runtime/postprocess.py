@@ -64,6 +64,8 @@ def decode_maps(
         logits: of each level. (C, H_i, W_i)
         distances: to the left, top, right and bottom side, in cells or (`exp_on_reg`) their logarithms. (4, H_i, W_i)
         strides: of each level in pixels.
+        exp_on_reg: whether `distances` are logarithms.
+        score_thr: scores must be above it.
     """
     # The sigmoid of everything would take longer than the rest: a threshold for the logits, with room for rounding,
     # picks what it is computed for.
@@ -95,6 +97,7 @@ def select_candidates(boxes: np.ndarray, scores: np.ndarray, score_thr: float) -
     Args:
         boxes: of all priors. (N, 4)
         scores: of all classes. (N, C)
+        score_thr: scores must be above it.
     """
     index = np.flatnonzero(scores.reshape(-1) > score_thr)
     priors, labels = np.divmod(index, scores.shape[1])
@@ -139,7 +142,11 @@ def class_wise_nms(candidates: Candidates, iou_thr: float, nms_pre: int, max_per
 
 
 def overlaps(boxes: np.ndarray, labels: np.ndarray, one: np.ndarray, two: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Which boxes `one` and `two`, given by index, are of one class and have an IoU above the threshold. (one, two)"""
+    """Find pairs of boxes of one class with an IoU above the threshold, given by their indices `one` and `two`.
+
+    Returns:
+        Whether each pair is one. (len(one), len(two))
+    """
     a, b = boxes[one].T[:, :, None], boxes[two].T[:, None]
     width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
     height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])

@@ -14,7 +14,7 @@ BOX = (24, 16, 64, 48)
 
 
 def flat(size=SIZE, box=BOX):
-    """BGR, uint8. (height, width, 3)"""
+    """BGR, uint8, (height, width, 3)."""
     img = np.full((size[1], size[0], 3), 10, np.uint8)
     img[box[1] : box[3], box[0] : box[2]] = (30, 30, 250)
     return img

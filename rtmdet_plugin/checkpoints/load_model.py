@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -119,7 +120,7 @@ def checkpoint_parts(path: Path, content: object) -> tuple[dict, dict]:
     Raises:
         ValueError: if one of them isn't a dict with string keys.
     """
-    parts = {'content': content}
+    parts: dict[str, Any] = {'content': content}
     if isinstance(content, dict):
         parts['state_dict'] = content.get('state_dict', content)
         parts['meta'] = content.get('meta') or {}

@@ -5,6 +5,8 @@ The forms `nms` and `trt` are `decoded` with a tail of ONNX nodes, see `tails.py
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ def predict_maps(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[T
     Returns:
         Logits (B, C, H_i, W_i) and distances (B, 4, H_i, W_i) in cells or (`exp_on_reg`) their logarithms.
     """
-    head = model.bbox_head
+    head: Any = model.bbox_head
     logits, distances = [], []
     for i, feat in enumerate(model.extract_feat(images)):
         cls_feat = reg_feat = feat
@@ -33,7 +35,11 @@ def predict_maps(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[T
 
 
 def grid_points(height: int, width: int, stride: int) -> Tensor:
-    """Priors of one level, (x, y) of the upper left corners of its cells in pixels, row by row. (2, height * width)"""
+    """Return the priors of one level: upper left corners (x, y) of its cells in pixels, row by row.
+
+    Returns:
+        Priors. (2, height * width)
+    """
     x = torch.arange(width, dtype=torch.float32) * stride
     y = torch.arange(height, dtype=torch.float32) * stride
     # Sums instead of `expand`, which becomes an INT64 `ConstantOfShape` that TensorRT doesn't list.
@@ -54,8 +60,8 @@ def decode(
     Returns:
         Boxes (B, N, 4), xyxy in pixels of the input, and scores (B, N, C), finest level first.
     """
-    sides = torch.cat([level.flatten(2) for level in sides], dim=2)  # (B, 4, N)
-    corners = [points - sides[:, :2], points + sides[:, 2:]]
+    distances = torch.cat([level.flatten(2) for level in sides], dim=2)  # (B, 4, N)
+    corners = [points - distances[:, :2], points + distances[:, 2:]]
     if limits is not None:
         # `relu` instead of `clamp`: every backend has it, and limits that differ between x and y need `minimum`.
         corners = [torch.minimum(torch.relu(corner), limits) for corner in corners]
@@ -75,7 +81,7 @@ class RawForm(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> C + 4 channels a level, see `predict_maps`"""
+        """Predict the maps of images (B, 3, H, W), C + 4 channels per level; see `predict_maps`."""
         logits, distances = predict_maps(self.model, images)
         return (*logits, *distances)
 
@@ -105,7 +111,7 @@ class DecodedForm(nn.Module):
         return torch.cat(levels, dim=1), levels[0][:, -1:] + self.strides[0]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> boxes and scores, see `decode`"""
+        """Predict boxes and scores of images (B, 3, H, W); see `decode`."""
         logits, distances = predict_maps(self.model, images)
         if self.fixed:
             points, limits = self.points, self.limits

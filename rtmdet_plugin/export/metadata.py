@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.config import ConfigDict
 from torch import nn
 
@@ -85,9 +87,10 @@ def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, replac
     Raises:
         ValueError: see `preprocessing` and `thresholds`.
     """
-    head = model.bbox_head
-    normalization = model.cfg.model.get('data_preprocessor', {})
-    settings = preprocessing(model.cfg)
+    head: Any = model.bbox_head
+    config: Any = model.cfg
+    normalization = config.model.get('data_preprocessor', {})
+    settings = preprocessing(config)
     if size is not None:
         settings['input_size'] = size
     return ModelInfo(

@@ -28,7 +28,7 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     batch = batch.dim_param or batch.dim_value
     k = info.max_per_img
 
-    def constant(name: str, value, dtype=np.int64) -> str:
+    def constant(name: str, value, dtype: type[np.generic] = np.int64) -> str:
         graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), f'nms/{name}'))
         return f'nms/{name}'
 

@@ -64,8 +64,10 @@ def export_onnx(
         size: (height, width) in pixels, multiples of the coarsest stride; None for the test pipeline's.
         dynamic: one of `DYNAMIC`. With a fixed size the priors are constants in the graph.
         opset: one of `OPSETS`; it also chooses the exporter, see above.
-        score_thr, iou_thr, max_per_img: in place of those of the model's `test_cfg`. In the forms `nms` and `trt` they
-            are part of the graph, otherwise the file only tells them to the runtime.
+        score_thr: score threshold instead of the one in the model's `test_cfg`. In the forms `nms` and `trt` it is
+            part of the graph, otherwise the file only stores it for the runtime; so are the next two.
+        iou_thr: IoU threshold of the NMS.
+        max_per_img: largest number of boxes per image.
 
     Returns:
         What the file says about itself.

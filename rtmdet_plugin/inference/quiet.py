@@ -58,4 +58,5 @@ class ProgressHook(Hook):
         self.report = report
 
     def after_test_iter(self, runner: Runner, batch_idx: int, *args: object, **kwargs: object) -> None:
+        """Report how many batches are done."""
         self.report(batch_idx + 1)

@@ -8,6 +8,7 @@ over a window of maxima is the maximum over the larger window. The sequence read
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -117,7 +118,7 @@ class CSPLayer(BaseModule):
     ) -> None:
         super().__init__()
         mid_channels = int(out_channels * expand_ratio)
-        layer_cfg = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        layer_cfg: dict[str, Any] = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.main_conv = ConvModule(in_channels, mid_channels, 1, **layer_cfg)
         self.short_conv = ConvModule(in_channels, mid_channels, 1, **layer_cfg)
         self.final_conv = ConvModule(2 * mid_channels, out_channels, 1, **layer_cfg)

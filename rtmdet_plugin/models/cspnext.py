@@ -7,6 +7,7 @@ unavailable or doesn't cover the backbone, whereas mmdet warns and starts from r
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn as nn
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
@@ -96,7 +97,7 @@ class RTMCSPNeXt(BaseModule):
         if widen_factor <= 0 or deepen_factor <= 0:
             raise ValueError(f'widen_factor and deepen_factor must be positive, got {widen_factor}, {deepen_factor}')
 
-        layer_cfg = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        layer_cfg: dict[str, Any] = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
         stem = int(stages[0][0] * widen_factor)
         self.stem = nn.Sequential(
             ConvModule(3, stem // 2, 3, stride=2, padding=1, **layer_cfg),
@@ -107,7 +108,9 @@ class RTMCSPNeXt(BaseModule):
         conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
         for i, (in_channels, out_channels, num_blocks, add_identity, use_spp) in enumerate(stages, start=1):
             out_channels = int(out_channels * widen_factor)
-            stage = [conv(int(in_channels * widen_factor), out_channels, 3, stride=2, padding=1, **layer_cfg)]
+            stage: list[nn.Module] = [
+                conv(int(in_channels * widen_factor), out_channels, 3, stride=2, padding=1, **layer_cfg)
+            ]
             if use_spp:
                 stage.append(SPP(out_channels, **layer_cfg))
             stage.append(
@@ -139,7 +142,7 @@ class RTMCSPNeXt(BaseModule):
             RuntimeError: if the checkpoint can't be read or downloaded.
             ValueError: if it doesn't cover the backbone.
         """
-        entries = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or ())
+        entries: list[dict] = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or ())
         pretrained = [entry for entry in entries if entry.get('type') == 'Pretrained']
         self.init_cfg = [entry for entry in entries if entry.get('type') != 'Pretrained']
         super().init_weights()

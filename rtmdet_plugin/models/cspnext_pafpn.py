@@ -4,6 +4,7 @@ Source: RTMDet, arXiv 2212.07784, section 3.2. State-dict keys are mmdet's.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -50,7 +51,7 @@ class RTMCSPNeXtPAFPN(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.in_channels = tuple(in_channels)
         self.out_channels = out_channels
-        layer_cfg = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        layer_cfg: dict[str, Any] = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
         conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
 
         def csp_layer(in_channels: int, out_channels: int) -> CSPLayer:

@@ -92,7 +92,7 @@ def open_runner(
         options.intra_op_num_threads = threads
     session = ort.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
     name = session.get_inputs()[0].name
-    return lambda images: session.run(tensors, {name: images})
+    return lambda images: list(session.run(tensors, {name: images}))
 
 
 def absolute_histogram(values: np.ndarray, top: float) -> np.ndarray:

@@ -15,6 +15,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -79,7 +80,7 @@ class Calibration:
         """Yield the network's inputs, one image each; only `count` evenly spaced images if given."""
         return map(self.input_of, evenly_spaced(self.images, count or len(self.images)))
 
-    def _tracked_inputs(self, description: str) -> Iterator[np.ndarray]:
+    def _tracked_inputs(self, description: str) -> Iterable[np.ndarray]:
         return self.track(self.inputs(), description=description, total=len(self.images))
 
     def _tensors(self) -> list[str]:
@@ -135,7 +136,9 @@ class Calibration:
             target: one of `TARGETS`.
         """
         tensorrt = target == 'tensorrt'
-        settings = dict(ActivationSymmetric=tensorrt, QuantizeBias=not tensorrt, AddQDQPairToWeight=tensorrt)
+        settings: dict[str, Any] = dict(
+            ActivationSymmetric=tensorrt, QuantizeBias=not tensorrt, AddQDQPairToWeight=tensorrt
+        )
         if target != 'onnxruntime':
             settings['OpTypesToExcludeOutputQuantization'] = ['Conv']
         values = {name: tuple(map(np.float32, ends)) for name, ends in ranges.items()}

@@ -4,6 +4,8 @@ The network is strongly typed: it is built with the types in the graph. TensorRT
 Written after the documentation of these two versions; not yet run, because the builder needs an NVIDIA GPU.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+
 from __future__ import annotations
 
 import json

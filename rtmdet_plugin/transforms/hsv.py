@@ -74,7 +74,8 @@ class RTMYOLOXHSVRandomAug(RandomTransform):
     def draw(self) -> tuple[int, int, int]:
         """Draw the shifts of hue, saturation and value."""
         deltas = (self.hue_delta, self.saturation_delta, self.value_delta)
-        return tuple(int(self.rng.uniform(-1, 1) * delta) * self.rng.randrange(2) for delta in deltas)
+        hue, saturation, value = (int(self.rng.uniform(-1, 1) * delta) * self.rng.randrange(2) for delta in deltas)
+        return hue, saturation, value
 
     def transform(self, results: dict) -> dict:
         """Shift the colours of `img`.

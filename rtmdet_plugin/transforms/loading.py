@@ -16,6 +16,8 @@ As in mmdet, 16-bit, grayscale, RGBA and CMYK images become 8-bit BGR.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
@@ -88,7 +90,7 @@ class RTMLoadImageFromFile(LoadImageFromFile):
         return results
 
     @classmethod
-    def in_place_of(cls, loader: object) -> object:
+    def in_place_of(cls, loader: Any) -> Any:
         """Return this loader with the settings of `loader`, if that is mmdet's; otherwise `loader` itself.
 
         A `LoadImageFromFile` that reads something else than colour with OpenCV, or that ignores bad files, stays too.

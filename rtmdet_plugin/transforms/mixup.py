@@ -78,7 +78,7 @@ def mixup(
 
     fit = fit_scale(partner.img, *img_scale)
     img = resize(partner.img, int(partner.img.shape[1] * fit), int(partner.img.shape[0] * fit))
-    canvas = _on_canvas(img, img_scale[::-1], 0, 0, pad_val)
+    canvas = _on_canvas(img, (img_scale[1], img_scale[0]), 0, 0, pad_val)
     width, height = scaled_canvas(img_scale, params.ratio)
     if (height, width) != canvas.shape[:2]:
         # float64, then truncated to integers, as in mmdet: resizing uint8 would make some pixels one level brighter

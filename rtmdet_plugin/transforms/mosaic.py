@@ -72,7 +72,7 @@ def mosaic(
         boxes = place_boxes(sample.boxes, (scale, scale), position)
         masks = sample.masks
         if masks is not None:
-            masks = place_masks(masks, size[::-1], scale, position, shape)
+            masks = place_masks(masks, (size[1], size[0]), scale, position, shape)
         moved.append(Sample(img, boxes, sample.labels, sample.ignore_flags, masks))
 
     mixed = join(canvas, moved)

@@ -63,7 +63,7 @@ def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], 
         ValueError: if the parts differ in channels, dtype or kind of masks.
     """
     check_compatible([part.sample for part in parts])
-    shape = crop.size[::-1]
+    shape = crop.size[1], crop.size[0]
     # Objects first, with a placeholder for the image: a crop that shows none isn't rendered.
     placed = join(parts[0].sample.img, [_place(part, crop, shape) for part in parts])
     if clip:
@@ -107,7 +107,8 @@ def _place_polygons(
 
 def _offset(part: Part, crop: Crop) -> tuple[float, float]:
     """Return (x, y) of the part's top left corner, in pixels of the crop."""
-    return tuple(p * zoom - start for p, zoom, start in zip(part.position, crop.zoom, crop.offset, strict=True))
+    (x, y), (zoom_x, zoom_y), (left, top) = part.position, crop.zoom, crop.offset
+    return x * zoom_x - left, y * zoom_y - top
 
 
 def _pixel_map(part: Part, crop: Crop) -> tuple[tuple[float, float], tuple[float, float]]:

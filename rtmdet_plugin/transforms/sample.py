@@ -180,11 +180,12 @@ def shrink_to_fit(sample: Sample, width: int, height: int) -> Sample:
     if scale >= 1:
         return sample
     # the small term prevents 640 / w * w from being truncated to 639
-    size = tuple(max(int(side * scale + 1e-6), 1) for side in sample.img.shape[:2])
+    height, width = (max(int(side * scale + 1e-6), 1) for side in sample.img.shape[:2])
     masks = sample.masks
     if masks is not None:
-        masks = place_masks(masks, size, scale, (0, 0), size)
-    return replace(sample, img=resize(sample.img, *size[::-1]), boxes=sample.boxes * np.float32(scale), masks=masks)
+        masks = place_masks(masks, (height, width), scale, (0, 0), (height, width))
+    img = resize(sample.img, width, height)
+    return replace(sample, img=img, boxes=sample.boxes * np.float32(scale), masks=masks)
 
 
 def paste(canvas: np.ndarray, patch: np.ndarray, x: int, y: int) -> None:

@@ -38,6 +38,7 @@ class Backend(Protocol):
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Normalised pictures (B, 3, H, W), float32 -> the outputs of the model's form, in their order."""
+        ...
 
 
 def open_backend(path: str | Path, backend: str | None, threads: int | None, reduced_precision: bool) -> Backend:

@@ -31,6 +31,7 @@ class NcnnBackend:
         self.outputs = sorted(self.net.output_names(), key=lambda name: int(name.removeprefix('out')))
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Compute the outputs of normalised images; see `Backend`."""
         extractor = self.net.create_extractor()
         extractor.input('in0', ncnn.Mat(images[0]))
         return [np.array(extractor.extract(name)[1])[None] for name in self.outputs]

@@ -33,6 +33,7 @@ class ONNXRuntimeBackend:
         self.size = (height, width) if height and width else None
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Compute the outputs of normalised images; see `Backend`."""
         try:
             return self.session.run(None, {self.input.name: images})
         except Exception as error:  # see above

@@ -19,7 +19,7 @@ class OpenVINOBackend:
             model = core.read_model(path)
             properties = read_properties(model)
             self.info = ModelInfo.from_properties(properties, path)
-            settings = {'PERFORMANCE_HINT': 'LATENCY'}
+            settings: dict[str, str | int] = {'PERFORMANCE_HINT': 'LATENCY'}
             if not reduced_precision:
                 settings['INFERENCE_PRECISION_HINT'] = 'f32'
             if threads is not None:
@@ -36,6 +36,7 @@ class OpenVINOBackend:
         self.size = (height, width) if height and width else None
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Compute the outputs of normalised images; see `Backend`."""
         return list(self.model(images).values())
 
 

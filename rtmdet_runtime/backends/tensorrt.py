@@ -6,6 +6,8 @@ GPU and on the host. Open engines only of people whose programs you would run.
 Written after the documentation of TensorRT 10 and 11 and of cuda-bindings; it has not been run on a GPU.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+
 from __future__ import annotations
 
 import weakref
@@ -71,6 +73,7 @@ class TensorRTBackend:
             self.context.set_tensor_address(name, self.memory[name])
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Compute the outputs of normalised images; see `Backend`."""
         bounds = zip(self.smallest, images.shape, self.largest, strict=True)
         if not all(low <= length <= high for low, length, high in bounds):
             raise ValueError(

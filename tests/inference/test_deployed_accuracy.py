@@ -55,7 +55,7 @@ def pictures(shape_images):
 
 
 def as_rows(boxes, scores, labels) -> np.ndarray:
-    """Boxes in pixels, scores in thousandths and labels far apart: one distance for all of them. (N, 6)"""
+    """Boxes in pixels, scores in thousandths and labels far apart: one distance for all of them, (N, 6)."""
     return np.concatenate([boxes, 1000 * scores[:, None], 1000 * labels[:, None]], axis=1)
 
 
