@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -95,6 +95,12 @@ class RTMDetector:
     @cached_property
     def _table(self) -> np.ndarray:
         return normalization_table(self.info)
+
+    @overload
+    def predict(self, images: Source, batch_size: int = 1) -> Detections: ...
+
+    @overload
+    def predict(self, images: Sequence[Source], batch_size: int = 1) -> list[Detections]: ...
 
     def predict(self, images: Source | Sequence[Source], batch_size: int = 1) -> Detections | list[Detections]:
         """Find objects.

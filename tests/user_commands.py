@@ -20,7 +20,7 @@ EXTRAS = (ROOT / 'pyproject.toml').read_text().partition('[project.optional-depe
 
 def run_rtmdet(*arguments: str) -> None:
     done = CliRunner().invoke(main, arguments)
-    assert done.exit_code == 0, f'rtmdet {shlex.join(arguments)}\n{done.output}'
+    assert done.exit_code == 0, f'rtmdet {shlex.join(arguments)}\n{done.output}\n{done.exception!r}'
 
 
 def run_mim(command: str, package: str, *arguments: str) -> None:

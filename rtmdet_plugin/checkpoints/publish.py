@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from mmengine.runner import CheckpointLoader
@@ -118,7 +119,7 @@ def _check_replaceable(path: Path) -> None:
         ValueError: if it can't have; the message names the file.
     """
     try:
-        existing = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger=None)
+        existing: Any = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger=None)
     except (ValueError, RuntimeError, OSError, UnpicklingError):
         existing = None
     ours = isinstance(existing, dict) and existing.keys() <= {'meta', 'state_dict'}

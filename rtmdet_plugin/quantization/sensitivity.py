@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ MIN_SCORE, MIN_COUNT = 0.1, 100
 and a model without confident detections can be measured as well."""
 
 
-def find_layers(graph: onnx.GraphProto, excluded: Sequence[str], target: str) -> dict[str, list[str]]:
+def find_layers(graph: onnx.GraphProto, excluded: Collection[str], target: str) -> dict[str, list[str]]:
     """Find the convolutions that may stay in float, and the tensors that 8 bits would round with each of them.
 
     For ONNX Runtime these tensors are the outputs of the convolution and of its activation; for other targets the

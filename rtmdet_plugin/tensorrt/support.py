@@ -63,7 +63,7 @@ SUPPORTED = {
 }
 """Supported data types by operator."""
 
-TYPES = {
+TYPES: dict[int | None, str] = {
     TensorProto.FLOAT: 'FP32',
     TensorProto.FLOAT16: 'FP16',
     TensorProto.INT8: 'INT8',

@@ -137,9 +137,9 @@ class RTMCachedMosaic(RandomTransform):
     def draw(self, places: Sequence[int]) -> MosaicParams:
         """Draw three partners from these indices of the cache (at least one), and the centre."""
         few = len(places) < 3
-        partners = self.rng.choices(places, k=3) if few else self.rng.sample(places, 3)
+        first, second, third = self.rng.choices(places, k=3) if few else self.rng.sample(places, 3)
         x, y = (int(self.rng.uniform(*self.center_ratio_range) * side) for side in self.img_scale)
-        return MosaicParams(tuple(partners), (x, y))
+        return MosaicParams((first, second, third), (x, y))
 
     def transform(self, results: dict) -> dict | None:
         """Cache the sample and mix it.

@@ -25,4 +25,5 @@ class RandomTransform(BaseTransform):
     @property
     def rng(self) -> RandomSource:
         """The source of random numbers."""
-        return random if self._rng is None else self._rng
+        # The module has the methods of `random.Random`.
+        return random if self._rng is None else self._rng  # pyright: ignore[reportReturnType]

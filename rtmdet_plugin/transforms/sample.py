@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import mmcv
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-Masks = BitmapMasks | PolygonMasks
+Masks: TypeAlias = BitmapMasks | PolygonMasks
 
 # Annotations that are tied to one image's pixels and that mixing would silently leave unchanged.
 UNMIXABLE_KEYS = ('gt_seg_map', 'gt_keypoints', 'proposals')

@@ -18,7 +18,8 @@ def test_the_notebook_has_no_output_and_one_cell_that_installs():
 
 def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
     """All cells but the one that installs, as one script; lines that begin with ! are commands."""
-    (tmp_path / 'projects').symlink_to(ROOT / 'projects')
+    for folder in ('projects', 'configs'):  # the demo's config has its base there
+        (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(ROOT / 'projects' / 'demo')  # undone with all that the notebook adds
     code = '\n'.join(''.join(cell['source']) for cell in CODE if cell['metadata'].get('tags') != ['install'])
