@@ -87,7 +87,7 @@ def rows_of(size: str, folder: Path, image: Image, args: argparse.Namespace) -> 
     file = folder / 'image.png'
     cv2.imwrite(str(file), image)
     for form in ('raw', 'decoded', 'nms'):
-        export_onnx(model, folder / f'{form}.onnx', form=form)
+        export_onnx(model, folder / f'{form}.onnx', form=form, for_map=True)
     to_ncnn(folder / 'raw.onnx', folder / 'raw.param')
     for target in ('onnxruntime', 'openvino'):
         settings = dict(tolerance=1, target=target, threads=threads)
@@ -109,12 +109,12 @@ def rows_of(size: str, folder: Path, image: Image, args: argparse.Namespace) -> 
     for precision in ('float32', *(['bfloat16'] if cpu_has_bfloat16() else [])):
         for compiled in (False, True) if args.compile else (False,):
             name = f'PyTorch {precision}{", compiled" if compiled else ""}'
-            detectors[name] = RTMDetPredictor(config, checkpoint, precision=precision, compile=compiled)
+            detectors[name] = RTMDetPredictor(config, checkpoint, precision=precision, compile=compiled, for_map=True)
     if torch.cuda.is_available():
         for graphs in (False, True):
             name = f'PyTorch float16, GPU{", CUDA graphs" if graphs else ""}'
             detectors[name] = RTMDetPredictor(
-                config, checkpoint, precision='float16', cuda_graphs=graphs, device='cuda'
+                config, checkpoint, precision='float16', cuda_graphs=graphs, device='cuda', for_map=True
             )
     mmdet_config = Config.fromfile(MMDET_CONFIGS / f'rtmdet_{size}_8xb32-300e_coco.py')
     others = mmdet_steps(mmdet_config, checkpoint, image, folder / 'mmdeploy', threads)

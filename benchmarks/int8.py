@@ -78,7 +78,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         source, target_file = Path(folder) / 'float.onnx', Path(folder) / 'int8.onnx'
-        export_onnx(load_model(config, checkpoint), source)
+        export_onnx(load_model(config, checkpoint), source, for_map=True)
         calibration = Calibration(source, images, threads)
         ranges_of = {method: calibration.ranges(method) for method in METHODS}
         for backend in dict.fromkeys(RUNTIMES.values()):

@@ -138,7 +138,7 @@ def mmdet_steps(
         ModuleNotFoundError: if mmdeploy isn't installed.
     """
     require_mmdeploy()
-    info = model_info(load_model(config, checkpoint), 'nms', None, {})
+    info = model_info(load_model(config, checkpoint), 'nms', None)
     detector = init_detector(config.copy(), str(checkpoint), palette='random', device='cpu')
     model = export_stock(config, checkpoint, folder, info.input_size, image)
     predict = stock_predict(config, model, info.input_size)

@@ -18,7 +18,7 @@ cfg_options = click.option(
     'changes',
     multiple=True,
     metavar='KEY=VALUE',
-    help='A change to CONFIG, such as model.test_cfg.score_thr=0.05; may repeat.',
+    help='A change to CONFIG, such as model.bbox_head.num_classes=3; may repeat.',
 )
 
 

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from rtmdet_runtime import FORMS
-from rtmdet_runtime.choices import DYNAMIC, OPSETS
-from rtmdet_runtime.output import check_output, check_writable, input_files
+from rtmdet_runtime.choices import DEPLOY_THRESHOLDS, DYNAMIC, OPSETS
+from rtmdet_runtime.output import check_output, input_files
 
 from .config import cfg_options, changed_config, config_argument
+from .options import describe_thresholds
 
 ENDINGS = ('.onnx', '.xml', '.param')
-OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img']
-"""Options that a deploy config of mmdeploy has its own settings for."""
+
+
+def threshold_option(name: str, metavar: str, kind: type, text: str) -> Callable:
+    """Return an option that replaces one of `DEPLOY_THRESHOLDS`."""
+    default = DEPLOY_THRESHOLDS[name.removeprefix('--').replace('-', '_')]
+    return click.option(name, type=kind, metavar=metavar, help=f'{text} Default: {default}.')
+
+
+def moved_option(name: str) -> Callable:
+    """Return a hidden option that `rtmdet mmdeploy` has now; it ends the command with an error that says so."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise ValueError(f'{name} is an option of `rtmdet mmdeploy` now: run that with the same arguments')
+
+    return click.option(name, hidden=True, is_eager=True, expose_value=False, callback=refuse)
 
 
 @click.command('export')
@@ -28,7 +43,7 @@ OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img
     type=click.Path(path_type=Path),
     required=True,
     metavar='FILE',
-    help='.onnx, .xml (OpenVINO) or .param (ncnn); with --deploy-cfg a folder, or .onnx for the graph alone.',
+    help='File to write: .onnx, .xml (OpenVINO) or .param (ncnn).',
 )
 @click.option(
     '--form',
@@ -55,76 +70,27 @@ OURS = ['form', 'size', 'dynamic', 'opset', 'score_thr', 'iou_thr', 'max_per_img
     metavar='N',
     help="Of ONNX; up to 17 PyTorch's TorchScript exporter writes, from 18 on the one with dynamo=True.",
 )
-@click.option('--score-thr', type=float, metavar='0..1', help="Of boxes. Default: the config's model.test_cfg.")
-@click.option('--iou-thr', type=float, metavar='0..1', help="Of NMS. Default: the config's.")
-@click.option('--max-per-img', type=int, metavar='N', help="Boxes of an image, at most. Default: the config's.")
+@threshold_option('--score-thr', '0..1', float, 'Score threshold.')
+@threshold_option('--iou-thr', '0..1', float, 'IoU threshold of NMS.')
+@threshold_option('--max-per-img', 'N', int, 'Most boxes per image.')
 @click.option(
-    '--deploy-cfg',
-    metavar='CONFIG',
-    help='Export through mmdeploy by this config: a file, or the name of a shipped one, such as '
-    'rtmdet_plugin::deploy/onnxruntime_static.py.',
+    '--for-map',
+    is_flag=True,
+    help="Take the thresholds of CONFIG's model.test_cfg instead of these defaults: right for mAP, slow for use.",
 )
-@click.option(
-    '--image',
-    type=click.Path(path_type=Path),
-    metavar='FILE',
-    help='With --deploy-cfg: an image with objects, on which the result is compared with PyTorch.',
-)
-@click.option(
-    '--device',
-    metavar='NAME',
-    default='cpu',
-    show_default=True,
-    help='With --deploy-cfg: where the backend runs; TensorRT takes cuda:0.',
-)
+@moved_option('--deploy-cfg')
+@moved_option('--image')
+@moved_option('--device')
 @cfg_options
-@click.pass_context
 def command(
-    context,
-    config,
-    checkpoint,
-    out,
-    form,
-    size,
-    dynamic,
-    opset,
-    score_thr,
-    iou_thr,
-    max_per_img,
-    deploy_cfg,
-    image,
-    device,
-    changes,
+    config, checkpoint, out, form, size, dynamic, opset, score_thr, iou_thr, max_per_img, for_map, changes
 ) -> None:
     """Write the model of CONFIG with the weights of CHECKPOINT, for use without PyTorch.
 
     CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py. CHECKPOINT is a .pth or a
-    .safetensors file.
+    .safetensors file. To export through mmdeploy, use `rtmdet mmdeploy`.
     """
-    inputs = input_files([config, checkpoint])
-    if deploy_cfg is not None:
-        given = [name for name in OURS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-        if given or image is None:
-            raise ValueError(
-                f'--deploy-cfg {deploy_cfg}; accepted with it: --image FILE, and none of {given or OURS}, which the '
-                'deploy config says itself'
-            )
-        from rtmdet_plugin.inference.device import check_device
-        from rtmdet_plugin.mmdeploy_support.deploy import deploy, export_graph
-
-        check_device(device)
-        arguments = changed_config(config, changes), checkpoint, deploy_cfg, image, out
-        if out.suffix == '.onnx':
-            check_output(out, inputs, ENDINGS)
-            export_graph(*arguments)
-            click.echo(f'{out}: the graph alone, compared with nothing')
-        else:
-            check_writable(out / 'deploy.json')
-            click.echo(deploy(*arguments, device).summary())
-        return
-    if image is not None:
-        raise ValueError(f'--image {image}; accepted with --deploy-cfg alone')
-    check_output(out, inputs, ENDINGS)
+    check_output(out, input_files([config, checkpoint]), ENDINGS)
     from rtmdet_plugin.checkpoints.load_model import load_model
     from rtmdet_plugin.export.convert import to_ncnn, to_openvino
     from rtmdet_plugin.export.onnx_export import export_onnx
@@ -140,6 +106,7 @@ def command(
             size=size,
             dynamic=dynamic,
             opset=opset,
+            for_map=for_map,
             score_thr=score_thr,
             iou_thr=iou_thr,
             max_per_img=max_per_img,
@@ -147,4 +114,7 @@ def command(
         if convert is not None:
             convert(path, out)
     height, width = info.input_size
-    click.echo(f'{out}: form {form}, {len(info.classes)} classes, {height}x{width} pixels, dynamic axes: {dynamic}')
+    click.echo(
+        f'{out}: form {form}, {len(info.classes)} classes, {height}x{width} pixels, dynamic axes: {dynamic}, '
+        f'thresholds: {describe_thresholds(info)}'
+    )

@@ -17,6 +17,7 @@ COMMANDS = {
     'convert': ('rtmdet_cli.convert', "Convert a checkpoint of mmyolo's RTMDet to mmdet's names, or back."),
     'draw-samples': ('rtmdet_cli.draw_samples', 'Draw augmented training samples with their boxes.'),
     'export': ('rtmdet_cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
+    'mmdeploy': ('rtmdet_cli.mmdeploy', 'Export a checkpoint through mmdeploy, for its backends and SDK.'),
     'engine': ('rtmdet_cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
     'publish': ('rtmdet_cli.publish', 'Write the weights of a checkpoint for others, as .safetensors or .pth.'),
     'predict': ('rtmdet_cli.predict', 'Find objects in images with an exported model.'),
@@ -68,8 +69,8 @@ class Commands(click.Group):
 
 def line_for_user(error: Exception, command: str) -> str:
     """Return an error as one line: with the package to install, or with the place that is full."""
+    from rtmdet_runtime.atomic_files import FULL
     from rtmdet_runtime.messages import missing_package, one_line
-    from rtmdet_runtime.output import FULL
 
     if isinstance(error, ModuleNotFoundError):
         error = missing_package(error, command)

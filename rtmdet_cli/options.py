@@ -1,10 +1,15 @@
-"""Options of the commands that run an exported model."""
+"""What commands on exported models have in common: options, and a text for their thresholds."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from rtmdet_runtime.backends import BACKENDS, THREAD_COUNTS
+
+if TYPE_CHECKING:
+    from rtmdet_runtime import ModelInfo
 
 THREADS = click.IntRange(*THREAD_COUNTS)
 
@@ -17,3 +22,8 @@ size_option = click.option(
     help="Scale images to, for a model with a dynamic size. Default: the model's own.",
 )
 threads_option = click.option('--threads', type=THREADS, metavar='N', help="Default: the backend's.")
+
+
+def describe_thresholds(info: ModelInfo) -> str:
+    """Return the thresholds of an exported model as text."""
+    return f'score {info.score_thr}, iou {info.iou_thr}, max_per_img {info.max_per_img}'

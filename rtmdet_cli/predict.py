@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
 from rtmdet_runtime.messages import one_line
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
@@ -50,10 +51,9 @@ def predict(
 @click.argument('images', type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
     '--score-thr',
-    default=0.3,
-    show_default=True,
+    type=float,
     metavar='0..1',
-    help='Show boxes with a higher score, of those above the threshold in the model.',
+    help=f"Score threshold. Default: the model's, {DEPLOY_THRESHOLDS['score_thr']} unless exported otherwise.",
 )
 @click.option(
     '--out',
@@ -88,7 +88,7 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
     An image with more than 180 million pixels is refused; the environment variable RTMDET_MAX_PIXELS sets another
     limit. Decoding takes 6 bytes of memory per pixel and more: 1.1 GB at this limit.
     """
-    if not 0 <= score_thr <= 1:
+    if score_thr is not None and not 0 <= score_thr <= 1:
         raise ValueError(f'--score-thr must be from 0 to 1, got {score_thr}')
     paths = list_images(list(images))
     inputs = input_files([model, *paths])
@@ -99,20 +99,19 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
 
     if out is not None:
         check_drawn(paths, out, inputs)
-    detector = RTMDetector(model, backend=backend, size=size, threads=threads)
+    detector = RTMDetector(model, backend=backend, size=size, score_thr=score_thr, threads=threads)
     classes = detector.info.classes
     say = partial(click.echo, err=json_file == STDOUT)
     records, bad, complete = [], [], False
     try:
         for path, image, detections in predict(detector, paths, batch_size, bad):
-            shown = detections.above(score_thr)
-            counts = Counter(classes[label] for label in shown.labels)
+            counts = Counter(classes[label] for label in detections.labels)
             found = ', '.join(f'{count} {name}' for name, count in counts.most_common()) or 'nothing'
             say(f'{click.format_filename(path)}: {found}')
-            records.append(record(path, shown, classes))
+            records.append(record(path, detections, classes))
             if out is not None:
                 try:
-                    write_image(out / path.name, draw(image, shown, classes))
+                    write_image(out / path.name, draw(image, detections, classes))
                 except ValueError as error:
                     bad.append(one_line(error))
         complete = True

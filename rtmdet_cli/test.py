@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from rtmdet_runtime.atomic_files import check_writable
 from rtmdet_runtime.backends import BACKENDS
-from rtmdet_runtime.output import STDOUT, check_json, check_writable, input_files, write_json
+from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
 from .config import cfg_options, changed_config, config_argument
-from .options import backend_option, size_option, threads_option
+from .options import backend_option, describe_thresholds, size_option, threads_option
 
 CHECKPOINTS = ('.pth', '.safetensors')
 EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
@@ -45,8 +47,9 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
     .xml, .param, .engine), or a checkpoint (.pth, .safetensors), which mmengine's Runner tests; it takes neither
     --backend nor --size nor --threads.
 
-    The thresholds are those of the config's model.test_cfg, as for a checkpoint; in the forms nms and trt they are part
-    of the graph and stay, which a line says. The classes must be those of the test set, in their order.
+    The thresholds are those of the config's model.test_cfg, as for a checkpoint. In the forms nms and trt they are part
+    of the graph and stay: for mAP, export these with --for-map. The classes must be those of the test set, in their
+    order.
 
     The log of a checkpoint's test is written to the folder `test` in the config's work_dir, work_dirs/NAME by default.
     """
@@ -60,6 +63,7 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
     if json_file is not None:
         check_json(json_file, inputs, METRICS)
     # First rtmdet_plugin, whose message names what is missing of PyTorch and OpenMMLab.
+    from rtmdet_plugin.export.metadata import thresholds
     from rtmdet_plugin.inference.evaluation import evaluate, evaluate_checkpoint, use_thresholds
     from rtmdet_plugin.inference.quiet import quiet
     from rtmdet_runtime import RTMDetector
@@ -76,11 +80,15 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
         with quiet():
             metrics, _ = evaluate_checkpoint(config, model, work_dir, batch_size)
     else:
-        detector = use_thresholds(RTMDetector(model, **runtime), config.model.get('test_cfg'))
-        info = detector.info
-        if info.form in ('nms', 'trt'):
-            said = f'score {info.score_thr}, iou {info.iou_thr}, max_per_img {info.max_per_img}'
-            click.echo(f'thresholds of the graph: {said}', err=json_file == STDOUT)
+        test_cfg = config.model.get('test_cfg')
+        detector = use_thresholds(RTMDetector(model, **runtime), test_cfg)
+        wanted = describe_thresholds(replace(detector.info, **thresholds(test_cfg)))
+        if (used := describe_thresholds(detector.info)) != wanted:  # NMS is part of the graph
+            click.echo(
+                f'AP is measured with the thresholds in the graph ({used}), not with those of the config ({wanted}); '
+                'for these, export the model with --for-map',
+                err=json_file == STDOUT,
+            )
         with quiet():
             metrics = evaluate(config, detector, batch_size or 1)
     from rich.console import Console

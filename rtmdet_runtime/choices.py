@@ -6,6 +6,9 @@ The settings are explained in the modules of `rtmdet_plugin.export` that use the
 DYNAMIC = ('none', 'batch', 'all')
 """Open axes of an exported model: none, the batch, or the batch with height and width."""
 OPSETS = range(13, 21)
+DEPLOY_THRESHOLDS = dict(score_thr=0.25, iou_thr=0.65, nms_pre=1000, max_per_img=100)
+"""Thresholds of an exported model unless others are given. `configs/_base_/deploy_preset.py` and
+`configs/deploy/_base_/rtmdet.py` repeat them in mmdet's and mmdeploy's names; a test compares them."""
 METHODS = ('minmax', 'mse', 'percentile', 'entropy')
 """Ways to find the range of a tensor."""
 PARTS = ('stem', 'attention', 'predictions', 'decode')

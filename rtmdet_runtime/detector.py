@@ -12,7 +12,7 @@ import numpy as np
 
 from .backends import Backend, open_backend
 from .image import Image, letterbox, normalization_table, read_image, write_input
-from .info import PREFIX, ModelInfo
+from .info import NMS_FORMS, PREFIX, ModelInfo
 from .postprocess import Candidates, check_outputs, class_wise_nms, decode_maps, select_candidates
 
 Source = str | Path | Image
@@ -51,7 +51,8 @@ class RTMDetector:
         backend: 'onnxruntime', 'openvino', 'ncnn' or 'tensorrt'; None chooses by the file's ending.
         size: (height, width) to scale pictures to, multiples of the coarsest stride; None for the model's own. Another
             one needs a model that was exported with a dynamic size.
-        score_thr: a box needs a score above it; None for the model's own, as with the next three.
+        score_thr: a box needs a score above it; None for the model's own, as with the next three. If NMS is part of the
+            model's graph, it can be raised, but not lowered, and the next three can't be changed.
         iou_thr: of NMS within a class.
         nms_pre: maximum number of candidates per image that take part in NMS.
         max_per_img: boxes of an image, at most.
@@ -160,11 +161,11 @@ class RTMDetector:
         info = self.info
         if info.form == 'nms':
             dets, labels = outputs
-            found = labels >= 0
+            found = (labels >= 0) & (dets[:, 4] > info.score_thr)
             return dets[found, :4], dets[found, 4], labels[found]
         if info.form == 'trt':
             count, boxes, scores, labels = outputs
-            found = slice(int(count[0]))
+            found = (np.arange(len(scores)) < count[0]) & (scores > info.score_thr)
             return boxes[found], scores[found], labels[found]
         if info.form == 'raw':
             levels = len(info.strides)
@@ -187,16 +188,13 @@ def changed_info(
         thresholds: fields of `ModelInfo`; None for the backend's own.
 
     Raises:
-        ValueError: for values that can't be used, a size that the model doesn't take, and thresholds of a model whose
-            NMS is part of the graph.
+        ValueError: for values that can't be used, a size that the model doesn't take, and thresholds that a model whose
+            NMS is part of the graph can't apply any more.
     """
     own = backend.info
     given: dict[str, Any] = {field: value for field, value in thresholds.items() if value is not None}
-    if given and own.form in ('nms', 'trt'):
-        raise ValueError(
-            f'{name}: {", ".join(given)} can not be changed, NMS is part of its graph (form {own.form}); '
-            'export it with other thresholds, or with the form raw or decoded'
-        )
+    if own.form in NMS_FORMS:
+        check_thresholds_of_graph(own, name, given)
     if size is not None:
         if not isinstance(size, (tuple, list, np.ndarray)):
             raise ValueError(f'size must be (height, width), got {size!r}')
@@ -214,3 +212,24 @@ def changed_info(
     info = replace(own, **given)
     info.check_given()
     return info
+
+
+def check_thresholds_of_graph(info: ModelInfo, name: str, given: dict[str, Any]) -> None:
+    """Raise a `ValueError` for thresholds that a model with NMS in its graph can't apply any more.
+
+    Args:
+        info: the model's metadata.
+        name: of the model, for messages.
+        given: the thresholds by name.
+    """
+    fixed = [threshold for threshold in given if threshold != 'score_thr']
+    if fixed:
+        raise ValueError(
+            f'{name}: {", ".join(fixed)} can not be changed, NMS is part of its graph (form {info.form}); '
+            'export it with other thresholds, or with the form raw or decoded'
+        )
+    if given.get('score_thr', 1) < info.score_thr:
+        raise ValueError(
+            f'{name}: score_thr must be at least {info.score_thr}, that of the NMS in its graph (form {info.form}), '
+            f'got {given["score_thr"]}; export it with a lower one, or with the form raw or decoded'
+        )

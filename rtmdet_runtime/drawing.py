@@ -10,7 +10,7 @@ import numpy as np
 
 from .detector import Detections
 from .image import Image
-from .output import InputFiles, check_output, write_whole
+from .output import InputFiles, check_output, write_result
 
 MARK = b'\nDrawn by rtmdet.\n'
 """End of each file that `write_image` writes, which decoders ignore: only files with it are replaced."""
@@ -78,7 +78,7 @@ def check_image(path: Path, inputs: InputFiles, endings: Iterable[str]) -> None:
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write an image in the format of its ending and a `MARK`, completely or not at all.
+    """Write an image in the format of its ending and a `MARK`, atomically.
 
     Raises:
         ValueError: if the format doesn't take it, such as for its size.
@@ -90,4 +90,4 @@ def write_image(path: Path, image: Image) -> None:
         encoded = False
     if not encoded:
         raise ValueError(f'{path}: OpenCV does not write an image of {image.shape[:2]} (height, width) in this format')
-    write_whole(path, content.tobytes() + MARK)
+    write_result(path, content.tobytes() + MARK)

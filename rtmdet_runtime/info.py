@@ -13,12 +13,18 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-FORMS = ('raw', 'decoded', 'nms', 'trt')
+INPUT = 'images'
+"""Name of the network's input."""
 OUTPUTS = dict(
+    raw=('cls', 'reg'),
     decoded=('boxes', 'scores'),
     nms=('dets', 'labels'),
     trt=('num_dets', 'det_boxes', 'det_scores', 'det_classes'),
 )
+"""Names of the network's outputs by export format; those of raw with the stride of each level: `cls_8`, ..."""
+FORMS = tuple(OUTPUTS)
+NMS_FORMS = ('nms', 'trt')
+"""Export formats whose graph ends with NMS, which contains the thresholds."""
 PREFIX = 'rtmdet.'
 NUMBERS = {int: Integral, float: Real}
 """Annotated type: what is accepted for it, numpy's numbers too."""
@@ -102,9 +108,8 @@ class ModelInfo:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the network's outputs in their order."""
-        if self.form == 'raw':
-            return tuple(f'{kind}_{stride}' for kind in ('cls', 'reg') for stride in self.strides)
-        return OUTPUTS[self.form]
+        names = OUTPUTS[self.form]
+        return tuple(f'{name}_{stride}' for name in names for stride in self.strides) if self.form == 'raw' else names
 
     @property
     def output_shapes(self) -> tuple[tuple[int | None, ...], ...]:

@@ -1,16 +1,15 @@
-"""Result files: checked before the work that they are for, and written completely or not at all."""
+"""Result files: checked before the work that they are for, and written atomically."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import re
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from .atomic_files import check_writable, naming, unfinished
 
 STDOUT = Path('-')
 """Standard output, as the name of a JSON file."""
@@ -18,7 +17,6 @@ METADATA = r'\{\s*"rtmdet\.'
 """Beginning of the JSON file beside a model of ncnn or TensorRT."""
 MODELS = {'.onnx': r'\x08', '.xml': r'<\?xml[^>]*>\s*<net\b', '.param': r'7767517\b'}
 """Beginning of a model by the ending of its name: the version of ONNX, OpenVINO's element, ncnn's number."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 InputFiles = Mapping[tuple[int, int], Path]
 """Files that a command reads, by device and inode, which all links to a file and all spellings of its name share."""
 
@@ -97,66 +95,21 @@ def _begins_with(path: Path, beginning: str) -> bool:
     return not head or re.match(beginning, head) is not None
 
 
-def check_writable(path: Path) -> None:
-    """See that a file can be written, before the work that it is for; nothing is left behind.
+def write_result(path: Path, content: bytes) -> None:
+    """Write a result file atomically; its folder is made if need be, a link to it stays one.
 
     Raises:
-        OSError: if it is something else than a file, or its folder can't be made or written to.
+        OSError: it names the file; see `unfinished`.
     """
-    try:
-        exists = path.stat() is not None
-    except (FileNotFoundError, NotADirectoryError):
-        exists = False
-    except OSError as error:  # a link to itself, a folder that can't be entered
-        raise OSError(f'{path} can not be written: {error.strerror}') from None
-    if exists and not path.is_file():
-        raise OSError(f'{path} can not be written: it is no file, but must be one; choose another name')
-    if exists and not os.access(path, os.W_OK):
-        raise OSError(f'{path} can not be written: it is write-protected')
-    folder = next(parent for parent in path.resolve().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f'{path} can not be written: {folder}: {error.strerror}') from None
-
-
-@contextlib.contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """Give an error of a full disk, which knows no name, that of the file that was being written.
-
-    Raises:
-        OSError: it names the file.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise OSError(f'{path} can not be written: {error.strerror}') from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under its name when all of it is there; its folder is made if need be, a link to it stays one.
-
-    Raises:
-        OSError: if it can't be written; a file that was there before is as it was.
-    """
-    target = path.resolve()
-    with naming(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside it, because a file moves in one step only within a file system.
-        with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=target.parent) as work:
-            partial = Path(work) / target.name
-            partial.write_bytes(content)
-            os.replace(partial, target)
+    with unfinished(path) as (file,):
+        file.write_bytes(content)
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON, completely or not at all; `-` is standard output.
+    """Write JSON atomically; `-` is standard output.
 
     Raises:
-        OSError: see `write_whole`.
+        OSError: see `write_result`.
     """
     text = json.dumps(content, indent=1) + '\n'
     if path == STDOUT:
@@ -164,4 +117,4 @@ def write_json(path: Path, content: object) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
     else:
-        write_whole(path, text.encode())
+        write_result(path, text.encode())

@@ -58,7 +58,9 @@ def decode_maps(
     exp_on_reg: bool,
     score_thr: float,
 ) -> Candidates:
-    """Candidates above the score threshold from the maps of the form `raw`.
+    """Return the candidates above the score threshold from the maps of the export format `raw`.
+
+    `decode` of `rtmdet_plugin.export.forms` does the same in exported graphs, for all priors; a test compares them.
 
     Args:
         logits: of each level. (C, H_i, W_i)
@@ -108,7 +110,8 @@ def class_wise_nms(candidates: Candidates, iou_thr: float, nms_pre: int, max_per
     """The best boxes, by score downwards, none of which overlaps a better one of its class by more than the threshold.
 
     All classes in one pass: boxes of different classes don't overlap by definition. It ends as soon as it has
-    `max_per_img` boxes, because those that come later have lower scores.
+    `max_per_img` boxes, because those that come later have lower scores. `rtmdet_plugin.compat.nms` is a second NMS in
+    NumPy, with mmcv's signature, for PyTorch; a test compares the two.
 
     Args:
         candidates: in any order.

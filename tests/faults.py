@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from rtmdet_plugin.checkpoints import atomic_file
+from rtmdet_runtime import atomic_files
 
 KILLED = 77
 
@@ -15,7 +15,7 @@ class Faults:
 
     def __init__(self, monkeypatch, fail: Callable[[], None], at: int = -1) -> None:
         self.fail, self.at, self.done = fail, at, 0
-        monkeypatch.setattr(atomic_file, 'open', self.open, raising=False)
+        monkeypatch.setattr(atomic_files, 'open', self.open, raising=False)
         for name in ('fsync', 'replace', 'remove', 'unlink'):
             original = getattr(os, name)
             monkeypatch.setattr(

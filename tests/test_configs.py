@@ -22,6 +22,9 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from rtmdet_plugin import composable, find_step
+from rtmdet_plugin.export.metadata import thresholds
+from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
+from rtmdet_runtime.info import OUTPUTS
 
 ROOT = Path(__file__).parents[1]
 SIZES = ['nano', 'nano_person', 'tiny', 's', 'm', 'l', 'x']
@@ -414,8 +417,24 @@ model = dict(test_cfg=_base_.deploy_test_cfg)
 """
     (tmp_path / 'use.py').write_text(text)
     test_cfg = Config.fromfile(tmp_path / 'use.py').model.test_cfg
-    nms = dict(type='nms', iou_threshold=0.65)
-    assert test_cfg == dict(score_thr=0.25, nms_pre=1000, nms=nms, max_per_img=100, min_bbox_size=0)
+    assert thresholds(test_cfg) == DEPLOY_THRESHOLDS
+    assert test_cfg.min_bbox_size == 0, 'as in the configs'
+
+
+def test_deploy_configs_have_the_thresholds_and_names_of_our_exports():
+    for path in sorted((ROOT / 'configs' / 'deploy').glob('*.py')):
+        config = Config.fromfile(path)
+        assert config.codebase_config.post_processing == dict(
+            score_threshold=DEPLOY_THRESHOLDS['score_thr'],
+            iou_threshold=DEPLOY_THRESHOLDS['iou_thr'],
+            pre_top_k=DEPLOY_THRESHOLDS['nms_pre'],
+            max_output_boxes_per_class=DEPLOY_THRESHOLDS['max_per_img'],
+            keep_top_k=DEPLOY_THRESHOLDS['max_per_img'],
+        ), path
+        form = 'decoded' if path.stem.startswith('ncnn') else 'nms'
+        assert tuple(config.onnx_config.output_names) == OUTPUTS[form], path
+        axes = config.onnx_config.get('dynamic_axes', {})
+        assert set(axes) in (set(), {'input', *OUTPUTS[form]}), path
 
 
 def test_a_default_hook_can_be_left_out_as_the_schedule_says(tmp_path):

@@ -53,7 +53,7 @@ model = dict(
         act_cfg=act_cfg,
     ),
     train_cfg=dict(assigner=dict(type='RTMDynamicSoftLabelAssigner', topk=13)),
-    # For mAP: keeps nearly everything, and is slow for users. See deploy_preset.py for the other one.
+    # For mAP: keeps nearly everything, and is slow for users. Exported models get those of deploy_preset.py.
     test_cfg=dict(
         nms_pre=30000,
         min_bbox_size=0,

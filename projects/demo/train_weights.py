@@ -28,8 +28,8 @@ def write_half_precision(checkpoint: Path, target: Path) -> None:
     """Write the averaged weights of a checkpoint as float16, with the names of the classes."""
     from mmengine.runner import CheckpointLoader
 
-    from rtmdet_plugin.checkpoints.atomic_file import write_atomically
     from rtmdet_plugin.compat.safetensors_file import dump_safetensors
+    from rtmdet_runtime.atomic_files import write_atomically
 
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu', logger=None)
     weights = {name: t.half() if t.is_floating_point() else t for name, t in loaded['state_dict'].items()}

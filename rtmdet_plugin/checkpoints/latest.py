@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
+from rtmdet_runtime.atomic_files import write_atomically
+
 from ..errors import RefusedError
-from .atomic_file import write_atomically
 
 POINTER = 'last_checkpoint'
 INTERRUPTED = 'interrupted.pth'

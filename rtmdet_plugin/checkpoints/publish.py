@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from mmengine.runner import CheckpointLoader
 
-from rtmdet_runtime.output import check_output, input_files, naming
+from rtmdet_runtime.atomic_files import naming, write_atomically
+from rtmdet_runtime.output import check_output, input_files
 
 from ..compat.safetensors_file import SUFFIX, dump_safetensors
-from .atomic_file import write_atomically
 from .convert import convert_weights
 from .exp_on_reg import KEY
 from .finite import check_finite

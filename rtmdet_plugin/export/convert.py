@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import onnx
 
 from rtmdet_runtime import ModelInfo
+from rtmdet_runtime.atomic_files import unfinished
 from rtmdet_runtime.messages import needed_by
 
-from .files import unfinished
 from .graph_parts import check_initializers
 from .pnnx import run_pnnx
 

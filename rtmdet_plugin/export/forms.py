@@ -49,7 +49,10 @@ def grid_points(height: int, width: int, stride: int) -> Tensor:
 def decode(
     logits: list[Tensor], sides: list[Tensor], points: Tensor, limits: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Boxes and scores of all priors.
+    """Compute boxes and scores of all priors, with operations that every backend has.
+
+    The head decodes with mmdet's `DistancePointBBoxCoder`, the runtime the maps of `raw` with `decode_maps` of
+    `rtmdet_runtime.postprocess`. A test compares the three.
 
     Args:
         logits: of each level. (B, C, H_i, W_i)

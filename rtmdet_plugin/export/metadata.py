@@ -8,6 +8,7 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from rtmdet_runtime import ModelInfo
+from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
 from rtmdet_runtime.info import fits
 
 from ..config.pipelines import preprocessing
@@ -75,14 +76,17 @@ def thresholds(test_cfg: ConfigDict) -> dict:
     )
 
 
-def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, replaced: dict) -> ModelInfo:
-    """Everything that the runtime needs to know.
+def model_info(
+    model: nn.Module, form: str, size: tuple[int, int] | None, *, for_map: bool = False, **given: float | None
+) -> ModelInfo:
+    """Collect everything that the runtime needs to know.
 
     Args:
         model: from `load_model`.
         form: of the graph.
         size: (height, width) of the input; None for the test pipeline's.
-        replaced: `score_thr`, `iou_thr`, `max_per_img` that replace those of the model's `test_cfg`; None doesn't.
+        for_map: take the thresholds of the model's `test_cfg`, which are for mAP, instead of `DEPLOY_THRESHOLDS`.
+        given: `score_thr`, `iou_thr` and `max_per_img`; each replaces the one chosen by `for_map` unless it is None.
 
     Raises:
         ValueError: see `preprocessing` and `thresholds`.
@@ -91,6 +95,8 @@ def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, replac
     config: Any = model.cfg
     normalization = config.model.get('data_preprocessor', {})
     settings = preprocessing(config)
+    own = thresholds(head.test_cfg)
+    chosen = own if for_map else DEPLOY_THRESHOLDS
     if size is not None:
         settings['input_size'] = size
     return ModelInfo(
@@ -103,5 +109,5 @@ def model_info(model: nn.Module, form: str, size: tuple[int, int] | None, replac
         exp_on_reg=head.exp_on_reg,
         version=__version__,
         **settings,
-        **(thresholds(head.test_cfg) | {name: value for name, value in replaced.items() if value is not None}),
+        **(chosen | {name: value for name, value in given.items() if value is not None}),
     )

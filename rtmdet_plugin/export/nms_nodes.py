@@ -9,6 +9,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rtmdet_runtime import ModelInfo
+from rtmdet_runtime.info import OUTPUTS
+
+BOXES, SCORES = OUTPUTS['decoded']
 
 
 def _outputs(graph: onnx.GraphProto, outputs: list[tuple[str, int, list]]) -> None:
@@ -41,22 +44,22 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
 
     zero, one = constant('zero', [0]), constant('one', [1])
     # A box without width or height is none, as in mmdet: its scores become 0.
-    left_top = node('Slice', 'boxes', zero, constant('two', [2]), constant('axis', [2]))
-    right_bottom = node('Slice', 'boxes', 'nms/two', constant('four', [4]), 'nms/axis')
+    left_top = node('Slice', BOXES, zero, constant('two', [2]), constant('axis', [2]))
+    right_bottom = node('Slice', BOXES, 'nms/two', constant('four', [4]), 'nms/axis')
     positive = node('Greater', node('Sub', right_bottom, left_top), constant('float_zero', 0, np.float32))
     positive = node('Cast', positive, to=TensorProto.FLOAT)
     x = node('Slice', positive, zero, one, 'nms/axis')
     y = node('Slice', positive, one, 'nms/two', 'nms/axis')
-    scores = node('Mul', node('Mul', 'scores', x), y)
+    scores = node('Mul', node('Mul', SCORES, x), y)
     scores = node('Transpose', scores, perm=[0, 2, 1])  # (B, C, N)
 
     # Rows (image, class, prior) in no order that one could rely on, up to K for each class of each image.
     selected = node(
-        'NonMaxSuppression', 'boxes', scores, constant('max_output', [k]),
+        'NonMaxSuppression', BOXES, scores, constant('max_output', [k]),
         constant('iou_thr', [info.iou_thr], np.float32), constant('score_thr', [info.score_thr], np.float32),
     )  # fmt: skip
     own_scores = node('GatherND', scores, selected)  # (M,)
-    own_boxes = node('GatherND', 'boxes', node('Gather', selected, constant('image_and_prior', [0, 2]), axis=1))
+    own_boxes = node('GatherND', BOXES, node('Gather', selected, constant('image_and_prior', [0, 2]), axis=1))
     own_labels = node('Gather', selected, constant('class', 1), axis=1)
     image_of = node('Transpose', node('Gather', selected, zero, axis=1), perm=[1, 0])  # (1, M)
 
@@ -73,9 +76,10 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     labels = node('Concat', own_labels, constant('no_labels', np.full(k, -1)), axis=0)
     boxes = node('Gather', boxes, 'nms/top_index')
     boxes = node('Concat', boxes, node('Unsqueeze', best, 'nms/axis'), axis=2)
-    node('Where', node('Unsqueeze', found, 'nms/axis'), boxes, 'nms/float_zero', out='dets')
-    node('Where', found, node('Gather', labels, 'nms/top_index'), constant('no_label', -1), out='labels')
-    _outputs(graph, [('dets', TensorProto.FLOAT, [batch, k, 5]), ('labels', TensorProto.INT64, [batch, k])])
+    dets_name, labels_name = OUTPUTS['nms']
+    node('Where', node('Unsqueeze', found, 'nms/axis'), boxes, 'nms/float_zero', out=dets_name)
+    node('Where', found, node('Gather', labels, 'nms/top_index'), constant('no_label', -1), out=labels_name)
+    _outputs(graph, [(dets_name, TensorProto.FLOAT, [batch, k, 5]), (labels_name, TensorProto.INT64, [batch, k])])
 
 
 def efficient_nms_attributes(score_thr: float, iou_thr: float, max_per_img: int) -> dict:
@@ -108,24 +112,20 @@ def append_efficient_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     batch = graph.output[0].type.tensor_type.shape.dim[0]
     batch = batch.dim_param or batch.dim_value
     k = info.max_per_img
-    outputs = [
-        ('num_dets', TensorProto.INT32, [batch, 1]),
-        ('det_boxes', TensorProto.FLOAT, [batch, k, 4]),
-        ('det_scores', TensorProto.FLOAT, [batch, k]),
-        ('det_classes', TensorProto.INT32, [batch, k]),
-    ]
+    kinds = (TensorProto.INT32, TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.INT32)
+    shapes = ([batch, 1], [batch, k, 4], [batch, k], [batch, k])
     graph.node.append(
         helper.make_node(
             'EfficientNMS_TRT',
-            ['boxes', 'scores'],
-            [name for name, _, _ in outputs],
+            OUTPUTS['decoded'],
+            OUTPUTS['trt'],
             'efficient_nms',
             domain='TRT',
             **efficient_nms_attributes(info.score_thr, info.iou_thr, k),
         )
     )
     model.opset_import.append(helper.make_opsetid('TRT', 1))
-    _outputs(graph, outputs)
+    _outputs(graph, list(zip(OUTPUTS['trt'], kinds, shapes, strict=True)))
 
 
 def cut_efficient_nms(model: onnx.ModelProto) -> onnx.ModelProto:

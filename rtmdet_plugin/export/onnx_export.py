@@ -22,9 +22,10 @@ from onnx import helper
 from torch import Tensor, nn
 
 from rtmdet_runtime import FORMS, ModelInfo
+from rtmdet_runtime.atomic_files import unfinished
 from rtmdet_runtime.choices import DYNAMIC, OPSETS
+from rtmdet_runtime.info import INPUT, OUTPUTS
 
-from .files import unfinished
 from .folding import fold_batch_norms
 from .forms import DecodedForm, RawForm
 from .graph_parts import check_initializers
@@ -42,6 +43,7 @@ def export_onnx(
     size: tuple[int, int] | None = None,
     dynamic: str = 'none',
     opset: int = 18,
+    for_map: bool = False,
     score_thr: float | None = None,
     iou_thr: float | None = None,
     max_per_img: int | None = None,
@@ -64,8 +66,9 @@ def export_onnx(
         size: (height, width) in pixels, multiples of the coarsest stride; None for the test pipeline's.
         dynamic: one of `DYNAMIC`. With a fixed size the priors are constants in the graph.
         opset: one of `OPSETS`; it also chooses the exporter, see above.
-        score_thr: score threshold instead of the one in the model's `test_cfg`. In the forms `nms` and `trt` it is
-            part of the graph, otherwise the file only stores it for the runtime; so are the next two.
+        for_map: take the thresholds of the model's `test_cfg`, to measure mAP, instead of `DEPLOY_THRESHOLDS`.
+        score_thr: score threshold; None for the one chosen by `for_map`. In the forms `nms` and `trt` it is part of the
+            graph, otherwise the file only stores it for the runtime; so are the next two.
         iou_thr: IoU threshold of the NMS.
         max_per_img: largest number of boxes per image.
 
@@ -82,22 +85,21 @@ def export_onnx(
     if opset not in OPSETS:
         raise ValueError(f'opset={opset}; accepted: {OPSETS[0]} to {OPSETS[-1]}')
     check_model(model)
-    info = model_info(model, form, size, dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img))
+    given = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
+    info = model_info(model, form, size, for_map=for_map, **given)
     info.check_given()
 
     folded = fold_batch_norms(model)
     if form == 'raw':
-        module = RawForm(folded)
-        names = [f'{kind}_{stride}' for kind in ('cls', 'reg') for stride in info.strides]
+        module, names = RawForm(folded), info.outputs
     else:
-        module = DecodedForm(folded, None if dynamic == 'all' else info.input_size)
-        names = ['boxes', 'scores']
+        module, names = DecodedForm(folded, None if dynamic == 'all' else info.input_size), OUTPUTS['decoded']
     # torch.export takes a batch of 1 for a constant, so a dynamic one is traced with 2.
     images = torch.zeros(1 if dynamic == 'none' else 2, 3, *info.input_size)
     if opset >= FIRST_OF_DYNAMO:
-        graph = _export_dynamo(module.eval(), images, dynamic, opset, names, max(info.strides))
+        graph = _export_dynamo(module.eval(), images, dynamic, opset, list(names), max(info.strides))
     else:
-        graph = _export_torchscript(module.eval(), images, dynamic, opset, names)
+        graph = _export_torchscript(module.eval(), images, dynamic, opset, list(names))
     graph = finish(graph, dynamic, info)
     write_onnx(graph, path)
     return info
@@ -127,7 +129,7 @@ def _export_dynamo(
             dynamo=True,
             opset_version=opset,
             dynamic_shapes=(axes,) if axes else None,
-            input_names=['images'],
+            input_names=[INPUT],
             output_names=names,
             verbose=False,
         )
@@ -147,8 +149,8 @@ def _export_torchscript(
             file,
             dynamo=False,
             opset_version=opset,
-            dynamic_axes={'images': axes, **{name: out_axes for name in names}} if axes else None,
-            input_names=['images'],
+            dynamic_axes={INPUT: axes, **{name: out_axes for name in names}} if axes else None,
+            input_names=[INPUT],
             output_names=names,
         )
     return onnx.load_from_string(file.getvalue())
@@ -174,14 +176,17 @@ def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelP
     num_priors = sum((info.input_size[0] // stride) * (info.input_size[1] // stride) for stride in info.strides)
     batch = 1 if dynamic == 'none' else 'batch'
     height, width = ('height', 'width') if dynamic == 'all' else info.input_size
+    priors = 'num_priors' if dynamic == 'all' else num_priors
+    boxes, scores = OUTPUTS['decoded']
+    cls, reg = OUTPUTS['raw']
     shapes = {
-        'images': [batch, 3, height, width],
-        'boxes': [batch, 'num_priors' if dynamic == 'all' else num_priors, 4],
-        'scores': [batch, 'num_priors' if dynamic == 'all' else num_priors, len(info.classes)],
+        INPUT: [batch, 3, height, width],
+        boxes: [batch, priors, 4],
+        scores: [batch, priors, len(info.classes)],
     }
     for stride in info.strides:
         at = [f'{side}_{stride}' if isinstance(side, str) else side // stride for side in (height, width)]
-        shapes |= {f'cls_{stride}': [batch, len(info.classes), *at], f'reg_{stride}': [batch, 4, *at]}
+        shapes |= {f'{cls}_{stride}': [batch, len(info.classes), *at], f'{reg}_{stride}': [batch, 4, *at]}
     for values in (graph.input, graph.output):
         named = [helper.make_tensor_value_info(v.name, onnx.TensorProto.FLOAT, shapes[v.name]) for v in values]
         del values[:]

@@ -90,6 +90,7 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
     cuda_graphs: bool = False,
     device: str = 'cpu',
     size: tuple[int, int] | None = None,
+    for_map: bool = False,
     score_thr: float | None = None,
     iou_thr: float | None = None,
     max_per_img: int | None = None,
@@ -109,9 +110,10 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
         cuda_graphs: record the network's kernels once for each input shape, and launch them together afterwards.
         device: 'cpu', 'cuda', or 'cuda:1' and the like.
         size: (height, width) of the network's input, as in `RTMDetector`; None for the config's.
-        score_thr: a box needs a score above it; None for the config's.
-        iou_thr: of NMS within a class; None for the config's.
-        max_per_img: boxes of an image, at most; None for the config's.
+        for_map: take the thresholds of the config's `model.test_cfg`, to measure mAP, instead of the deploy preset.
+        score_thr: a box needs a score above it; None for the one chosen by `for_map`, as with the next two.
+        iou_thr: of NMS within a class.
+        max_per_img: boxes of an image, at most.
         threads: of PyTorch on the CPU, for the whole process; None leaves it as it is.
 
     Raises:
@@ -125,7 +127,7 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
         torch.set_num_threads(threads)
     model = load_model(config, checkpoint)
     check_model(model)
-    info = model_info(model, 'raw', None, {})
+    info = model_info(model, 'raw', None, for_map=for_map)
     network = RawForm(fold_batch_norms(model)).eval()
     backend = TorchBackend(network, info, precision, compile, cuda_graphs, device)
     return RTMDetector(backend, size=size, score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)

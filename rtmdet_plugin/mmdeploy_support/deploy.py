@@ -9,7 +9,8 @@ import cv2
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from ..export.files import unfinished, unfinished_folder
+from rtmdet_runtime.atomic_files import unfinished, unfinished_folder
+
 from .comparison import Comparison, compare
 
 if TYPE_CHECKING:

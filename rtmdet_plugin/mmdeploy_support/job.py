@@ -87,7 +87,7 @@ class Job:
             if int(version.partition('.')[0]) >= 10:
                 raise RuntimeError(
                     f'tensorrt must be version 8 for mmdeploy 1.3.1, got {version}; for 10 and later use '
-                    '`rtmdet export` without a deploy config and `rtmdet engine`'
+                    '`rtmdet export` and `rtmdet engine`'
                 )
         manager = get_backend_manager(self.backend)
         if manager is None or not manager.is_available():

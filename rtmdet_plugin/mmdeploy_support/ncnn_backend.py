@@ -17,11 +17,13 @@ from mmdeploy.backend.base import BACKEND_MANAGERS, BaseWrapper
 from mmdeploy.backend.ncnn.backend_manager import NCNNManager
 from torch import Tensor
 
+from rtmdet_runtime.info import OUTPUTS
+
 from ..export.pnnx import run_pnnx
 from .post_processing import PostProcessing, postprocess
 
-OUTPUTS = ('boxes', 'scores')
-BLOBS = dict(in0='input', out0=OUTPUTS[0], out1=OUTPUTS[1])  # pnnx names blobs by number
+DECODED = OUTPUTS['decoded']
+BLOBS = dict(in0='input', out0=DECODED[0], out1=DECODED[1])  # pnnx names blobs by number
 
 
 @BACKEND_MANAGERS.register('ncnn')
@@ -89,10 +91,10 @@ class RTMNCNNWrapper(BaseWrapper):
     """
 
     def __init__(self, param: str, weights: str, settings: PostProcessing) -> None:
-        super().__init__(['dets', 'labels'])
+        super().__init__(list(OUTPUTS['nms']))
         from mmdeploy.backend.ncnn.wrapper import NCNNWrapper
 
-        self.network = NCNNWrapper(param, weights, output_names=OUTPUTS)
+        self.network = NCNNWrapper(param, weights, output_names=DECODED)
         # By default ncnn uses one thread per core, and they spin: on busy cores that is slower than one thread.
         self.network._net.opt.num_threads = torch.get_num_threads()
         self.settings = settings
@@ -100,9 +102,10 @@ class RTMNCNNWrapper(BaseWrapper):
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `dets` (B, K, 5) and `labels` (B, K), padded with score 0 and label -1; images run one by one."""
         outputs = self.network(inputs)
-        images = zip(*(outputs[name].numpy() for name in OUTPUTS), strict=True)
+        images = zip(*(outputs[name].numpy() for name in DECODED), strict=True)
         results = [postprocess(*image, self.settings) for image in images]
         dets = [torch.from_numpy(np.column_stack((boxes, scores))) for boxes, scores, _ in results]
         labels = [torch.from_numpy(labels) for _, _, labels in results]
         pad = torch.nn.utils.rnn.pad_sequence
-        return dict(dets=pad(dets, batch_first=True), labels=pad(labels, batch_first=True, padding_value=-1))
+        padded = pad(dets, batch_first=True), pad(labels, batch_first=True, padding_value=-1)
+        return dict(zip(self.output_names, padded, strict=True))

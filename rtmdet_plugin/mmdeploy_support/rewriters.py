@@ -16,6 +16,8 @@ from mmdeploy.mmcv.ops import multiclass_nms
 from mmdeploy.utils import get_ir_config, is_dynamic_shape
 from torch import Tensor
 
+from rtmdet_runtime.info import OUTPUTS
+
 from ..export.forms import decode
 from ..export.nms_nodes import efficient_nms_attributes
 from .post_processing import PostProcessing
@@ -49,7 +51,7 @@ def predict_by_feat(
     context = FUNCTION_REWRITER.get_context()
     settings = PostProcessing.of(context.cfg, self.test_cfg)
     boxes, scores = all_boxes(self, cls_scores, bbox_preds, static=not is_dynamic_shape(context.cfg))
-    if list(get_ir_config(context.cfg)['output_names']) == ['boxes', 'scores']:
+    if tuple(get_ir_config(context.cfg)['output_names']) == OUTPUTS['decoded']:
         return boxes, scores
     return multiclass_nms(
         boxes,

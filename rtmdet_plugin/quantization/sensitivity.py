@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from rtmdet_runtime.info import OUTPUTS
+
 from ..export.graph_parts import GraphLinks, find_parts
 from .calibration import Track, no_progress, open_runner
 
@@ -74,10 +76,11 @@ def measure_layers(
 
 def _scores(model: onnx.ModelProto, inputs: Sequence[np.ndarray], threads: int | None) -> np.ndarray:
     made = {name for node in model.graph.node for name in node.output}
-    logits = [value.name for value in model.graph.output if value.name.startswith('cls_')]
-    run = open_runner(model, ['scores'] if 'scores' in made else logits, threads)
+    scores, cls = OUTPUTS['decoded'][1], OUTPUTS['raw'][0]
+    logits = [value.name for value in model.graph.output if value.name.startswith(f'{cls}_')]
+    run = open_runner(model, [scores] if scores in made else logits, threads)
     values = np.concatenate([output.ravel() for images in inputs for output in run(images)])
-    return values if 'scores' in made else 1 / (1 + np.exp(-values))
+    return values if scores in made else 1 / (1 + np.exp(-values))
 
 
 def round_tensors(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:

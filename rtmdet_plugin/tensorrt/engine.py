@@ -13,12 +13,12 @@ from pathlib import Path
 
 import onnx
 
+from rtmdet_runtime.atomic_files import check_writable, unfinished
 from rtmdet_runtime.choices import ENGINE_BATCHES, ENGINE_PRECISIONS
+from rtmdet_runtime.info import INPUT
 from rtmdet_runtime.messages import needed_by
-from rtmdet_runtime.output import check_writable
 
 from ..export.convert import read_info, read_model
-from ..export.files import unfinished
 from ..export.graph_parts import find_parts
 from .half_precision import to_half
 from .support import find_unsupported
@@ -191,7 +191,7 @@ def build_engine(
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default; it has a mantissa of only 10 bits
     if shapes is not None:
         profile = builder.create_optimization_profile()
-        profile.set_shape('images', *shapes)
+        profile.set_shape(INPUT, *shapes)
         config.add_optimization_profile(profile)
     if timing_cache is not None:
         cache_file = Path(timing_cache)

@@ -18,9 +18,7 @@ import numpy as np
 import tensorrt as trt
 from cuda.bindings import runtime as cudart
 
-from ..info import ModelInfo
-
-INPUT = 'images'
+from ..info import INPUT, ModelInfo
 
 
 class TensorRTBackend:

@@ -219,12 +219,12 @@ class TestMetadata:
 def test_a_config_without_a_test_set(random_model):
     model = copy.copy(random_model('nano'))
     model.cfg = Config(dict(model={}, test_dataloader=None, test_pipeline=[dict(type='Resize', scale=(64, 32))]))
-    info = model_info(model, 'raw', None, {})
+    info = model_info(model, 'raw', None)
     assert info.input_size == (32, 64) and info.classes[:2] == ('class 0', 'class 1')
     for nothing in ({}, dict(test_dataloader=None, test_pipeline=None)):
         model.cfg = Config(dict(model={}, **nothing))
         with pytest.raises(ValueError, match='accepted: one with test_dataloader or test_pipeline'):
-            model_info(model, 'raw', None, {})
+            model_info(model, 'raw', None)
 
 
 @pytest.mark.parametrize('everything', [-1, 0, None])

@@ -13,6 +13,7 @@ from mmcv.ops import batched_nms
 from mmcv.ops import nms as mmcv_nms
 
 from rtmdet_plugin.compat import nms as stand_in
+from rtmdet_runtime.postprocess import class_wise_nms
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,29 @@ def scene(seed: int, count: int, *, classes: int = 1, spread: float = 100.0):
     size = torch.randint(0, 30, (count, 2), generator=generator).float()
     scores = torch.randint(0, 10, (count,), generator=generator) / 10
     return torch.cat([corner, corner + size], 1), scores, torch.randint(classes, (count,), generator=generator)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 1200),
+    spread=st.sampled_from([30, 100, 1000]),
+    threshold=st.sampled_from([0.1, 0.5, 0.65, 0.9]),
+)
+def test_same_boxes_as_the_runtime_s(seed, count, spread, threshold):
+    """Up to several blocks of either, with ties; the runtime leaves out boxes without area."""
+    boxes, scores, labels = scene(seed, count, classes=3, spread=spread)
+    wide = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero()[:, 0]
+    kept = torch.cat([own[stand_in.nms(boxes[own], scores[own], threshold)] for own in by_class(wide, labels)])
+    kept = kept.sort().values
+    kept = kept[scores[kept].argsort(descending=True, stable=True)]
+    found = class_wise_nms((boxes.numpy(), scores.numpy(), labels.numpy()), threshold, count, count)
+    for part, expected in zip(found, (boxes, scores, labels), strict=True):
+        np.testing.assert_array_equal(part, expected[kept].numpy())
+
+
+def by_class(index, labels):
+    return [index[labels[index] == label] for label in range(3)]
 
 
 @settings(max_examples=60, deadline=None)

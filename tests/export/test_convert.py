@@ -1,7 +1,6 @@
 """OpenVINO's and ncnn's files: whole or not at all, and one line for what can't be converted."""
 
 import builtins
-import os
 
 import numpy as np
 import onnx
@@ -9,7 +8,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rtmdet_plugin.export.convert import read_info, to_ncnn, to_openvino
-from rtmdet_plugin.export.files import unfinished, unfinished_folder
 from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_runtime import RTMDetector
 
@@ -136,80 +134,3 @@ def test_a_full_disk_names_the_file(source, tmp_path, monkeypatch, error):
     monkeypatch.setattr(ov, 'save_model', full_disk)
     said = refusal(to_openvino, source(), tmp_path / 'm.xml', OSError)
     assert 'm.xml can not be written: ' in said and error.args[-1] in said
-
-
-def test_files_that_are_not_finished_leave_the_old_ones(tmp_path):
-    (tmp_path / 'a').write_text('old')
-    with pytest.raises(KeyError), unfinished(tmp_path / 'a', tmp_path / 'b') as (a, b):
-        a.write_text('new')
-        raise KeyError
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'a': 'old'}
-    with unfinished(tmp_path / 'a', tmp_path / 'b') as (a, b):
-        a.write_text('new')
-        b.write_text('new')
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'a': 'new', 'b': 'new'}
-
-
-@pytest.mark.parametrize('name', ['m.bin', 'm.xml'])
-def test_a_folder_in_the_place_of_a_file_leaves_the_old_ones(tmp_path, name):
-    for file in {'m.bin', 'm.xml'} - {name}:
-        (tmp_path / file).write_text('old')
-    (tmp_path / name).mkdir()
-    before, files = sorted(tmp_path.iterdir()), unfinished(tmp_path / 'm.bin', tmp_path / 'm.xml')
-    with pytest.raises(OSError, match=f'{name} can not be written: it is no file'), files:
-        raise AssertionError('the work comes after the check')
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_links_stay_and_lead_to_the_new_files(tmp_path):
-    """Two in another folder, the last one too; a third, in a folder of its own, leads to nothing yet."""
-    places = dict(a=tmp_path / 'disk' / 'a', b=tmp_path / 'other' / 'b', c=tmp_path / 'c', d=tmp_path / 'disk' / 'd')
-    for name, place in places.items():
-        place.parent.mkdir(exist_ok=True)
-        if name != 'b':
-            place.write_text('old')
-        if name != 'c':
-            (tmp_path / name).symlink_to(place)
-    with unfinished(*(tmp_path / name for name in 'abcd')) as files:
-        assert [file.name for file in files] == [*'abcd'] and len({file.parent for file in files}) == 1
-        for file in files:
-            file.write_text(f'new {file.name}')
-    assert {name: place.read_text() for name, place in places.items()} == {name: f'new {name}' for name in 'abcd'}
-    assert [(tmp_path / name).is_symlink() for name in 'abcd'] == [True, True, False, True]
-    found = [path.name for folder in (tmp_path, tmp_path / 'disk', tmp_path / 'other') for path in folder.iterdir()]
-    assert sorted(found) == ['a', 'a', 'b', 'b', 'c', 'd', 'd', 'disk', 'other']
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(KeyError), unfinished_folder(tmp_path / 'a' / 'b') as folder:
-        (folder / 'file').write_text('half')
-        raise KeyError
-    assert not list((tmp_path / 'a').iterdir())
-    (tmp_path / 'a' / 'b').mkdir()
-    with unfinished_folder(tmp_path / 'a' / 'b') as folder:  # an empty one may be there
-        (folder / 'file').write_text('x')
-        assert not list((tmp_path / 'a' / 'b').iterdir())
-    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['b']
-    assert (tmp_path / 'a' / 'b' / 'file').read_text() == 'x'
-    whole = unfinished_folder(tmp_path / 'a' / 'b')
-    with pytest.raises(FileExistsError, match='b exists already and is not an empty folder'), whole:
-        pass
-
-
-def test_a_kill_between_two_files_leaves_no_model(tmp_path, monkeypatch):
-    """Rather than the old graph with the new weights, which would load."""
-    for name in ('m.bin', 'm.xml'):
-        (tmp_path / name).write_text('old')
-    replace, moved = os.replace, []
-
-    def killed(source, target):
-        if moved:
-            raise KeyboardInterrupt
-        moved.append(target.name)
-        replace(source, target)
-
-    monkeypatch.setattr(os, 'replace', killed)
-    with pytest.raises(KeyboardInterrupt), unfinished(tmp_path / 'm.bin', tmp_path / 'm.xml') as files:
-        for file in files:
-            file.write_text('new')
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'m.bin': 'new'}

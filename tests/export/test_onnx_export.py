@@ -110,7 +110,7 @@ class TestSizes:
     def test_outputs(self, random_model, size, form, tmp_path):
         model = random_model(size)
         path = tmp_path / 'model.onnx'
-        export_onnx(model, path, form=form, size=SIZE, opset=TORCHSCRIPT)
+        export_onnx(model, path, form=form, size=SIZE, opset=TORCHSCRIPT, for_map=True)
         assert_same(path, model, form, pictures())
 
     @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ class TestSizes:
     def test_dynamo(self, random_model, size, form, tmp_path):
         model = random_model(size)
         path = tmp_path / 'model.onnx'
-        export_onnx(model, path, form=form, size=SIZE, opset=DYNAMO)
+        export_onnx(model, path, form=form, size=SIZE, opset=DYNAMO, for_map=True)
         assert_same(path, model, form, pictures())
 
     @pytest.mark.parametrize('size', [pytest.param(size, marks=() if size == 'tiny' else slow) for size in SIZES])
@@ -139,13 +139,13 @@ class TestSizes:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         assert attributes == dict(
             plugin_version=b'1', background_class=-1, score_activation=0, class_agnostic=0, box_coding=0,
-            max_output_boxes=300, score_threshold=pytest.approx(0.001), iou_threshold=pytest.approx(0.6),
+            max_output_boxes=100, score_threshold=pytest.approx(0.25), iou_threshold=pytest.approx(0.6),
         )  # fmt: skip
         shapes = {
             o.name: [d.dim_param or d.dim_value for d in o.type.tensor_type.shape.dim] for o in graph.graph.output
         }
         assert shapes == dict(
-            num_dets=['batch', 1], det_boxes=['batch', 300, 4], det_scores=['batch', 300], det_classes=['batch', 300]
+            num_dets=['batch', 1], det_boxes=['batch', 100, 4], det_scores=['batch', 100], det_classes=['batch', 100]
         )
         del graph.graph.node[-1], graph.graph.output[:]
         graph.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in ('boxes', 'scores'))
@@ -183,7 +183,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_any_batch_and_size(random_model, form, opset, tmp_path):
     model = random_model('nano')
     path = tmp_path / 'model.onnx'
-    export_onnx(model, path, form=form, size=SIZE, opset=opset, dynamic='all')
+    export_onnx(model, path, form=form, size=SIZE, opset=opset, dynamic='all', for_map=True)
     for batch, size in ((1, (64, 64)), (3, (96, 160)), (2, (160, 64))):
         assert_same(path, model, form, pictures(batch, size))
     assert axes(onnx.load(path).graph.input[0]) == ['batch', 3, 'height', 'width']
@@ -208,7 +208,8 @@ def test_no_batch_norm_and_one_convolution_a_level(random_model, tmp_path):
 
 def test_nms_of_an_image_does_not_depend_on_the_others(random_model, tmp_path):
     model = random_model('nano')
-    export_onnx(model, tmp_path / 'm.onnx', form='nms', size=SIZE, opset=TORCHSCRIPT, dynamic='batch', max_per_img=20)
+    settings = dict(form='nms', size=SIZE, opset=TORCHSCRIPT, dynamic='batch', for_map=True, max_per_img=20)
+    export_onnx(model, tmp_path / 'm.onnx', **settings)
     images = pictures(3)
     together = run(tmp_path / 'm.onnx', images)
     for i in range(3):
@@ -237,7 +238,8 @@ def test_mmdet_s_own_model_exports_to_the_same(tmp_path):
 
 
 def test_the_file_describes_itself(shapes_model, tmp_path):
-    info = export_onnx(shapes_model, tmp_path / 'm.onnx', opset=TORCHSCRIPT, score_thr=0.3, iou_thr=0.5, max_per_img=7)
+    given = dict(score_thr=0.3, iou_thr=0.5, max_per_img=7)
+    info = export_onnx(shapes_model, tmp_path / 'm.onnx', opset=TORCHSCRIPT, for_map=True, **given)
     model = onnx.load(tmp_path / 'm.onnx')
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert ModelInfo.from_properties(properties, 'm.onnx') == info

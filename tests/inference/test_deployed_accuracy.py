@@ -16,7 +16,7 @@ from rtmdet_plugin.inference.evaluation import evaluate, evaluate_checkpoint, us
 from rtmdet_runtime import RTMDetector
 
 TORCHSCRIPT, DYNAMO = 17, 18  # opsets
-NMS = dict(iou_thr=0.6)  # another one than the config's 0.65
+NMS = dict(for_map=True, iou_thr=0.6)  # another one than the config's 0.65
 
 
 @pytest.fixture(scope='module')

@@ -12,6 +12,7 @@ from rtmdet_plugin import RTMDetPredictor
 from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_plugin.inference.predictor import TorchBackend, check_settings, cpu_has_bfloat16
 from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +35,13 @@ def test_it_is_a_detector_on_another_backend(pictures):
     predictor = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS)
     assert type(predictor) is RTMDetector and isinstance(predictor.backend, TorchBackend)
     fewer = RTMDetector(predictor.backend, max_per_img=1)
-    assert (len(fewer.predict(pictures[0])), predictor.info.max_per_img) == (1, 300)
+    assert (len(fewer.predict(pictures[0])), predictor.info.max_per_img) == (1, DEPLOY_THRESHOLDS['max_per_img'])
+
+
+def test_thresholds_are_those_for_use_unless_asked_for_map():
+    ours = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS).info
+    assert (ours.score_thr, ours.max_per_img) == (DEPLOY_THRESHOLDS['score_thr'], DEPLOY_THRESHOLDS['max_per_img'])
+    assert RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, for_map=True).info.score_thr == 0.001
 
 
 @pytest.mark.skipif(not cpu_has_bfloat16(), reason='this CPU has no bfloat16')

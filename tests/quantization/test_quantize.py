@@ -28,7 +28,7 @@ from rtmdet_runtime import RTMDetector
 @pytest.fixture(scope='module')
 def model(shapes_model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp('float') / 'm.onnx'
-    export_onnx(shapes_model, path, opset=17)
+    export_onnx(shapes_model, path, opset=17, for_map=True)
     return path
 
 
@@ -186,7 +186,8 @@ def test_ap_of_the_person_weights_is_close_to_float(data_root, weights_root, mon
     """AP of the published weights stays within 0.005 of float, calibrated on images of the training set."""
     monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
     config = Config.fromfile(ROOT / 'configs' / 'rtmdet_nano_person.py')
-    export_onnx(load_model(config, weights_root / 'rtmdet_nano_person.pth'), tmp_path / 'm.onnx', opset=17)
+    model = load_model(config, weights_root / 'rtmdet_nano_person.pth')
+    export_onnx(model, tmp_path / 'm.onnx', opset=17, for_map=True)
     pictures = sorted((data_root / 'coco_tiny' / 'train2017').iterdir())
     expected, ours = ap_in_float_and_int8(tmp_path / 'm.onnx', config, pictures, 'onnxruntime', tmp_path)
     assert expected == pytest.approx(0.264, abs=0.002)

@@ -136,7 +136,10 @@ class TestRefusals:
 
     def test_thresholds_in_the_graph(self, constant_model, info):
         path = constant_model(BOXES, SCORES, properties={**info.to_properties(), 'rtmdet.form': '"nms"'})
-        assert 'score_thr can not be changed, NMS is part of its graph' in self.said(ValueError, path, score_thr=0.5)
+        said = self.said(ValueError, path, score_thr=0.5, max_per_img=1)
+        assert 'max_per_img can not be changed, NMS is part of its graph' in said
+        said = self.said(ValueError, path, score_thr=info.score_thr / 2)
+        assert f'score_thr must be at least {info.score_thr}, that of the NMS in its graph' in said
 
     def test_batch_size(self, constant_model):
         with pytest.raises(ValueError, match='batch_size=0; accepted: 1 or more'):

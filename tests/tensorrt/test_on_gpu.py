@@ -80,7 +80,7 @@ def test_int8_keeps_its_ap(shapes, shapes_config, tmp_path, monkeypatch):
     monkeypatch.setenv('RTMDET_DEMO_DATA', str(shapes))
     expected, _ = evaluate_checkpoint(shapes_config(), SHAPES_WEIGHTS, tmp_path)
     files = [tmp_path / name for name in ('m.onnx', 'int8.onnx', 'm.engine')]
-    call('export', SHAPES_CONFIG, SHAPES_WEIGHTS, '-o', files[0], '--form', 'trt')
+    call('export', SHAPES_CONFIG, SHAPES_WEIGHTS, '-o', files[0], '--form', 'trt', '--for-map')
     call('quantize', files[0], shapes / 'train', '-o', files[1])
     call('engine', files[1], '-o', files[2], '--precision', 'int8')
     call('test', SHAPES_CONFIG, files[2], '--json', tmp_path / 'ap.json')

@@ -22,7 +22,8 @@ codebase_config = dict(
     model_type='end2end',
     module=['rtmdet_plugin.mmdeploy_support'],
     # These take precedence over the model config's `test_cfg`, which is used for settings that aren't here. To remove
-    # some, write your own with `_delete_=True`.
+    # some, write your own with `_delete_=True`. A test compares the numbers with
+    # `rtmdet_runtime.choices.DEPLOY_THRESHOLDS`.
     post_processing=dict(
         score_threshold=0.25,
         iou_threshold=0.65,

@@ -19,7 +19,9 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from ...checkpoints.atomic_file import remove_partial_files, write_atomically
+from rtmdet_runtime.atomic_files import remove_partial_files, write_atomically
+
+from ...checkpoints.atomic_backend import ATOMIC
 from ...checkpoints.latest import (
     INTERRUPTED,
     POINTER,
@@ -30,8 +32,6 @@ from ...checkpoints.latest import (
     pointed_to,
 )
 from ...errors import RefusedError
-
-ATOMIC = dict(backend='rtm_atomic')
 
 
 @HOOKS.register_module()
