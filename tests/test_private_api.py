@@ -14,6 +14,7 @@ from unittest import mock
 
 import mim.cli
 import mmengine.config.config as mmengine_config
+import mmengine.runner.checkpoint as mmengine_checkpoint
 import mmengine.runner.runner as mmengine_runner
 import pytest
 import torch
@@ -41,7 +42,8 @@ FILES = [
 CHECKED = {
     # mmengine
     '_accumulative_counts', '_dataset', '_decide_current_val_interval', '_epoch', '_get_cfg_path', '_global_step',
-    '_imported', '_init_dist_pytorch', '_load_from', '_locations', '_metainfo', '_non_blocking', '_ParamScheduler',
+    '_imported', '_init_dist_pytorch', '_load_checkpoint_to_model', '_load_from', '_locations',
+    '_metainfo', '_non_blocking', '_ParamScheduler',
     '_resume', '_save_best_checkpoint', '_test_loop', '_train_loop', '_val_loop',
     # torch
     '_BatchNorm', '_foreach_copy_', '_foreach_lerp_', '_foreach_norm', '_iterator', '_shutdown_workers',
@@ -166,6 +168,17 @@ def test_checkpoints_are_saved_by_private_methods():
     for caller in (CheckpointHook._save_checkpoint, CheckpointHook._save_best_checkpoint):
         assert 'self._save_checkpoint_with_step(' in inspect.getsource(caller)
     assert 'self._save_best_checkpoint(' in inspect.getsource(CheckpointHook.after_val_epoch)
+
+
+def test_weights_reach_a_model_through_a_private_function():
+    """`checkpoints/fit_to_model.py` wraps it: the Runner and `load_checkpoint` call it by this name."""
+    load = inspect.unwrap(mmengine_checkpoint._load_checkpoint_to_model)
+    assert parameters(load)[:2] == ['model', 'checkpoint']
+    for caller in (Runner.load_checkpoint, mmengine_checkpoint.load_checkpoint):
+        assert '_load_checkpoint_to_model(' in inspect.getsource(caller)
+    model = nn.Linear(2, 1)
+    load(model, dict(state_dict=dict(weight=torch.zeros(1, 2), bias=torch.ones(1))))
+    assert (model.weight.tolist(), model.bias.tolist()) == ([[0, 0]], [1])
 
 
 def test_schedulers_ask_a_private_method_for_their_values():
