@@ -50,6 +50,7 @@ def folder(shapes, shape_images, shapes_checkpoint, tmp_path, monkeypatch) -> Pa
     for size in ('tiny', 's'):
         (tmp_path / 'configs' / f'rtmdet_{size}.py').write_text(STAND_IN)
     shutil.copy(shapes_checkpoint, 'rtmdet_s.pth')
+    run_line('rtmdet convert rtmdet_s.pth rtmdet_s_mmyolo.pth --to mmyolo')
     shutil.copy(shapes_checkpoint, 'rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth')
     cv2.imwrite('street.jpg', cv2.imread(str(shape_images[1])))
     Path('images').mkdir()
@@ -87,7 +88,7 @@ def run_shell(code: str) -> None:
         run_line(line, *extra)
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/quick_start.md'])
+@pytest.mark.parametrize('page', ['README.md', pytest.param('docs/quick_start.md', marks=pytest.mark.slow)])
 def test_blocks_run_as_written(page, folder):
     for language, code in blocks(ROOT / page):
         for name in re.findall(r'(?:rtmdet_plugin::|configs/)(rtmdet_\w+\.py)', code):
