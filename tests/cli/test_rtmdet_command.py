@@ -144,8 +144,8 @@ def test_export_refuses(checkpoint, tmp_path):
 def test_predict_refuses(model, tmp_path):
     assert 'none.jpg: no such image' in call('predict', model, tmp_path / 'none.jpg', code=1)
     (tmp_path / 'empty').mkdir()
-    assert 'a folder without images' in refusal('predict', model, tmp_path / 'empty')
-    assert 'no backend' in refusal('predict', CONFIG, 'a.jpg')
+    assert 'must be a folder with images' in refusal('predict', model, tmp_path / 'empty')
+    assert 'model must end in one of .engine, .onnx' in refusal('predict', CONFIG, 'a.jpg')
 
 
 def test_test_refuses(model, checkpoint, tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ def test_options_that_do_not_fit(model, checkpoint, tmp_path):
         ('model.test_cfg.nms=1', 'test_cfg.nms=1; accepted'),
         ('model.test_cfg=None', 'model.test_cfg=None; accepted'),
         ('model.test_cfg.score_thr=abc', "score_thr='abc'; accepted: a number"),
-        ('test_dataloader.dataset.pipeline=[1]', 'the test pipeline is [1]; accepted'),
+        ('test_dataloader.dataset.pipeline=[1]', "dict(type='Resize', ...), got [1]"),
     ):
         assert said in refusal(*export, '--cfg-options', change)
         if 'test_cfg' in change:
@@ -259,7 +259,7 @@ def test_options_that_do_not_fit(model, checkpoint, tmp_path):
             assert said in refusal('test', CONFIG, checkpoint, '--cfg-options', change)
     for device in ('none', 'mps', 'cuda:99'):
         for arguments in (('mmdeploy', *export[1:], *mmdeploy), ('benchmark', '--torch', CONFIG, checkpoint)):
-            assert f"device='{device}'; accepted: cpu" in refusal(*arguments, '--device', device)
+            assert f"got '{device}'" in refusal(*arguments, '--device', device)
     assert not list(tmp_path.iterdir())
 
 

@@ -385,7 +385,7 @@ def test_command(exported, tmp_path):
     assert done.exit_code == 0 and '--optShapes=images:2x3x64x64' in done.output, done.output
     assert sorted(file.name for file in tmp_path.iterdir()) == ['m.engine.json', 'm.engine.onnx']
     done = CliRunner().invoke(main, [*arguments, '--min-size', '64', '64'])
-    assert done.exit_code == 1 and '--min-size, --opt-size and --max-size go together' in done.output
+    assert done.exit_code == 1 and '--min-size, --opt-size and --max-size must be given together' in done.output
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0 and '--maxShapes=images:8x3x64x64' in done.output
     # Options without effect are refused, even with the default's values.
