@@ -19,9 +19,7 @@ class NcnnBackend:
         self.info = ModelInfo.from_file(path.with_suffix('.json'), path)
         weights = path.with_suffix('.bin')
         if not weights.is_file():
-            raise FileNotFoundError(
-                f'{path} needs {weights.name} in the same folder; copy both files of `rtmdet export`'
-            )
+            raise FileNotFoundError(f'{path} needs {weights.name} in the same folder; copy it there with the model')
         self.size = self.info.input_size
         self.net = ncnn.Net()
         self.net.opt.num_threads = threads or ncnn.get_big_cpu_count()

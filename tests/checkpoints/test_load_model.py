@@ -212,7 +212,7 @@ class TestMetadata:
         assert preprocessing(config) == dict(input_size=(32, 64), keep_ratio=True, pad_value=(7, 7, 7))
 
     def test_another_nms(self):
-        with pytest.raises(ValueError, match="accepted: dict.type='nms', iou_threshold=...."):
+        with pytest.raises(ValueError, match="test_cfg.nms must be dict.type='nms', iou_threshold=...."):
             thresholds(dict(nms=dict(type='soft_nms', iou_threshold=0.5)))
 
 
@@ -240,11 +240,11 @@ def test_all_candidates(everything):
 @pytest.mark.parametrize(
     ('test_cfg', 'said'),
     [
-        (None, 'model.test_cfg=None; accepted: dict'),
-        (dict(nms=1), 'test_cfg.nms=1; accepted: dict'),
-        (dict(nms=dict(iou_threshold='x')), "iou_threshold='x'; accepted: a number"),
-        (dict(nms=dict(iou_threshold=0.5), score_thr='abc'), "score_thr='abc'; accepted: a number"),
-        (dict(nms=dict(iou_threshold=0.5), max_per_img=None), 'max_per_img=None; accepted: a number'),
+        (None, 'model.test_cfg must be a dict .* got None'),
+        (dict(nms=1), 'test_cfg.nms must be a dict .* got 1'),
+        (dict(nms=dict(iou_threshold='x')), "iou_threshold must be a number, got 'x'"),
+        (dict(nms=dict(iou_threshold=0.5), score_thr='abc'), "score_thr must be a number, got 'abc'"),
+        (dict(nms=dict(iou_threshold=0.5), max_per_img=None), 'max_per_img must be a number, got None'),
     ],
 )
 def test_thresholds_that_are_none(test_cfg, said):

@@ -257,7 +257,7 @@ def test_says_what_is_accepted(model, pictures, shapes_model, tmp_path):
     for source, images, arguments, error, message in (
         (model, [], {}, ValueError, 'images must have at least one'),
         (model, [bad], {}, ValueError, 'bytes that are no image'),
-        (foreign, pictures, {}, ValueError, 'not a model that `rtmdet export` wrote'),
+        (foreign, pictures, {}, ValueError, 'must be a model that `rtmdet export` wrote'),
         (tmp_path / 'none.onnx', pictures, {}, FileNotFoundError, 'no such model'),
         (model, pictures, dict(method='max'), ValueError, "method must be one of minmax, .* got 'max'"),
         (model, pictures, dict(keep_float=['neck']), ValueError, 'keep_float must be out of stem, attention'),
