@@ -1,4 +1,5 @@
-"""The commands of `rtmdet`, one click command a file.
+"""The commands of `rtmdet`, one click command per file.
 
-Outside `rtmdet_plugin`, whose import brings PyTorch: what a command needs is imported when it runs, not for its help.
+This package isn't part of `rtmdet_plugin`, whose import loads PyTorch. A command imports heavy packages only when it
+runs, so its help appears at once.
 """

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from rtmdet_runtime.image import Image
 
 FIGURES = r'\{\s*"machine"\s*:'
-"""Beginning of the JSON file."""
+"""Pattern of the beginning of the JSON file."""
 REDUCING = ('openvino', 'ncnn')
-"""Backends that have a precision of their own beside the file's."""
+"""Backends that can compute in a lower precision than the file's."""
 
 
 def print_rows(title: str, rows: list[dict], err: bool) -> None:
-    """Print a table of rows with the same keys, on standard error if asked to."""
+    """Print a table of rows with the same keys, on standard error if `err`."""
     from rich.console import Console
     from rich.table import Table
 
@@ -44,10 +44,10 @@ def print_rows(title: str, rows: list[dict], err: bool) -> None:
 
 
 def open_models(models, backends, threads, size, score_thr, reduced_precision) -> dict[str, RTMDetector]:
-    """Exported models by name: each on every backend that reads it, with each number of threads.
+    """Return exported models by name: each on every selected backend that reads it, with each number of threads.
 
     Raises:
-        ValueError: where no backend that is asked for reads a model; see `RTMDetector` as well.
+        ValueError: if no selected backend reads a model; see `RTMDetector` as well.
     """
     from rtmdet_runtime import RTMDetector
 
@@ -56,7 +56,7 @@ def open_models(models, backends, threads, size, score_thr, reduced_precision) -
         readers = [name for name, (_, _, endings) in BACKENDS.items() if model.suffix in endings]
         chosen = [name for name in readers if name in backends] if backends else readers[:1] or [None]
         if not chosen:
-            raise ValueError(f'{model}: --backend {", ".join(backends)}; accepted for it: {", ".join(readers)}')
+            raise ValueError(f'--backend must be {" or ".join(readers)} for {model}, got {", ".join(backends)}')
         for backend, count in itertools.product(chosen, threads or (None,)):
             reduces = reduced_precision and backend in REDUCING
             for reduced in (False, True) if reduces else (False,):
@@ -68,7 +68,7 @@ def open_models(models, backends, threads, size, score_thr, reduced_precision) -
 
 
 def open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs, **settings) -> dict[str, RTMDetector]:
-    """Return a checkpoint in PyTorch by name, in each precision."""
+    """Return predictors of a checkpoint in PyTorch by name, one for each precision."""
     import torch
 
     from rtmdet_plugin.inference.predictor import RTMDetPredictor
@@ -90,21 +90,21 @@ def open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs
 
 
 def fixed_batches(detectors: Mapping[str, RTMDetector], batches: Iterable[int]) -> list[str]:
-    """Return a line for each model whose batch is fixed at another number than one that is asked for."""
+    """Return a line for each model whose fixed batch size differs from a requested one."""
     lines = []
     for name, detector in detectors.items():
         fixed = detector.backend.batch
         others = [str(batch) for batch in batches if fixed not in (None, batch)]
         if others:
             lines.append(
-                f'{name}: --batch {", ".join(others)} is not measured, its batch is fixed at {fixed}; '
-                f'its throughput is that of batch {fixed}. A model exported with --dynamic batch takes any'
+                f'{name}: --batch {", ".join(others)} is not measured, because the batch size of the model is fixed at '
+                f'{fixed}, which is measured instead; export it with --dynamic batch to measure others'
             )
     return lines
 
 
 def rounded(result: dict) -> dict:
-    """Return figures with three decimals; microseconds, for times."""
+    """Return the results rounded to three decimals; times are in milliseconds."""
     tables = {
         title: [
             {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()} for row in rows
@@ -116,13 +116,13 @@ def rounded(result: dict) -> dict:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were taken on."""
+    """Return the CPU, its number of cores, and the versions of the backends."""
     versions = {name: version(name) for name in ('onnxruntime', 'openvino', 'ncnn', 'torch') if find_spec(name)}
     return dict(cpu=platform.processor() or platform.machine(), cores=str(os.cpu_count()), **versions)
 
 
-def some_image(image: Path | None) -> Image:
-    """Return an image from its file, or noise: BGR, uint8, (H, W, 3)."""
+def load_image(image: Path | None) -> Image:
+    """Return the image in a file, or noise if that is None: BGR, uint8, (H, W, 3)."""
     import numpy as np
 
     from rtmdet_runtime.image import read_image
@@ -137,22 +137,36 @@ def some_image(image: Path | None) -> Image:
     'backends',
     type=click.Choice(list(BACKENDS)),
     multiple=True,
-    help='Those that read a model run it; may repeat. Default: by its ending.',
-)
-@click.option('--threads', type=THREADS, multiple=True, metavar='N', help="May repeat. Default: the backend's.")
-@click.option(
-    '--image', type=click.Path(path_type=Path), metavar='FILE', help='Default: noise, in which little is found.'
+    help='Run each model on this backend, if it reads the model. May be repeated. Default: by the ending of the file.',
 )
 @click.option(
-    '--batch', 'batches', type=click.IntRange(1), multiple=True, metavar='N', help='For throughput; may repeat.'
+    '--threads',
+    type=THREADS,
+    multiple=True,
+    metavar='N',
+    help="Number of CPU threads. May be repeated. Default: the backend's.",
 )
 @click.option(
-    '--rounds', type=click.IntRange(1), default=30, show_default=True, metavar='N', help='Measured calls of each.'
+    '--image',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help='Image to predict. Default: noise, in which few objects are found.',
+)
+@click.option(
+    '--batch',
+    'batches',
+    type=click.IntRange(1),
+    multiple=True,
+    metavar='N',
+    help='Also measure the throughput with this batch size. May be repeated.',
+)
+@click.option(
+    '--rounds', type=click.IntRange(1), default=30, show_default=True, metavar='N', help='Number of measured calls.'
 )
 @size_option
-@click.option('--score-thr', type=float, metavar='0..1', help="Of boxes. Default: the model's own.")
-@click.option('--reduced-precision', is_flag=True, help='Also OpenVINO and ncnn in the precision that they choose.')
-@click.option('--torch', 'trained', nargs=2, metavar='CONFIG CHECKPOINT', help='Also this checkpoint, in PyTorch.')
+@click.option('--score-thr', type=float, metavar='0..1', help="Score threshold. Default: the model's own.")
+@click.option('--reduced-precision', is_flag=True, help='Also measure OpenVINO and ncnn in reduced precision.')
+@click.option('--torch', 'trained', nargs=2, metavar='CONFIG CHECKPOINT', help='Also measure a checkpoint in PyTorch.')
 @click.option(
     '--precision',
     'precisions',
@@ -160,17 +174,21 @@ def some_image(image: Path | None) -> Image:
     multiple=True,
     default=['float32'],
     show_default=True,
-    help='With --torch; may repeat.',
+    help='Precision of --torch. May be repeated.',
 )
-@click.option('--device', metavar='NAME', default='cpu', show_default=True, help='With --torch: cpu, cuda, cuda:1, ...')
-@click.option('--compile', is_flag=True, help='With --torch: as a program of torch.compile.')
-@click.option('--cuda-graphs', is_flag=True, help='With --torch: all kernels launched at once.')
+@click.option(
+    '--device', metavar='NAME', default='cpu', show_default=True, help='Device of --torch: cpu, cuda, cuda:1, ...'
+)
+@click.option('--compile', is_flag=True, help='Compile the model of --torch with torch.compile.')
+@click.option(
+    '--cuda-graphs', is_flag=True, help='Run the model of --torch as CUDA graphs, whose kernels are launched together.'
+)
 @click.option(
     '--json',
     'json_file',
     type=click.Path(path_type=Path),
     metavar='FILE',
-    help='File (.json) for the figures; - for standard output.',
+    help='File (.json) to write the results to; - for standard output.',
 )
 def command(
     models,
@@ -189,21 +207,22 @@ def command(
     cuda_graphs,
     json_file,
 ) -> None:
-    """Measure the latency and throughput of exported MODELS (.onnx, .xml, .param, .engine) in turns.
+    """Measure the latency and throughput of exported MODELS (.onnx, .xml, .param, .engine).
 
-    The latency is that of `predict` and its parts. Checkpoints take part with --torch.
+    The models take turns, so that a noisy machine affects all of them. The latency is that of `predict` and of its
+    parts. Use --torch to measure a checkpoint as well.
     """
     if not models and not trained:
-        raise ValueError('nothing to measure; accepted: MODELS, or --torch CONFIG CHECKPOINT')
-    if len(threads) > 1 and (trained):
-        raise ValueError(f'--threads {" --threads ".join(map(str, threads))}; accepted with --torch: one')
+        raise ValueError('MODELS must be at least one file, got none; or give --torch CONFIG CHECKPOINT')
+    if len(threads) > 1 and trained:
+        raise ValueError(f'--threads must be given only once with --torch, got {", ".join(map(str, threads))}')
     if json_file is not None:
         inputs = [*models, *([image] if image else []), *(trained or ())]
         check_json(json_file, input_files(inputs), FIGURES)
-    # First rtmdet_plugin, whose message names what is missing of PyTorch and OpenMMLab.
+    # Import rtmdet_plugin first: its error names the missing package of PyTorch or OpenMMLab.
     from rtmdet_plugin.inference.benchmark import latency_rows, throughput_rows
 
-    picture = some_image(image)
+    array = load_image(image)
     if threads:
         import torch
 
@@ -215,11 +234,11 @@ def command(
         detectors |= open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs, **settings)
     for line in fixed_batches(detectors, batches):
         click.echo(line, err=True)
-    result: dict[str, Any] = dict(machine=machine(), latency=latency_rows(detectors, picture, rounds))
+    result: dict[str, Any] = dict(machine=machine(), latency=latency_rows(detectors, array, rounds))
     err = json_file == STDOUT
     print_rows('latency of one image', result['latency'], err)
     if batches:
-        result['throughput'] = throughput_rows(detectors, picture, batches, rounds)
+        result['throughput'] = throughput_rows(detectors, array, batches, rounds)
         print_rows('throughput', result['throughput'], err)
     if json_file is not None:
         write_json(json_file, rounded(result))

@@ -1,4 +1,4 @@
-"""What commands that take a config have in common."""
+"""The argument and the option of commands that take a config."""
 
 from __future__ import annotations
 
@@ -11,33 +11,37 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 config_argument = click.argument('config')
-"""A path, or the name of a shipped one: see `config_file`."""
+"""A path, or the name of a shipped config; see `config_file`."""
 
 cfg_options = click.option(
     '--cfg-options',
     'changes',
     multiple=True,
     metavar='KEY=VALUE',
-    help='A change to CONFIG, such as model.bbox_head.num_classes=3; may repeat.',
+    help='Change a value of CONFIG, such as model.bbox_head.num_classes=3. May be repeated.',
 )
 
 
 def changed_config(source: str, changes: tuple[str, ...]) -> Config:
-    """A config with changes such as `model.test_cfg.score_thr=0.05`.
+    """Read a config and apply changes such as `model.test_cfg.score_thr=0.05`.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_config`; ValueError as well for a change without `=`, or one that the
-            config doesn't take.
+        FileNotFoundError, ValueError: see `read_config`; ValueError also if a change has no `=` or can't be applied.
     """
     from rtmdet_plugin.checkpoints.load_model import read_config
 
     config = read_config(source)
     for change in changes:
         if change.find('=') < 1:
-            raise ValueError(f'--cfg-options {change}; accepted: KEY=VALUE')
+            raise ValueError(f'--cfg-options must be KEY=VALUE, got {change}')
         try:
             config.merge_from_dict(parsed(change))
-        except (AssertionError, AttributeError, KeyError, TypeError) as error:  # brackets; no such place in a list
+        except (
+            AssertionError,
+            AttributeError,
+            KeyError,
+            TypeError,
+        ) as error:  # unbalanced brackets, an index out of range
             raise ValueError(f'--cfg-options {change} does not fit {config.filename}: {error}') from None
     return read_config(config)
 

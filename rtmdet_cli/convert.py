@@ -10,12 +10,12 @@ import click
 @click.command('convert')
 @click.argument('checkpoint', metavar='IN', type=click.Path(path_type=Path))
 @click.argument('out', metavar='OUT', type=click.Path(path_type=Path))
-@click.option('--to', type=click.Choice(['mmdet', 'mmyolo']), required=True, help='Stack that OUT is for.')
+@click.option('--to', type=click.Choice(['mmdet', 'mmyolo']), required=True, help='Project whose names OUT has.')
 def command(checkpoint: Path, out: Path, to: str) -> None:
-    """Convert the weights in IN, a checkpoint of mmyolo's or mmdet's RTMDet, to the names of the other one.
+    """Convert the weights in IN, an RTMDet checkpoint of mmyolo or mmdet, to the names of the other project.
 
-    IN and OUT are .pth or .safetensors files. If the training kept an EMA, its averaged weights are converted. The
-    optimiser's state and the rest of the training's are dropped and listed. The other commands and trainings also read
+    IN and OUT are .pth or .safetensors files. If the training used EMA, the averaged weights are converted. The
+    optimiser's state and other training state are dropped and listed. All other commands and training also read
     mmyolo's checkpoints directly.
     """
     if not checkpoint.is_file():
@@ -25,6 +25,6 @@ def command(checkpoint: Path, out: Path, to: str) -> None:
     done = convert_checkpoint(checkpoint, out, to)
     kind = 'averaged weights' if done.averaged else 'weights'
     setting = ', for model.bbox_head.exp_on_reg=False' if to == 'mmdet' else ''
-    click.echo(f'{done.path}: {done.tensors} tensors, {kind}, by the names of {to}{setting}')
+    click.echo(f'{done.path}: {done.tensors} tensors, {kind}, in the names of {to}{setting}')
     if done.dropped:
         click.echo(f'dropped: {", ".join(done.dropped)}')

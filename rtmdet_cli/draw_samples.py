@@ -20,22 +20,24 @@ ENDINGS = ('.jpeg', '.jpg', '.png')
     default='samples.png',
     show_default=True,
     metavar='FILE',
-    help='Image to write.',
+    help='Image file to write: .png or .jpg.',
 )
-@click.option('--count', type=click.IntRange(1), default=9, show_default=True, metavar='N', help='Number of samples.')
+@click.option(
+    '--count', type=click.IntRange(1), default=9, show_default=True, metavar='N', help='Number of samples to draw.'
+)
 @click.option(
     '--stage',
     type=click.Choice(['1', '2']),
     default='1',
     show_default=True,
-    help='Pipeline of the first or of the last epochs.',
+    help='Training stage: 1 for the first epochs, 2 for the last ones.',
 )
 @click.option('--seed', type=int, default=0, show_default=True, metavar='N', help='Seed of the augmentation.')
 @cfg_options
 def command(config, out, count, stage, seed, changes) -> None:
-    """Draw a grid of training samples of CONFIG with their boxes, as the model gets them.
+    """Draw a grid of augmented training samples of CONFIG with their boxes, as the model gets them.
 
-    CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py.
+    CONFIG is a file or the name of a shipped config, such as rtmdet_plugin::rtmdet_s.py.
     """
     from rtmdet_plugin.datasets.preview import draw_samples, image_files, training_set
     from rtmdet_runtime.drawing import check_image, write_image

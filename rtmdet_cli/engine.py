@@ -14,35 +14,53 @@ from rtmdet_runtime.output import check_output, input_files
 
 @click.command('engine')
 @click.argument('model', type=click.Path(path_type=Path))
-@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='File to write: .engine.')
+@click.option(
+    '-o', '--out', type=click.Path(path_type=Path), required=True, metavar='FILE', help='File to write (.engine).'
+)
 @click.option(
     '--precision',
     type=click.Choice(ENGINE_PRECISIONS),
     default='fp16',
     show_default=True,
-    help='int8 takes a model that `rtmdet quantize` wrote for TensorRT.',
+    help='Precision of the layers; int8 needs a model that `rtmdet quantize` wrote for TensorRT.',
 )
 @click.option(
     '--batches',
     type=int,
     nargs=3,
     metavar='N N N',
-    help=f'Smallest, usual, largest, of a model with a dynamic batch. Default: {" ".join(map(str, ENGINE_BATCHES))}.',
+    help='Smallest, usual and largest batch size of a model with a dynamic batch. '
+    f'Default: {" ".join(map(str, ENGINE_BATCHES))}.',
 )
-@click.option('--min-size', type=int, nargs=2, metavar='H W', help="Smallest input. Default: the model's own.")
-@click.option('--opt-size', type=int, nargs=2, metavar='H W', help='Usual input, for which the engine is made.')
-@click.option('--max-size', type=int, nargs=2, metavar='H W', help='Largest input.')
-@click.option('--timing-cache', type=click.Path(path_type=Path), help="File (.cache) for the builder's measurements.")
-@click.option('--for-trtexec', is_flag=True, help="Write trtexec's input instead, and print its command.")
+@click.option('--min-size', type=int, nargs=2, metavar='H W', help="Smallest input size. Default: the model's own.")
+@click.option(
+    '--opt-size',
+    type=int,
+    nargs=2,
+    metavar='H W',
+    help="Usual input size, which the engine is optimised for. Default: the model's own.",
+)
+@click.option('--max-size', type=int, nargs=2, metavar='H W', help="Largest input size. Default: the model's own.")
+@click.option(
+    '--timing-cache',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help="File (.cache) that keeps the builder's measurements, to build faster the next time.",
+)
+@click.option(
+    '--for-trtexec',
+    is_flag=True,
+    help='Write the input of trtexec instead of the engine, and print the trtexec command.',
+)
 def command(model, out, precision, batches, min_size, opt_size, max_size, timing_cache, for_trtexec) -> None:
-    """Build a TensorRT engine from MODEL (.onnx), for this machine's GPU and this version of TensorRT.
+    """Build a TensorRT engine from MODEL (.onnx), for this machine's GPU and version of TensorRT.
 
-    Beside it comes a .engine.json with all that the runtime has to know. With --for-trtexec that is written, and the
-    graph as .engine.onnx, for a machine that has NVIDIA's trtexec but not this package.
+    The model's metadata are written next to the engine, as .engine.json. With --for-trtexec, these are written together
+    with the graph, as .engine.onnx, for a machine that has NVIDIA's trtexec but not this package.
     """
     sizes = (min_size, opt_size, max_size)
     if any(sizes) and not all(sizes):
-        raise ValueError('--min-size, --opt-size and --max-size go together')
+        raise ValueError('--min-size, --opt-size and --max-size must be given together; add the missing ones')
     inputs = input_files([model])
     check_output(out, inputs, ('.engine',))
     if for_trtexec:

@@ -25,7 +25,7 @@ def threshold_option(name: str, metavar: str, kind: type, text: str) -> Callable
 
 
 def moved_option(name: str) -> Callable:
-    """Return a hidden option that `rtmdet mmdeploy` has now; it ends the command with an error that says so."""
+    """Return a hidden option that moved to `rtmdet mmdeploy`; its use ends the command with an error."""
 
     def refuse(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
         if value is not None:
@@ -50,17 +50,18 @@ def moved_option(name: str) -> Callable:
     type=click.Choice(FORMS),
     default='decoded',
     show_default=True,
-    help="Outputs: raw, the maps; decoded, boxes and scores; nms, boxes after NMS; trt, for TensorRT's NMS.",
+    help='Export format: raw (maps of the head), decoded (all boxes and scores), nms (boxes after NMS) or trt (boxes '
+    "after TensorRT's NMS).",
 )
 @click.option(
-    '--size', type=int, nargs=2, metavar='H W', help="Of the input, multiples of 32. Default: the test pipeline's."
+    '--size', type=int, nargs=2, metavar='H W', help="Input size, multiples of 32. Default: the test pipeline's."
 )
 @click.option(
     '--dynamic',
     type=click.Choice(DYNAMIC),
     default='none',
     show_default=True,
-    help='Axes left open: none, the batch, or the batch with height and width.',
+    help='Dynamic axes: none, the batch, or all (batch, height and width).',
 )
 @click.option(
     '--opset',
@@ -68,15 +69,15 @@ def moved_option(name: str) -> Callable:
     default=18,
     show_default=True,
     metavar='N',
-    help="Of ONNX; up to 17 PyTorch's TorchScript exporter writes, from 18 on the one with dynamo=True.",
+    help="ONNX opset. PyTorch's TorchScript exporter writes up to 17, the exporter with dynamo=True 18 and later.",
 )
 @threshold_option('--score-thr', '0..1', float, 'Score threshold.')
 @threshold_option('--iou-thr', '0..1', float, 'IoU threshold of NMS.')
-@threshold_option('--max-per-img', 'N', int, 'Most boxes per image.')
+@threshold_option('--max-per-img', 'N', int, 'Maximum number of boxes per image.')
 @click.option(
     '--for-map',
     is_flag=True,
-    help="Take the thresholds of CONFIG's model.test_cfg instead of these defaults: right for mAP, slow for use.",
+    help="Use the thresholds of CONFIG's model.test_cfg as defaults: right to measure mAP, slow in use.",
 )
 @moved_option('--deploy-cfg')
 @moved_option('--image')
@@ -85,9 +86,9 @@ def moved_option(name: str) -> Callable:
 def command(
     config, checkpoint, out, form, size, dynamic, opset, score_thr, iou_thr, max_per_img, for_map, changes
 ) -> None:
-    """Write the model of CONFIG with the weights of CHECKPOINT, for use without PyTorch.
+    """Export the model of CONFIG with the weights of CHECKPOINT, for use without PyTorch.
 
-    CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py. CHECKPOINT is a .pth or a
+    CONFIG is a file or the name of a shipped config, such as rtmdet_plugin::rtmdet_s.py. CHECKPOINT is a .pth or
     .safetensors file. To export through mmdeploy, use `rtmdet mmdeploy`.
     """
     check_output(out, input_files([config, checkpoint]), ENDINGS)
@@ -115,6 +116,6 @@ def command(
             convert(path, out)
     height, width = info.input_size
     click.echo(
-        f'{out}: form {form}, {len(info.classes)} classes, {height}x{width} pixels, dynamic axes: {dynamic}, '
+        f'{out}: export format {form}, {len(info.classes)} classes, {height}x{width} pixels, dynamic axes: {dynamic}, '
         f'thresholds: {describe_thresholds(info)}'
     )

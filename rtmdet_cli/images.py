@@ -1,4 +1,4 @@
-"""Images named on the command line: list, read, and report those that can't be read."""
+"""List and read the images that are named on the command line, and report those that can't be read."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ IMAGE_ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 def list_images(paths: list[Path]) -> list[Path]:
-    """Return files as they are, and the images of folders by name.
+    """Return files unchanged, and the images in folders, sorted by name.
 
     Raises:
-        ValueError: for a folder without images.
+        ValueError: if a folder has no images.
     """
     images = []
     for path in paths:
@@ -29,16 +29,16 @@ def list_images(paths: list[Path]) -> list[Path]:
             continue
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
         if not found:
-            raise ValueError(f'{path}: a folder without images ({", ".join(IMAGE_ENDINGS)})')
+            raise ValueError(f'{path} must be a folder with images ({", ".join(IMAGE_ENDINGS)}), got none')
         images += found
     return images
 
 
 def read_images(paths: Iterable[Path], bad: list[str]) -> Iterator[tuple[Path, Image]]:
-    """Read those of the images that can be read.
+    """Yield the images that can be read, with their paths.
 
     Args:
-        paths: of the images.
+        paths: image files.
         bad: a line is appended for each image that can't be read.
     """
     from rtmdet_runtime.image import read_image
@@ -51,15 +51,15 @@ def read_images(paths: Iterable[Path], bad: list[str]) -> Iterator[tuple[Path, I
 
 
 def list_bad(bad: list[str], total: int, done: str) -> None:
-    """List bad images on standard error, and end the command with exit code 1 if there are any.
+    """List bad images on standard error; if there are any, end the command with exit code 1.
 
     Args:
-        bad: a line for each.
+        bad: one line per bad image.
         total: number of images, bad ones included.
-        done: what was done in spite of them.
+        done: what was done with the other images.
 
     Raises:
-        click.ClickException: if there are any.
+        click.ClickException: if there are bad images.
     """
     for line in bad:
         click.echo(line, err=True)

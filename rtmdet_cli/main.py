@@ -1,4 +1,4 @@
-"""The command `rtmdet`: a group of click commands, each in a module of its own that is imported when it is called."""
+"""The command `rtmdet`: a group of click commands. The module of a command is imported when it is called."""
 
 import importlib
 import os
@@ -13,34 +13,37 @@ except ModuleNotFoundError:
     sys.exit('Error: rtmdet needs click, which is not installed: pip install click')
 
 COMMANDS = {
-    'benchmark': ('rtmdet_cli.benchmark', 'Measure how long exported models take.'),
+    'benchmark': ('rtmdet_cli.benchmark', 'Measure the latency and throughput of exported models.'),
     'convert': ('rtmdet_cli.convert', "Convert a checkpoint of mmyolo's RTMDet to mmdet's names, or back."),
     'draw-samples': ('rtmdet_cli.draw_samples', 'Draw augmented training samples with their boxes.'),
-    'export': ('rtmdet_cli.export', 'Write a checkpoint as ONNX, OpenVINO or ncnn model.'),
+    'export': ('rtmdet_cli.export', 'Export a checkpoint as an ONNX, OpenVINO or ncnn model.'),
     'mmdeploy': ('rtmdet_cli.mmdeploy', 'Export a checkpoint through mmdeploy, for its backends and SDK.'),
     'engine': ('rtmdet_cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
-    'publish': ('rtmdet_cli.publish', 'Write the weights of a checkpoint for others, as .safetensors or .pth.'),
+    'publish': (
+        'rtmdet_cli.publish',
+        'Write the weights of a checkpoint without training state, as .safetensors or .pth.',
+    ),
     'predict': ('rtmdet_cli.predict', 'Find objects in images with an exported model.'),
-    'quantize': ('rtmdet_cli.quantize', 'Write an INT8 form of an exported ONNX model.'),
-    'test': ('rtmdet_cli.test', "Evaluate an exported model, or a checkpoint, on a config's test set."),
+    'quantize': ('rtmdet_cli.quantize', 'Quantise an exported ONNX model to INT8.'),
+    'test': ('rtmdet_cli.test', "Evaluate an exported model or a checkpoint on a config's test set."),
 }
-"""Name: module, and the line for `rtmdet --help`."""
+"""Name: module, and the line in `rtmdet --help`."""
 
 EXPECTED = (ValueError, OSError, ImportError, RuntimeError, UnpicklingError)
-"""Errors whose message is for the user."""
+"""Errors that are shown to the user as one line, without a traceback."""
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of SIGINT, as of programs that the signal ends."""
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT, as usual for programs that a signal ends."""
 
 
 class Commands(click.Group):
-    """Import a command when it is called; turn errors into one line and exit code 1."""
+    """Import a command when it is called; report expected errors as one line, with exit code 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import a command; None if there is none of this name."""
+        """Import and return a command; None if there is none of this name."""
         if name not in COMMANDS:
             return None
         return importlib.import_module(COMMANDS[name][0]).command
@@ -54,7 +57,7 @@ class Commands(click.Group):
         """Run a command; expected errors and interruptions end it with one line."""
         try:
             return super().invoke(ctx)
-        except click.exceptions.Exit:  # a RuntimeError of click's own, as after --help
+        except click.exceptions.Exit:  # a RuntimeError that click raises, for example after --help
             raise
         except BrokenPipeError:  # `rtmdet ... | head`, which click handles
             raise
@@ -68,7 +71,7 @@ class Commands(click.Group):
 
 
 def line_for_user(error: Exception, command: str) -> str:
-    """Return an error as one line: with the package to install, or with the place that is full."""
+    """Return an error as one line, which names the package to install or the file on a full disk."""
     from rtmdet_runtime.atomic_files import FULL
     from rtmdet_runtime.messages import missing_package, one_line
 
@@ -82,7 +85,7 @@ def line_for_user(error: Exception, command: str) -> str:
 
 
 def discard_output() -> None:
-    """Send what standard output could not take to nowhere, or Python would report it once more when it ends."""
+    """Discard output that could not be written, which Python would otherwise report again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -90,7 +93,7 @@ def discard_output() -> None:
 
 
 def show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """Print the version of rtmdet_plugin, without importing it, and end."""
+    """Print the version of rtmdet_plugin without importing it, and exit."""
     if value and not ctx.resilient_parsing:
         version = runpy.run_path(str(Path(__file__).parents[1] / 'rtmdet_plugin' / 'version.py'))
         click.echo(f'rtmdet {version["__version__"]}')
@@ -98,14 +101,20 @@ def show_version(ctx: click.Context, parameter: click.Parameter, value: bool) ->
 
 
 @click.group(cls=Commands, context_settings=dict(help_option_names=['-h', '--help']))
-@click.option('--traceback', is_flag=True, help='Show where an error comes from, not only its message.')
+@click.option('--traceback', is_flag=True, help='Show the traceback of an error, not only its message.')
 @click.option(
-    '--version', is_flag=True, is_eager=True, expose_value=False, callback=show_version, help='Show the version.'
+    '--version',
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help='Show the version and exit.',
 )
 def main(traceback: bool) -> None:
-    """RTMDet from a checkpoint to where it runs.
+    """Export, evaluate, quantise and run RTMDet detectors.
 
-    Exit codes: 0; 1 after an error, or if images could not be read; 2 for wrong options; 130 after Ctrl-C.
+    Exit codes: 0 for success; 1 after an error, or if an image could not be read; 2 for wrong options; 130 after
+    Ctrl-C.
     """
 
 

@@ -19,14 +19,14 @@ from .config import cfg_options, changed_config, config_argument
     '--deploy-cfg',
     required=True,
     metavar='CONFIG',
-    help='Deploy config: a file, or the name of a shipped one, such as rtmdet_plugin::deploy/onnxruntime_static.py.',
+    help='Deploy config: a file or the name of a shipped one, such as rtmdet_plugin::deploy/onnxruntime_static.py.',
 )
 @click.option(
     '--image',
     type=click.Path(path_type=Path),
     required=True,
     metavar='FILE',
-    help='Image with objects, on which the exported model is compared with PyTorch.',
+    help='Image with objects, to compare the exported model with PyTorch.',
 )
 @click.option(
     '-o',
@@ -34,21 +34,21 @@ from .config import cfg_options, changed_config, config_argument
     type=click.Path(path_type=Path),
     required=True,
     metavar='PATH',
-    help="Folder for the backend's files and those of mmdeploy's SDK; or .onnx, for only the graph.",
+    help="Folder to write the files of the backend and of mmdeploy's SDK to; or .onnx, to write only the graph.",
 )
 @click.option(
     '--device',
     metavar='NAME',
     default='cpu',
     show_default=True,
-    help='Device that the backend runs on; TensorRT needs cuda:0.',
+    help='Device to run the backend on; TensorRT needs cuda:0.',
 )
 @cfg_options
 def command(config, checkpoint, deploy_cfg, image, out, device, changes) -> None:
     """Export the model of CONFIG with the weights of CHECKPOINT through mmdeploy, and compare it with PyTorch.
 
-    CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py. CHECKPOINT is a .pth or a
-    .safetensors file. Without mmdeploy, use `rtmdet export`.
+    CONFIG is a file or the name of a shipped config, such as rtmdet_plugin::rtmdet_s.py. CHECKPOINT is a .pth or
+    .safetensors file. To export without mmdeploy, use `rtmdet export`.
     """
     from rtmdet_plugin.inference.device import check_device
     from rtmdet_plugin.mmdeploy_support.deploy import deploy, export_graph

@@ -1,4 +1,4 @@
-"""What commands on exported models have in common: options, and a text for their thresholds."""
+"""Options of commands that run exported models, and a text for the thresholds of a model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ if TYPE_CHECKING:
 
 THREADS = click.IntRange(*THREAD_COUNTS)
 
-backend_option = click.option('--backend', type=click.Choice(list(BACKENDS)), help="Default: by the model's ending.")
+backend_option = click.option(
+    '--backend',
+    type=click.Choice(list(BACKENDS)),
+    help='Backend to run the model on. Default: by the ending of the file.',
+)
 size_option = click.option(
     '--size',
     type=int,
     nargs=2,
     metavar='H W',
-    help="Scale images to, for a model with a dynamic size. Default: the model's own.",
+    help="Input size, for a model with a dynamic size. Default: the model's own.",
 )
-threads_option = click.option('--threads', type=THREADS, metavar='N', help="Default: the backend's.")
+threads_option = click.option(
+    '--threads', type=THREADS, metavar='N', help="Number of CPU threads. Default: the backend's."
+)
 
 
 def describe_thresholds(info: ModelInfo) -> str:

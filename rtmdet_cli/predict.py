@@ -1,4 +1,4 @@
-"""The command `rtmdet predict`: find objects in images; print, draw or write them as JSON. PyTorch isn't needed."""
+"""The command `rtmdet predict`: find objects in images; print, draw or write them as JSON, without PyTorch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from rtmdet_runtime.image import Image
 
 RECORDS = r'\[\s*(\]|\{\s*"image"\s*:\s*"(\\.|[^"\\])*"\s*,\s*"boxes"\s*:)'
-"""Beginning of the JSON file of `predict`; CreateML's labels have `annotations` after `image`."""
+"""Pattern of the beginning of the JSON file of `predict`; CreateML's labels have `annotations` after `image`."""
 
 
 def record(path: Path, found: Detections, classes: tuple[str, ...]) -> dict:
-    """Return detections for JSON: pixels with 2 decimals, scores with 4."""
-    # float64, because the decimals of a float32 are no short numbers; + 0.0 turns -0.0 into 0.0.
+    """Return the detections of an image for JSON: boxes in pixels with 2 decimals, scores with 4."""
+    # float64, because a rounded float32 would have many decimals in JSON; + 0.0 turns -0.0 into 0.0.
     boxes, scores = (
         values.astype(float).round(places) + 0.0 for values, places in ((found.boxes, 2), (found.scores, 4))
     )
@@ -38,7 +38,7 @@ def record(path: Path, found: Detections, classes: tuple[str, ...]) -> dict:
 def predict(
     detector: RTMDetector, paths: list[Path], batch_size: int, bad: list[str]
 ) -> Iterator[tuple[Path, Image, Detections]]:
-    """Find objects in the images that can be read; see `read_images`."""
+    """Yield path, image and detections of each image that can be read; see `read_images`."""
     for start in range(0, len(paths), batch_size):
         batch = list(read_images(paths[start : start + batch_size], bad))
         found = detector.predict([image for _, image in batch], batch_size)
@@ -59,14 +59,14 @@ def predict(
     '--out',
     type=click.Path(path_type=Path),
     metavar='FOLDER',
-    help='Folder for copies of the images with boxes drawn, under their names.',
+    help='Folder to write copies of the images to, with boxes drawn on them.',
 )
 @click.option(
     '--json',
     'json_file',
     type=click.Path(path_type=Path),
     metavar='FILE',
-    help='File (.json) for boxes, scores and classes; - for standard output.',
+    help='File (.json) to write boxes, scores and classes to; - for standard output.',
 )
 @backend_option
 @size_option
@@ -76,17 +76,17 @@ def predict(
     default=1,
     show_default=True,
     metavar='N',
-    help='Images that the network gets at once.',
+    help='Number of images that the network gets at once.',
 )
 @threads_option
 def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads) -> None:
     """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine).
 
-    Each image is a line with what is in it. PyTorch isn't needed. Images that can't be read are left out and listed at
-    the end; the exit code is 1 then.
+    For each image, a line with the number of objects of each class is printed. PyTorch isn't needed. Images that can't
+    be read are skipped and listed at the end; the exit code is then 1.
 
-    An image with more than 180 million pixels is refused; the environment variable RTMDET_MAX_PIXELS sets another
-    limit. Decoding takes 6 bytes of memory per pixel and more: 1.1 GB at this limit.
+    Images with more than 180 million pixels are refused; the environment variable RTMDET_MAX_PIXELS sets another limit.
+    Decoding takes at least 6 bytes of memory per pixel, 1.1 GB at this limit.
     """
     if score_thr is not None and not 0 <= score_thr <= 1:
         raise ValueError(f'--score-thr must be from 0 to 1, got {score_thr}')
@@ -115,9 +115,9 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
                 except ValueError as error:
                     bad.append(one_line(error))
         complete = True
-    finally:  # after Ctrl-C or on a full disk, what was found so far
+    finally:  # after Ctrl-C or on a full disk, write what was found so far
         if json_file is not None and (complete or records):
             write_json(json_file, records)
             if not complete:
-                click.echo(f'{json_file}: {len(records)} of {len(paths)} images', err=True)
+                click.echo(f'{json_file} contains only {len(records)} of {len(paths)} images', err=True)
     list_bad(bad, len(paths), f'{len(records)} were predicted')

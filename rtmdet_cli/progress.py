@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar in a terminal, elsewhere a line when each step begins."""
+"""Show progress on standard error: a bar in a terminal; otherwise a line when a step begins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 @contextlib.contextmanager
 def show_progress() -> Iterator[Callable[..., Iterable]]:
-    """Give a function that passes items on and shows how many are done: `track(items, description=...)`."""
+    """Give a function that yields items and shows how many are done: `track(items, description=...)`."""
     if not sys.stderr.isatty():
         yield _say
         return

@@ -14,13 +14,13 @@ import click
     '--out',
     type=click.Path(path_type=Path),
     metavar='FILE',
-    help='.safetensors or .pth. Default: CHECKPOINT, with the ending .safetensors.',
+    help='File to write, .safetensors or .pth. Default: CHECKPOINT with the ending .safetensors.',
 )
 def command(checkpoint: Path, out: Path | None) -> None:
-    """Write the weights of CHECKPOINT as a file for others, without what only the training needs.
+    """Write the weights of CHECKPOINT to a file for others, without the state that only training needs.
 
-    If the training kept an EMA, its averaged weights are written. `load_from`, `mim test` and DetInferencer take the
-    file as they take a checkpoint.
+    If the training used EMA, the averaged weights are written. `load_from`, `mim test` and DetInferencer read the file
+    like a checkpoint.
     """
     if not checkpoint.is_file():
         raise FileNotFoundError(f'{checkpoint}: no such checkpoint')

@@ -26,7 +26,7 @@ from .progress import show_progress
     type=click.Path(path_type=Path),
     required=True,
     metavar='FILE',
-    help='.onnx, or .xml for OpenVINO.',
+    help='File to write: .onnx, or .xml for OpenVINO.',
 )
 @click.option(
     '--samples',
@@ -34,17 +34,21 @@ from .progress import show_progress
     default=200,
     show_default=True,
     metavar='N',
-    help='Images used, evenly spaced.',
+    help='Number of images to calibrate with, evenly spaced.',
 )
 @click.option(
     '--method',
     type=click.Choice([*METHODS, 'nncf']),
     default='mse',
     show_default=True,
-    help="How a tensor's range is found; nncf, for .xml alone, leaves it and the rest to NNCF.",
+    help="Method that finds a tensor's range; nncf, only for .xml, quantises with NNCF instead.",
 )
 @click.option(
-    '--percentile', default=99.99, show_default=True, metavar='50..100', help='Of the values, with --method percentile.'
+    '--percentile',
+    default=99.99,
+    show_default=True,
+    metavar='50..100',
+    help='Share of the values that the range covers, for --method percentile.',
 )
 @click.option(
     '--keep-float',
@@ -52,26 +56,28 @@ from .progress import show_progress
     multiple=True,
     default=FLOAT_PARTS,
     show_default=True,
-    help='A part that stays in float; may repeat, and replaces the default.',
+    help='Part of the model to keep in float. May be repeated; replaces the default.',
 )
 @click.option(
     '--tolerance',
     default=0.001,
     show_default=True,
     metavar='0..1',
-    help='Layers that alone change the scores by more stay in float; 1: none, and nothing is measured.',
+    help='Keep layers in float if quantizing them shifts scores by more. 1 keeps none, and measures nothing.',
 )
 @click.option(
     '--target',
     type=click.Choice(TARGETS),
-    help='The runtime that the file is for. Default: openvino for .xml, tensorrt for the form trt, else onnxruntime.',
+    help='Runtime that the file is for. Default: openvino for .xml, tensorrt for the export format trt, otherwise '
+    'onnxruntime.',
 )
 @threads_option
 def command(model, images, out, samples, method, percentile, keep_float, tolerance, target, threads) -> None:
-    """Write an INT8 form of MODEL, an ONNX file of `rtmdet export`, calibrated on the images in the folder IMAGES.
+    """Quantise MODEL, an ONNX file of `rtmdet export`, to INT8, calibrated on the images in the folder IMAGES.
 
-    The images should be like those that the model is to work on; no labels are needed. Images that can't be read are
-    left out and listed at the end, and the exit code is 1 then; without half of the images nothing is written.
+    The images should be similar to those that the model will see; no labels are needed. Images that can't be read are
+    skipped and listed at the end, and the exit code is then 1. If fewer than half of the images can be read, nothing is
+    written.
     """
     check_output(out, input_files([model]), ('.onnx', '.xml'))
     if not images.is_dir():
@@ -106,23 +112,25 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
 
 
 def check_settings_agree(model: Path, out: Path, method: str, target: str | None) -> None:
-    """Refuse what doesn't go together before the work.
+    """Check that the settings are compatible, before anything is computed.
 
     Raises:
-        ValueError: it names both.
+        ValueError: if they aren't.
         FileExistsError: see `check_bin`.
         ImportError: if OpenVINO is needed and not installed.
     """
     if method == 'nncf' and out.suffix != '.xml':
-        raise ValueError(f'-o {out}; accepted of --method nncf: a name that ends in .xml')
+        raise ValueError(f'--out must end in .xml for --method nncf, got {out}')
     if out.suffix != '.xml':
         return
     from rtmdet_plugin.export.convert import check_bin, read_info
 
     if target not in (None, 'openvino'):
-        raise ValueError(f'-o {out} with --target {target}; accepted for .xml: openvino')
+        raise ValueError(f'--target must be openvino for {out}, got {target}')
     if read_info(model).form == 'trt':
-        raise ValueError(f'{model}: the form trt is for TensorRT alone; accepted for .xml: the forms raw, decoded, nms')
+        raise ValueError(
+            f'{model} must have the export format raw, decoded or nms for {out}, got trt, which needs TensorRT'
+        )
     check_bin(out)
     with needed_by(str(out)):
-        import openvino  # noqa: F401  missing, it ends the command before the calibration
+        import openvino  # noqa: F401  if it is missing, the command ends before the calibration

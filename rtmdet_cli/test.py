@@ -17,7 +17,7 @@ from .options import backend_option, describe_thresholds, size_option, threads_o
 CHECKPOINTS = ('.pth', '.safetensors')
 EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
 METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
-"""Beginning of the JSON file: a name such as coco/bbox_mAP and a number; a label map has no prefix."""
+"""Pattern of the beginning of the JSON file: a name such as coco/bbox_mAP, and a number. Label maps don't match."""
 
 
 @click.command('test')
@@ -29,7 +29,7 @@ METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
     '--batch-size',
     type=click.IntRange(1),
     metavar='N',
-    help="Images that the network gets at once. Default: 1; for a checkpoint, the config's.",
+    help="Number of images that the network gets at once. Default: 1; for a checkpoint, the config's.",
 )
 @threads_option
 @click.option(
@@ -37,32 +37,32 @@ METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
     'json_file',
     type=click.Path(path_type=Path),
     metavar='FILE',
-    help='File (.json) for the metrics; - for standard output.',
+    help='File (.json) to write the metrics to; - for standard output.',
 )
 @cfg_options
 def command(config, model, backend, size, batch_size, threads, json_file, changes) -> None:
-    """Evaluate MODEL on the test set of CONFIG, by its evaluator.
+    """Evaluate MODEL on the test set of CONFIG with the config's evaluator.
 
-    CONFIG is a file, or the name of a shipped one, such as rtmdet_plugin::rtmdet_s.py. MODEL is an exported one (.onnx,
-    .xml, .param, .engine), or a checkpoint (.pth, .safetensors), which mmengine's Runner tests; it takes neither
-    --backend nor --size nor --threads.
+    CONFIG is a file or the name of a shipped config, such as rtmdet_plugin::rtmdet_s.py. MODEL is an exported model
+    (.onnx, .xml, .param, .engine), or a checkpoint (.pth, .safetensors), which mmengine's Runner tests. The options
+    --backend, --size and --threads are only for exported models.
 
-    The thresholds are those of the config's model.test_cfg, as for a checkpoint. In the forms nms and trt they are part
-    of the graph and stay: for mAP, export these with --for-map. The classes must be those of the test set, in their
-    order.
+    The thresholds are those of the config's model.test_cfg. In the export formats nms and trt, thresholds are part of
+    the graph and can't be changed: to measure mAP, export these with --for-map. The classes of the model must be those
+    of the test set, in the same order.
 
-    The log of a checkpoint's test is written to the folder `test` in the config's work_dir, work_dirs/NAME by default.
+    The log of a checkpoint's test is written to the folder `test` in the config's work_dir (default: work_dirs/NAME).
     """
     if model.suffix not in (*CHECKPOINTS, *EXPORTED):
-        raise ValueError(f'{model}: accepted: a name that ends in {", ".join((*EXPORTED, *CHECKPOINTS))}')
+        raise ValueError(f'MODEL must end in one of {", ".join((*EXPORTED, *CHECKPOINTS))}, got {model}')
     runtime = dict(backend=backend, size=size, threads=threads)
     given = [f'--{name}' for name, value in runtime.items() if value is not None]
     if model.suffix in CHECKPOINTS and given:
-        raise ValueError(f'{model} is a checkpoint; accepted for exported models alone: {", ".join(given)}')
+        raise ValueError(f'MODEL must be an exported model for {", ".join(given)}, got the checkpoint {model}')
     inputs = input_files([config, model])
     if json_file is not None:
         check_json(json_file, inputs, METRICS)
-    # First rtmdet_plugin, whose message names what is missing of PyTorch and OpenMMLab.
+    # Import rtmdet_plugin first: its error names the missing package of PyTorch or OpenMMLab.
     from rtmdet_plugin.export.metadata import thresholds
     from rtmdet_plugin.inference.evaluation import evaluate, evaluate_checkpoint, use_thresholds
     from rtmdet_plugin.inference.quiet import quiet
@@ -71,7 +71,7 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
     with quiet():
         config = changed_config(config, changes)
     if model.suffix in CHECKPOINTS:
-        # A folder of its own: mmengine writes the config into it, and that of a training is in the work directory.
+        # A separate folder: mmengine writes the config to it, and would replace a training's in the work directory.
         work_dir = Path(config.get('work_dir') or Path('work_dirs') / Path(config.filename).stem) / 'test'
         try:
             check_writable(work_dir / 'log')

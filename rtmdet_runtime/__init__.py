@@ -4,8 +4,8 @@
 
     detections = RTMDetector('model.onnx').predict('street.jpg')
 
-Everything that a prediction needs is in the file that `rtmdet export` wrote: classes, input size, normalisation,
-thresholds. The folder has no imports from `rtmdet_plugin`, so it can be copied and shipped by itself.
+The file that `rtmdet export` wrote contains everything that a prediction needs: classes, input size, normalisation and
+thresholds. This package imports nothing from `rtmdet_plugin`, so it can be copied and shipped separately.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MODULES = dict(FORMS='.info', Detections='.detector', ModelInfo='.info', RTMDet
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: the help of `rtmdet` needs neither numpy nor OpenCV."""
+    """Import a public name on first use, so that the help of `rtmdet` needs neither numpy nor OpenCV."""
     if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(_MODULES[name], __name__), name)

@@ -1,8 +1,8 @@
-"""Files that are written atomically: a kill or a full disk at any moment leaves the old file, or none.
+"""Write files atomically: if the process is killed or the disk is full, the old file or no file remains.
 
-The content is written to another name in the same folder, because a file moves in one step only within a file system,
-and renamed at the end. `write_atomically` is for the state of a training, which can't be made again; `unfinished` for
-results, for programs that write files themselves, and for files that belong together.
+The content is written under another name in the same folder, because a rename is atomic only within a file system, and
+renamed at the end. `write_atomically` is for the state of a training, which can't be recreated. `unfinished` is for
+results, for other programs that write the files, and for files that belong together.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PARTIAL = '.partial'
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file atomically and bring it to the disk, so that a power cut can't lose it.
+    """Write a file atomically and flush it to the disk, so that a power cut can't lose it.
 
     Args:
-        path: the file to write; its folder is made if need be, and a link to a file is replaced by the file.
-        content: all of the file.
+        path: file to write. Its folder is created if necessary; a link to a file is replaced with the file.
+        content: content of the file.
 
     Raises:
-        OSError: if it can't be written, such as on a full disk; a file that was there before stays as it was.
+        OSError: if it can't be written, for example because the disk is full; an earlier file is then unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,13 +45,13 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 
 
 def remove_partial_files(folder: str | Path) -> None:
-    """Remove what killed calls of `write_atomically` have left in a folder."""
+    """Remove files that interrupted calls of `write_atomically` have left in a folder."""
     for partial in Path(folder).glob(f'.*{PARTIAL}'):
         partial.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk; some file systems can't, and the rename is in place anyway."""
+    """Flush a rename to the disk; some file systems can't do this, which is ignored: the file is renamed anyway."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -66,14 +66,14 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def unfinished(*paths: Path) -> Iterator[list[Path]]:
-    """Give files to write in place of `paths`; they are moved there at the end, unless an error comes before it.
+    """Give temporary files to write; they are moved to `paths` at the end, unless there is an error before.
 
-    They aren't brought to the disk at once: what a power cut loses can be made again.
+    They aren't flushed to the disk, because a result that a power cut loses can be created again.
 
     Args:
-        paths: files in one folder, which is made if need be; a link stays one, and what it leads to is written. The
-            last one is the one by which the others are found. Of several, it is removed before the first one moves, and
-            moves last: a kill in between leaves no model, rather than an old graph with new weights.
+        paths: files in one folder, which is created if necessary. If a path is a link, its target is written. The last
+            path must be the main file, which refers to the others: it is removed before the first file is moved, and
+            moved last, so that a kill in between leaves no model instead of an old graph with new weights.
 
     Raises:
         OSError: see `check_writable`; before anything is written.
@@ -86,13 +86,13 @@ def unfinished(*paths: Path) -> Iterator[list[Path]]:
 
 @contextlib.contextmanager
 def unfinished_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to fill in place of `path`; see `unfinished`.
+    """Give a temporary folder to fill; it is moved to `path` at the end, see `unfinished`.
 
     Raises:
-        FileExistsError: if there is something already; an empty folder is nothing.
+        FileExistsError: if `path` exists and isn't an empty folder.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FileExistsError(f'{path} exists already and is not an empty folder')
+        raise FileExistsError(f'{path} must be a new or an empty folder, got an existing one; choose another name')
     with _moved_at_the_end([path]) as (folder,):
         folder.mkdir()
         yield folder
@@ -102,10 +102,10 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
 def _moved_at_the_end(paths: Sequence[Path]) -> Iterator[list[Path]]:
     targets = [path.resolve() for path in paths]
     with naming(paths[-1]), contextlib.ExitStack() as stack:
-        beside = {folder: Path(stack.enter_context(_work_folder(folder))) for folder in {t.parent for t in targets}}
-        written = [beside[targets[0].parent] / path.name for path in paths]
+        work = {folder: Path(stack.enter_context(_work_folder(folder))) for folder in {t.parent for t in targets}}
+        written = [work[targets[0].parent] / path.name for path in paths]
         yield written
-        ready = [beside[target.parent] / path.name for path, target in zip(paths, targets, strict=True)]
+        ready = [work[target.parent] / path.name for path, target in zip(paths, targets, strict=True)]
         for source, target in zip(written, ready, strict=True):
             if source != target:
                 shutil.move(source, target)
@@ -121,10 +121,10 @@ def _work_folder(folder: Path) -> tempfile.TemporaryDirectory:
 
 
 def check_writable(path: Path) -> None:
-    """See that a file can be written, before the work that it is for; nothing is left behind.
+    """Check that a file can be written, before its content is computed; the check leaves no file.
 
     Raises:
-        OSError: if it is something else than a file, or its folder can't be made or written to.
+        OSError: if the path isn't a file, or its folder can't be created or written to.
     """
     try:
         exists = path.stat() is not None
@@ -133,7 +133,7 @@ def check_writable(path: Path) -> None:
     except OSError as error:  # a link to itself, a folder that can't be entered
         raise OSError(f'{path} can not be written: {error.strerror}') from None
     if exists and not path.is_file():
-        raise OSError(f'{path} can not be written: it is no file, but must be one; choose another name')
+        raise OSError(f'{path} can not be written: it must be a file, got something else; choose another name')
     if exists and not os.access(path, os.W_OK):
         raise OSError(f'{path} can not be written: it is write-protected')
     folder = next(parent for parent in path.resolve().parents if parent.exists())
@@ -146,10 +146,10 @@ def check_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Give an error of a full disk, which knows no name, that of the file that was being written.
+    """Add the name of the file to the error of a full disk, which has none.
 
     Raises:
-        OSError: it names the file.
+        OSError: with the name of the file.
     """
     try:
         yield

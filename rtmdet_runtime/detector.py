@@ -1,4 +1,4 @@
-"""`RTMDetector`: pictures in, boxes in the pictures' own coordinates out."""
+"""`RTMDetector`: find objects in images, as boxes in the coordinates of the original image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Source = str | Path | Image
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes of one picture, by score downwards.
+    """Boxes of one image, by descending score.
 
     Attributes:
-        boxes: xyxy in pixels of the picture as it was given, float32. (N, 4)
+        boxes: xyxy in pixels of the original image, float32. (N, 4)
         scores: float32. (N,)
         labels: indices into the model's classes, int64. (N,)
     """
@@ -36,33 +36,33 @@ class Detections:
         return len(self.scores)
 
     def above(self, score_thr: float) -> Detections:
-        """Those with a score above a threshold."""
+        """Return the detections with a score above a threshold."""
         found = self.scores > score_thr
         return Detections(self.boxes[found], self.scores[found], self.labels[found])
 
 
 class RTMDetector:
-    """Preprocessing and post-processing around a backend, which computes the network.
+    """Find objects in images: preprocess them, run the network on a backend, and post-process its outputs.
 
     Args:
-        model: file of `rtmdet export` (.onnx), OpenVINO's IR (.xml), ncnn's .param, or a TensorRT .engine, which is a
-            program: take it only from people whom you trust. Or a backend that is loaded already (see `Backend`): then
-            `backend`, `threads` and `reduced_precision` can't be given.
+        model: file of `rtmdet export`: .onnx, .xml (OpenVINO), .param (ncnn) or .engine (TensorRT). Opening an engine
+            runs code in it, so open only engines that you trust. Or a loaded backend (see `Backend`); `backend`,
+            `threads` and `reduced_precision` can't be given then.
         backend: 'onnxruntime', 'openvino', 'ncnn' or 'tensorrt'; None chooses by the file's ending.
-        size: (height, width) to scale pictures to, multiples of the coarsest stride; None for the model's own. Another
-            one needs a model that was exported with a dynamic size.
-        score_thr: a box needs a score above it; None for the model's own, as with the next three. If NMS is part of the
-            model's graph, it can be raised, but not lowered, and the next three can't be changed.
-        iou_thr: of NMS within a class.
+        size: (height, width) of the network's input in pixels, multiples of the coarsest stride; None for the model's
+            own. Other sizes need a model that was exported with a dynamic size.
+        score_thr: minimum score of a box, exclusive; None for the model's own, as for the next three. If NMS is part of
+            the model's graph, it can be raised but not lowered, and the next three can't be changed.
+        iou_thr: IoU threshold of the NMS within a class.
         nms_pre: maximum number of candidates per image that take part in NMS.
-        max_per_img: boxes of an image, at most.
-        threads: of the backend; None leaves it to the backend.
-        reduced_precision: let OpenVINO (bfloat16) and ncnn (float16) compute in less than float32 where the CPU has it;
-            faster, and the boxes differ a little from PyTorch's.
+        max_per_img: maximum number of boxes per image.
+        threads: number of CPU threads of the backend; None for the backend's default.
+        reduced_precision: let OpenVINO (bfloat16) and ncnn (float16) compute in a lower precision than float32 if the
+            CPU supports it. This is faster; the boxes differ slightly from PyTorch's.
 
     Attributes:
         backend: the loaded backend; several detectors may share it.
-        info: what the backend says about the model, with the values given here in place of its own.
+        info: the model's metadata, with the values given here instead of its own.
 
     Raises:
         FileNotFoundError, ImportError: see `open_backend`.
@@ -107,20 +107,21 @@ class RTMDetector:
         """Find objects.
 
         Args:
-            images: a path or a picture (BGR, uint8, (H, W, 3)), or a list of these.
-            batch_size: pictures that the network gets at once; a model with a fixed batch keeps its own.
+            images: a path or an image (BGR, uint8, (H, W, 3)), or a list of these.
+            batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
 
         Returns:
-            `Detections` for one picture, a list of them for a list.
+            `Detections` for one image, a list of them for a list.
 
         Raises:
-            FileNotFoundError, ValueError: where a picture can't be read, or `batch_size` is below 1; ValueError as well
-                if the network doesn't give what its metadata says, or gives NaN.
+            FileNotFoundError: if an image file doesn't exist.
+            ValueError: if an image can't be read, `batch_size` is below 1, or the network's outputs don't fit its
+                metadata or contain NaN.
         """
         if isinstance(images, (str, Path, np.ndarray)):
             return self._predict_batch([images])[0]
         if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}; accepted: 1 or more')
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         step = self.backend.batch or batch_size
         batches = (images[start : start + step] for start in range(0, len(images), step))
         return [detections for batch in batches for detections in self._predict_batch(batch)]
@@ -131,9 +132,9 @@ class RTMDetector:
         return [self.postprocess([output[i] for output in outputs], scale) for i, scale in enumerate(scales)]
 
     def preprocess(self, sources: Sequence[Source]) -> tuple[np.ndarray, list[tuple[float, float]]]:
-        """Pictures -> the network's input (B, 3, H, W), float32, and for each picture the factors (x, y) to it.
+        """Return the network's input (B, 3, H, W), float32, and the scale factors (x, y) of each image.
 
-        A model with a fixed batch gets zeros where there are fewer pictures.
+        If the model has a fixed batch size and there are fewer images, the rest of the input is 0.
         """
         inputs = np.zeros((self.backend.batch or len(sources), 3, *self.info.input_size), np.float32)
         scales = []
@@ -146,13 +147,13 @@ class RTMDetector:
         return inputs, scales
 
     def postprocess(self, outputs: Sequence[np.ndarray], scale: tuple[float, float]) -> Detections:
-        """The network's outputs for one picture, without the batch axis -> its boxes."""
+        """Return the detections of one image, given its outputs without the batch axis and its scale factors."""
         check_outputs(outputs, self.info)
         boxes, scores, labels = self._boxes(outputs)
         if labels.max(initial=-1) >= len(self.info.classes):
             raise ValueError(
-                f'metadata {PREFIX}classes must name at least {labels.max() + 1:.0f} classes, those of the network, '
-                f'got {len(self.info.classes)}'
+                f'metadata {PREFIX}classes must have at least {labels.max() + 1:.0f} names, because the network '
+                f'predicts label {labels.max():.0f}, got {len(self.info.classes)}'
             )
         factors = np.array([1 / scale[0], 1 / scale[1]] * 2, np.float32)
         return Detections(boxes * factors, scores, labels.astype(np.int64))
@@ -179,17 +180,17 @@ class RTMDetector:
 def changed_info(
     backend: Backend, name: str, size: tuple[int, int] | None, thresholds: dict[str, float | None]
 ) -> ModelInfo:
-    """Return the settings of a backend with a caller's size and thresholds in place of its own.
+    """Return the metadata of a backend's model with the size and thresholds of the caller.
 
     Args:
         backend: the loaded model.
-        name: of the model, for messages.
-        size: (height, width) of the network's input; None for the backend's own.
-        thresholds: fields of `ModelInfo`; None for the backend's own.
+        name: name of the model for errors.
+        size: (height, width) of the network's input in pixels; None for the model's own.
+        thresholds: fields of `ModelInfo` by name; None for the model's own.
 
     Raises:
-        ValueError: for values that can't be used, a size that the model doesn't take, and thresholds that a model whose
-            NMS is part of the graph can't apply any more.
+        ValueError: if a value is invalid, the model doesn't support the size, or NMS is part of the model's graph and
+            a threshold can't be applied after it.
     """
     own = backend.info
     given: dict[str, Any] = {field: value for field, value in thresholds.items() if value is not None}
@@ -201,8 +202,8 @@ def changed_info(
         given['input_size'] = tuple(size)
         if backend.size not in (None, tuple(size)):
             raise ValueError(
-                f'{name}: size={tuple(size)}, but the model was exported for {backend.size}; export it with '
-                'a dynamic size'
+                f'size must be {backend.size}, the fixed size of {name}, got {tuple(size)}; export the model with a '
+                'dynamic size to change it'
             )
     elif backend.size not in (None, own.input_size):
         raise ValueError(
@@ -215,21 +216,22 @@ def changed_info(
 
 
 def check_thresholds_of_graph(info: ModelInfo, name: str, given: dict[str, Any]) -> None:
-    """Raise a `ValueError` for thresholds that a model with NMS in its graph can't apply any more.
+    """Raise a `ValueError` for thresholds that can't be applied after the NMS in a model's graph.
 
     Args:
         info: the model's metadata.
-        name: of the model, for messages.
-        given: the thresholds by name.
+        name: name of the model for errors.
+        given: thresholds by name.
     """
     fixed = [threshold for threshold in given if threshold != 'score_thr']
     if fixed:
         raise ValueError(
-            f'{name}: {", ".join(fixed)} can not be changed, NMS is part of its graph (form {info.form}); '
-            'export it with other thresholds, or with the form raw or decoded'
+            f'{name}: {", ".join(fixed)} can not be changed, because NMS is part of its graph (export format '
+            f'{info.form}); export it with other thresholds, or in the format raw or decoded'
         )
     if given.get('score_thr', 1) < info.score_thr:
         raise ValueError(
-            f'{name}: score_thr must be at least {info.score_thr}, that of the NMS in its graph (form {info.form}), '
-            f'got {given["score_thr"]}; export it with a lower one, or with the form raw or decoded'
+            f'{name}: score_thr must be at least {info.score_thr}, that of the NMS in its graph (export format '
+            f'{info.form}), got {given["score_thr"]}; export it with a lower one, or with the export format raw or '
+            'decoded'
         )

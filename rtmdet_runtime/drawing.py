@@ -1,4 +1,4 @@
-"""Detections drawn on images, and the image files that they are written to."""
+"""Draw detections on images, and write the images to files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .image import Image
 from .output import InputFiles, check_output, write_result
 
 MARK = b'\nDrawn by rtmdet.\n'
-"""End of each file that `write_image` writes, which decoders ignore: only files with it are replaced."""
+"""End of each file that `write_image` writes, ignored by decoders. Only files with this mark are replaced."""
 
 
 def label_colour(label: int) -> tuple[int, int, int]:
-    """Return a bright colour (BGR), as far from those of the labels before as the golden ratio brings it."""
+    """Return a bright colour (BGR); hues are spaced by the golden ratio, so that those of near labels differ."""
     hue = int(180 * (label * 0.618034 % 1))
     return tuple(cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist())
 
 
 def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Image:
-    """Return a copy of an image with boxes, names and scores."""
+    """Return a copy of an image with boxes, class names and scores drawn on it."""
     image = image.copy()
     for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
         x1, y1, x2, y2 = (int(value) for value in np.round(box))
@@ -35,22 +35,23 @@ def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Imag
 
 
 def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:
-    """Refuse drawn images that can't be written, or would replace an input, another image or each other.
+    """Check that drawn images can be written without replacing an input, another file or each other.
 
     Args:
-        paths: images to draw on; the drawn ones have their names.
-        folder: the folder of the drawn images.
+        paths: images to draw on; the drawn images have the same names.
+        folder: folder of the drawn images.
         inputs: see `input_files`.
 
     Raises:
-        ValueError, OSError: it names the file; see `check_output` as well.
+        ValueError: if a name has no ending that OpenCV can write, or two images have the same name.
+        ValueError, OSError: see `check_image`.
     """
     taken = {}
     for path in paths:
         if not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}'):
             raise ValueError(
-                f'--out {folder}: {path} would keep its name, which must end in .bmp, .jpg, .png, .tif, .webp or '
-                f'another ending that OpenCV writes, got {path.suffix or "no ending"}; rename it'
+                f'--out {folder}: the name of {path} must end in .bmp, .jpg, .png, .tif, .webp or another ending that '
+                f'OpenCV can write, got {path.suffix or "no ending"}; rename the image'
             )
         target = folder / path.name
         check_image(target, inputs, (path.suffix,))
@@ -62,7 +63,7 @@ def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:
 
 
 def check_image(path: Path, inputs: InputFiles, endings: Iterable[str]) -> None:
-    """Refuse an image that would replace an input or any file that `write_image` did not write.
+    """Check that an image can be written without replacing an input or a file that `write_image` did not write.
 
     Args:
         path: see `check_output`.
@@ -70,18 +71,19 @@ def check_image(path: Path, inputs: InputFiles, endings: Iterable[str]) -> None:
         endings: see `check_output`.
 
     Raises:
+        ValueError: if it would replace a file that `write_image` did not write.
         ValueError, OSError: see `check_output`.
     """
     check_output(path, inputs, endings)
     if path.exists() and not path.read_bytes().endswith(MARK):
-        raise ValueError(f'{path} would replace a file that rtmdet did not draw; choose another name, or remove it')
+        raise ValueError(f'{path} would replace a file that rtmdet did not write; choose another name, or remove it')
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write an image in the format of its ending and a `MARK`, atomically.
+    """Write an image atomically, in the format of the file's ending, followed by `MARK`.
 
     Raises:
-        ValueError: if the format doesn't take it, such as for its size.
+        ValueError: if the format can't contain the image, for example because of its size.
         OSError: if the file can't be written.
     """
     try:
@@ -89,5 +91,5 @@ def write_image(path: Path, image: Image) -> None:
     except cv2.error:
         encoded = False
     if not encoded:
-        raise ValueError(f'{path}: OpenCV does not write an image of {image.shape[:2]} (height, width) in this format')
+        raise ValueError(f'{path}: OpenCV can not write an image of {image.shape[:2]} (height, width) in this format')
     write_result(path, content.tobytes() + MARK)

@@ -1,4 +1,4 @@
-"""Pictures to network inputs, as mmdet's test pipelines of RTMDet do it: read, letterbox, normalise."""
+"""Read, letterbox and normalise images for the network, as mmdet's test pipelines of RTMDet do."""
 
 from __future__ import annotations
 
@@ -11,62 +11,62 @@ from .image_size import OPENCV_VARIABLE, check_pixels
 from .info import ModelInfo
 
 Image = np.ndarray
-"""Of one picture: BGR, uint8, (H, W, 3)."""
+"""A decoded image: BGR, uint8, (H, W, 3)."""
 
 
 def read_image(source: str | Path | Image) -> Image:
-    """A picture from a file, turned as its EXIF data says; an array is checked and passed on.
+    """Read an image from a file and rotate it according to its EXIF data; check an array and return it.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: if the file isn't an image or has too many pixels (see `check_pixels`), or the array isn't BGR uint8
-            (H, W, 3).
+        FileNotFoundError: if the file doesn't exist.
+        ValueError: if the file isn't an image or has too many pixels (see `check_pixels`), or the array isn't BGR,
+            uint8, (H, W, 3).
         PixelLimitError: see `max_pixels`.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-            raise ValueError(f'an image has shape {source.shape}, {source.dtype}; accepted: (H, W, 3), uint8, BGR')
+            raise ValueError(f'image must be BGR, uint8, (H, W, 3), got {source.dtype} of shape {source.shape}')
         return source
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such image')
-    # By way of the bytes, because OpenCV doesn't open names outside ASCII on every system.
+    # Decode from memory: on some systems, OpenCV can't open files whose names aren't ASCII.
     data = path.read_bytes()
     check_pixels(data, path)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:
         raise ValueError(
-            f'{path}: OpenCV does not decode it ({opencv_reason(error)}); {OPENCV_VARIABLE} sets how many pixels it '
-            'accepts'
+            f'{path} must be an image that OpenCV can decode, got an error: {opencv_reason(error)}; if it has too many '
+            f'pixels for OpenCV, raise {OPENCV_VARIABLE}'
         ) from None
     if image is None:
-        raise ValueError(f'{path}: not an image that OpenCV reads')
+        raise ValueError(f'{path} must be an image that OpenCV can decode, got {len(data)} bytes that are no image')
     return image
 
 
 def opencv_reason(error: cv2.error) -> str:
-    """What OpenCV says about an error, in one line."""
+    """Return the message of an OpenCV error as one line."""
     return ' '.join(str(error).split())
 
 
 def letterbox(
     image: Image, size: tuple[int, int], pad_value: tuple[float, ...], keep_ratio: bool = True
 ) -> tuple[Image, tuple[float, float]]:
-    """Scale a picture into a canvas, at its upper left, and pad right and bottom.
+    """Resize an image to fit into the upper left of a canvas, and pad it on the right and at the bottom.
 
-    The same as mmdet's `Resize(keep_ratio=True)` and `Pad`, unless picture and canvas lie otherwise. Then mmdet turns
-    the size that it resizes to, but not the one that it pads to: a picture of 480x640 for 640x480 becomes 640x640. Here
-    the canvas stays, because the network's input does.
+    This equals mmdet's `Resize(keep_ratio=True)` and `Pad`, unless one of image and canvas is portrait and the other
+    landscape. Then mmdet swaps the sides of the size that it resizes to, but not of the one that it pads to: an image
+    of 480x640 for an input of 640x480 becomes 640x640. Here the canvas keeps the size of the network's input.
 
     Args:
         image: BGR, uint8. (H, W, 3)
         size: (height, width) of the canvas in pixels.
-        pad_value: for each channel.
-        keep_ratio: scale both sides alike; otherwise stretch, without padding.
+        pad_value: value of the padding for each channel.
+        keep_ratio: scale both sides by the same factor; otherwise stretch the image to the canvas, without padding.
 
     Returns:
-        The canvas (height, width, 3), and the factors (x, y) from the picture to the canvas.
+        The canvas (height, width, 3), and the scale factors (x, y) from the image to the canvas.
     """
     height, width = image.shape[:2]
     if keep_ratio:
@@ -84,13 +84,13 @@ def letterbox(
 
 
 def normalization_table(info: ModelInfo) -> np.ndarray:
-    """Return (value - mean) / std of all 256 values for each channel of an image in BGR: (3, 256)."""
+    """Return (value - mean) / std of all 256 values for each channel of a BGR image: (3, 256)."""
     mean, std = (np.asarray(values, np.float32)[:, None] for values in (info.mean, info.std))
     table = (np.arange(256, dtype=np.float32) - mean) / std
     return table[::-1] if info.to_rgb else table
 
 
 def write_input(canvas: Image, table: np.ndarray, to_rgb: bool, out: np.ndarray) -> None:
-    """Normalise a canvas (H, W, 3) into its place in a batch, `out` (3, H, W)."""
+    """Normalise a canvas (H, W, 3) and write it to `out` (3, H, W), its place in a batch."""
     for channel in range(3):
         np.take(table[channel], canvas[:, :, channel], out=out[2 - channel if to_rgb else channel], mode='clip')

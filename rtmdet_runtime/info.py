@@ -1,7 +1,7 @@
-"""What an exported model says about itself, and how that is written into a file.
+"""Metadata of an exported model, and how they are stored in a file.
 
-ONNX keeps it in `metadata_props`, OpenVINO's IR in `rt_info`; beside the files of ncnn and TensorRT lies a JSON file:
-each time as names with the prefix `rtmdet.` and values in JSON.
+ONNX files store them in `metadata_props`, OpenVINO's IR in `rt_info`; models of ncnn and TensorRT have a JSON file in
+the same folder. In each case, names have the prefix `rtmdet.` and values are JSON.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ NMS_FORMS = ('nms', 'trt')
 """Export formats whose graph ends with NMS, which contains the thresholds."""
 PREFIX = 'rtmdet.'
 NUMBERS = {int: Integral, float: Real}
-"""Annotated type: what is accepted for it, numpy's numbers too."""
+"""Annotated type: abstract type that is accepted for it, which includes the numbers of NumPy."""
 MAX_SIDE = 16384
-"""Pixels of a side of the network's input; the input alone takes 3 GB then."""
+"""Maximum side of the network's input in pixels; an input of this size takes 3 GB."""
 MAX_NUMBER = 1e6
-"""Of mean and std, which are those of values up to 255; 1 / `MAX_NUMBER` is the smallest std."""
+"""Maximum of mean and std, whose usual values are below 255; 1 / `MAX_NUMBER` is the minimum of std."""
 
 
 def fits(value: object, kind: type) -> bool:
-    """Whether a value has an annotated type, such as `float` or `tuple[str, ...]` of at least one; a bool is no int."""
+    """Return whether a value has an annotated type, such as `float`; tuples must not be empty, and bool isn't int."""
     if get_origin(kind) is tuple:
         if not isinstance(value, tuple) or not value:
             return False
@@ -46,47 +46,48 @@ def fits(value: object, kind: type) -> bool:
 
 
 def check_types(instance: object) -> None:
-    """Raise a `ValueError` for the first field of a dataclass whose value hasn't the annotated type; see `fits`."""
+    """Raise a `ValueError` for the first field of a dataclass whose value doesn't have its type; see `fits`."""
     for name, kind in get_type_hints(type(instance)).items():
-        accepted = str(kind) if get_args(kind) else kind.__name__
-        require(name, getattr(instance, name), lambda value, kind=kind: fits(value, kind), accepted)
+        expected = str(kind) if get_args(kind) else kind.__name__
+        require(name, getattr(instance, name), lambda value, kind=kind: fits(value, kind), expected)
 
 
-def require(name: str, value: Any, is_valid: Callable[[Any], bool], accepted: str) -> None:
-    """Raise a `ValueError` that begins with the name of a value if it isn't valid."""
+def require(name: str, value: Any, is_valid: Callable[[Any], bool], expected: str) -> None:
+    """Raise a `ValueError` that begins with the name of the value, unless the value is valid."""
     if not is_valid(value):
-        raise ValueError(f'{name} must be {accepted}, got {value!r}')
+        raise ValueError(f'{name} must be {expected}, got {value!r}')
 
 
 def within(low: float, high: float) -> Callable[[Sequence[float]], bool]:
-    """A check that all values lie between two bounds; NaN doesn't."""
+    """Return a function that checks that all values are between two bounds; NaN isn't."""
     return lambda values: all(low <= value <= high for value in values)
 
 
 def is_rising(values: Sequence[float]) -> bool:
-    """Whether each value is larger than the one before it."""
+    """Return whether each value is larger than the one before it."""
     return all(one < other for one, other in zip(values, values[1:], strict=False))
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Everything beside the weights that a prediction needs.
+    """Settings that a prediction needs in addition to the graph and the weights.
 
     Attributes:
-        form: what the outputs are, one of `FORMS`.
-        classes: names, in the order of the labels.
-        input_size: (height, width) that pictures are scaled to, in pixels.
-        mean, std: of the normalisation, for each channel in the order that the model takes.
-        to_rgb: whether the model takes RGB; pictures are read as BGR.
-        keep_ratio: scale both sides alike and pad right and bottom; otherwise stretch.
-        pad_value: of the padding, BGR before the normalisation.
-        strides: of the levels in pixels, finest first.
-        exp_on_reg: whether the raw distances are logarithms.
-        score_thr: a box needs a score above it.
-        iou_thr: of NMS; a box goes where its IoU with a better one of its class is above it.
-        nms_pre: candidates that take part in NMS, the best of an image.
-        max_per_img: boxes of an image, at most.
-        version: of the package that wrote the file.
+        form: export format, one of `FORMS`.
+        classes: class names in the order of the labels.
+        input_size: (height, width) of the network's input in pixels.
+        mean, std: normalisation of each channel, in the model's order of channels.
+        to_rgb: whether the model takes RGB; images are read as BGR.
+        keep_ratio: whether images are resized with their ratio kept and padded on the right and at the bottom;
+            otherwise they are stretched.
+        pad_value: value of the padding for each channel, BGR, before the normalisation.
+        strides: strides of the levels in pixels, finest first.
+        exp_on_reg: whether the distances in the export format `raw` are logarithms.
+        score_thr: minimum score of a box, exclusive.
+        iou_thr: IoU threshold of NMS; a box is removed if its IoU with a better box of its class is above it.
+        nms_pre: maximum number of candidates per image that take part in NMS, those with the highest scores.
+        max_per_img: maximum number of boxes per image.
+        version: version of the package that wrote the file.
     """
 
     form: str
@@ -107,13 +108,13 @@ class ModelInfo:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the network's outputs in their order."""
+        """Return the names of the network's outputs in order."""
         names = OUTPUTS[self.form]
         return tuple(f'{name}_{stride}' for name in names for stride in self.strides) if self.form == 'raw' else names
 
     @property
     def output_shapes(self) -> tuple[tuple[int | None, ...], ...]:
-        """Shapes of the network's outputs for one image, without the batch axis; None for any length."""
+        """Return the shapes of the network's outputs for one image, without the batch axis; None for any length."""
         count = len(self.classes)
         sides = [tuple(length // stride for length in self.input_size) for stride in self.strides]
         if self.form == 'raw':
@@ -126,13 +127,15 @@ class ModelInfo:
         )[self.form]
 
     def check(self) -> None:
-        """Raise a `ValueError` that begins with the name of the first field whose value can't be used."""
+        """Raise a `ValueError` that begins with the name of the first field whose value is invalid."""
         check_types(self)
-        require('form', self.form, FORMS.__contains__, ' or '.join(FORMS))
+        require('form', self.form, FORMS.__contains__, f'one of {", ".join(FORMS)}')
         require('mean', self.mean, within(-MAX_NUMBER, MAX_NUMBER), f'from {-MAX_NUMBER:.0f} to {MAX_NUMBER:.0f}')
         require('std', self.std, within(1 / MAX_NUMBER, MAX_NUMBER), f'above 0, up to {MAX_NUMBER:.0f}')
         require('pad_value', self.pad_value, within(0, 255), 'from 0 to 255')
-        require('strides', self.strides, lambda values: values[0] > 0 and is_rising(values), 'rising, from 1')
+        require(
+            'strides', self.strides, lambda values: values[0] > 0 and is_rising(values), 'increasing and at least 1'
+        )
         divisor = max(self.strides)
         require(
             'input_size',
@@ -143,38 +146,38 @@ class ModelInfo:
         for name in ('score_thr', 'iou_thr'):
             require(name, getattr(self, name), lambda value: 0 <= value <= 1, 'from 0 to 1')
         for name in ('nms_pre', 'max_per_img'):
-            require(name, getattr(self, name), lambda value: value >= 1, '1 or more')
+            require(name, getattr(self, name), lambda value: value >= 1, 'at least 1')
 
     def check_given(self) -> None:
-        """Do as `check` for values that a caller gave: `input_size` is the argument and option `size`."""
+        """Like `check`, for values of a caller: errors call `input_size` by the name of the argument, `size`."""
         try:
             self.check()
         except ValueError as error:
             raise ValueError(str(error).removeprefix('input_')) from None
 
     def to_properties(self) -> dict[str, str]:
-        """As names and JSON values."""
+        """Return the fields as names with the prefix `rtmdet.` and JSON values."""
         return {PREFIX + name: json.dumps(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], source: str | Path) -> ModelInfo:
-        """Back from `to_properties`; other names are left alone.
+        """Create the metadata from the result of `to_properties`; other names are ignored.
 
         Raises:
-            ValueError: if a name is missing, a value isn't JSON in a string, or `check` refuses it; it names the
+            ValueError: if a name is missing, a value isn't a string with JSON, or `check` fails. The error begins with
                 `source`.
         """
         values = {}
         for name in (field.name for field in fields(cls)):
             if PREFIX + name not in properties:
                 raise ValueError(
-                    f'{source}: not a model that `rtmdet export` wrote, its metadata has no {PREFIX + name!r}'
+                    f'{source} must be a model that `rtmdet export` wrote, got metadata without {PREFIX + name!r}'
                 )
             try:
                 value = json.loads(properties[PREFIX + name])
             except (TypeError, ValueError, RecursionError):
                 raise ValueError(
-                    f'{source}: metadata {PREFIX + name}={properties[PREFIX + name]!r} is not JSON in a string'
+                    f'{source}: metadata {PREFIX + name} must be a string with JSON, got {properties[PREFIX + name]!r}'
                 ) from None
             values[name] = tuple(value) if isinstance(value, list) else value
         info = cls(**values)
@@ -186,18 +189,18 @@ class ModelInfo:
 
     @classmethod
     def from_file(cls, file: Path, model: Path) -> ModelInfo:
-        """From a JSON file of properties that lies beside a model.
+        """Read the metadata from a JSON file in the folder of a model.
 
         Raises:
-            FileNotFoundError: where it doesn't; it names the `model`.
-            ValueError: see `from_properties`; where it isn't JSON as well.
+            FileNotFoundError: if the JSON file doesn't exist.
+            ValueError: if it isn't JSON; see `from_properties` as well.
         """
         if not file.is_file():
-            raise FileNotFoundError(f'{model} needs {file.name} beside it, as rtmdet wrote it')
+            raise FileNotFoundError(f'{model} needs {file.name} in the same folder; copy it there with the model')
         try:
             properties = json.loads(file.read_text())
         except ValueError:
-            raise ValueError(f'{file}: not JSON, as rtmdet writes it') from None
+            raise ValueError(f'{file} must be JSON that rtmdet wrote, got no JSON') from None
         if not isinstance(properties, dict):
-            raise ValueError(f'{file}: not a JSON object of names and strings, as rtmdet writes it')
+            raise ValueError(f'{file} must be a JSON object that rtmdet wrote, got {type(properties).__name__}')
         return cls.from_properties(properties, file)

@@ -1,4 +1,4 @@
-"""Errors as one line for the user, and the line for a package that isn't installed."""
+"""Format errors as one line for the user, and name the package to install if an import fails."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ PACKAGES = dict(
 
 
 def missing_package(error: ModuleNotFoundError, what: str) -> ImportError:
-    """Return the error that says which package to install and how; `error` itself if its module isn't ours to name.
+    """Return an error that says which package to install and how; `error` itself if its module isn't in `PACKAGES`.
 
     Args:
-        error: of an import.
-        what: the file, option or command that needs the module.
+        error: error of the import.
+        what: file, option or command that needs the module.
     """
     package, extra = PACKAGES.get((error.name or '').partition('.')[0], (None, None))
     if package is None:
@@ -45,10 +45,10 @@ def missing_package(error: ModuleNotFoundError, what: str) -> ImportError:
 
 @contextlib.contextmanager
 def needed_by(what: str) -> Iterator[None]:
-    """Import optional modules within it; see `missing_package`.
+    """Improve errors of optional imports in a `with` block; see `missing_package`.
 
     Raises:
-        ImportError: if one isn't installed.
+        ImportError: if a module isn't installed.
     """
     try:
         yield
@@ -57,11 +57,11 @@ def needed_by(what: str) -> Iterator[None]:
 
 
 def without_worker_traceback(text: str) -> str:
-    """Return the message of an error; of one in a DataLoader's worker without the traceback that PyTorch adds."""
+    """Return the message of an error without the traceback that PyTorch adds to errors in a DataLoader's worker."""
     return re.split(r'^\S+(?:Error|Exception): ', text, flags=re.MULTILINE)[-1] if text.startswith('Caught ') else text
 
 
 def one_line(error: Exception) -> str:
     """Return the message of an error as one line; see `without_worker_traceback`."""
     line = ' '.join(without_worker_traceback(str(error)).split()) or type(error).__name__
-    return line.encode(errors='replace').decode()  # the name of a file may hold bytes that aren't text
+    return line.encode(errors='replace').decode()  # the name of a file may contain bytes that aren't valid text

@@ -1,4 +1,4 @@
-"""Result files: checked before the work that they are for, and written atomically."""
+"""Check result files before their content is computed, and write them atomically."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 from .atomic_files import check_writable, naming, unfinished
 
 STDOUT = Path('-')
-"""Standard output, as the name of a JSON file."""
+"""Name of a JSON file that stands for standard output."""
 METADATA = r'\{\s*"rtmdet\.'
-"""Beginning of the JSON file beside a model of ncnn or TensorRT."""
+"""Pattern of the beginning of the JSON file with the metadata of an ncnn or TensorRT model."""
 MODELS = {'.onnx': r'\x08', '.xml': r'<\?xml[^>]*>\s*<net\b', '.param': r'7767517\b'}
-"""Beginning of a model by the ending of its name: the version of ONNX, OpenVINO's element, ncnn's number."""
+"""Patterns of the beginning of a model file by its ending: ONNX's version, OpenVINO's element, ncnn's number."""
 InputFiles = Mapping[tuple[int, int], Path]
-"""Files that a command reads, by device and inode, which all links to a file and all spellings of its name share."""
+"""Files that a command reads, by device and inode, which are the same for all links to a file and spellings."""
 
 
-def files_beside(model: Path) -> list[Path]:
-    """Return the other files of a model, by the ending of its name."""
+def companion_files(model: Path) -> list[Path]:
+    """Return the other files of a model, which depend on the ending of its name."""
     if model.suffix == '.engine':
         return [model.with_name(f'{model.name}.json')]
     endings = {'.xml': ['.bin'], '.param': ['.bin', '.json']}.get(model.suffix, [])
@@ -30,10 +30,10 @@ def files_beside(model: Path) -> list[Path]:
 
 
 def input_files(paths: Iterable[str | Path]) -> InputFiles:
-    """Return the files that a command reads, with those beside a model; names without a file are left out."""
+    """Return the files that a command reads, with all files of its models; files that don't exist are skipped."""
     found = {}
     for path in map(Path, paths):
-        for file in (path, *files_beside(path)):
+        for file in (path, *companion_files(path)):
             with contextlib.suppress(OSError):
                 found[_identity(file)] = file
     return found
@@ -45,25 +45,26 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def check_output(path: Path, inputs: InputFiles, endings: Iterable[str], beginning: str | None = None) -> None:
-    """Refuse a result that would replace an input or a file of another kind, before the work that it is for.
+    """Check that a result can be written without replacing an input or a file of another kind.
 
-    The files that are written beside a model are checked as well: weights (.bin) must belong to an earlier one.
+    Call it before the result is computed. The other files of a model are checked as well; a weights file (.bin) must
+    belong to an earlier model of this name.
 
     Args:
         path: the file to write.
         inputs: see `input_files`.
-        endings: those that its name may have.
-        beginning: what a file that is there already must begin with, as a regular expression; None for that in
-            `MODELS`, or anything for other endings.
+        endings: accepted endings of the name.
+        beginning: regular expression for the beginning of a file that may be replaced; None for the one in `MODELS`, or
+            anything for other endings.
 
     Raises:
-        ValueError: if the ending is another one, or if an input or a file of another kind would be replaced.
+        ValueError: if the ending isn't accepted, or an input or a file of another kind would be replaced.
         OSError: see `check_writable`.
     """
     if path.suffix not in endings:
         raise ValueError(f'the name of {path} must end in {", ".join(endings)}, got {path.suffix or "no ending"}')
-    beside = [(file, METADATA if file.suffix == '.json' else None) for file in files_beside(path)]
-    for file, start in ((path, beginning or MODELS.get(path.suffix)), *beside):
+    others = [(file, METADATA if file.suffix == '.json' else None) for file in companion_files(path)]
+    for file, start in ((path, beginning or MODELS.get(path.suffix)), *others):
         check_writable(file)
         if not file.exists():
             continue
@@ -75,12 +76,12 @@ def check_output(path: Path, inputs: InputFiles, endings: Iterable[str], beginni
 
 
 def check_json(path: Path, inputs: InputFiles, beginning: str) -> None:
-    """Do as `check_output` for a JSON file; `-` is standard output, which replaces nothing.
+    """Like `check_output`, for a JSON file; `-` is standard output, which replaces nothing.
 
     Args:
         path: see `check_output`.
         inputs: see `check_output`.
-        beginning: beginning of earlier results, which may be replaced.
+        beginning: regular expression for the beginning of earlier results, which may be replaced.
 
     Raises:
         ValueError, OSError: see `check_output`.
@@ -96,10 +97,10 @@ def _begins_with(path: Path, beginning: str) -> bool:
 
 
 def write_result(path: Path, content: bytes) -> None:
-    """Write a result file atomically; its folder is made if need be, a link to it stays one.
+    """Write a result file atomically; create its folder if necessary. If `path` is a link, its target is written.
 
     Raises:
-        OSError: it names the file; see `unfinished`.
+        OSError: with the name of the file; see `unfinished`.
     """
     with unfinished(path) as (file,):
         file.write_bytes(content)

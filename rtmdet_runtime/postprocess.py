@@ -1,4 +1,6 @@
-"""Network outputs of one picture to boxes, in numpy: thresholds first, so that little is decoded, sorted and compared.
+"""Turn the network outputs of one image into boxes with NumPy.
+
+The score threshold comes first, so that few candidates are decoded, sorted and compared.
 
 Boxes are xyxy in pixels of the network's input, float32.
 """
@@ -15,39 +17,39 @@ Candidates = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Boxes (M, 4), scores (M,), labels (M,)."""
 
 BLOCK = 256
-"""Candidates whose fate is settled together; their IoUs fit into a core's cache."""
+"""Number of candidates per step of NMS; their IoUs fit into a core's cache."""
 
 
 def check_outputs(outputs: Sequence[np.ndarray], info: ModelInfo) -> None:
-    """Refuse outputs that aren't those of which the metadata tells, or that hold NaN.
+    """Check that the outputs fit the metadata and contain no NaN.
 
-    NaN compares as below any threshold, so that a damaged model would find nothing. The check takes 0.1 ms for 80
-    classes and 640 x 640 pixels. NMS within the graph (forms nms and trt) hides NaN scores from it.
+    Comparisons with NaN are false, so without this check a damaged model would find nothing. The check takes 0.1 ms for
+    80 classes and 640 x 640 pixels. If NMS is part of the graph (export formats nms and trt), it hides NaN scores.
 
     Args:
-        outputs: of one image, without the batch axis.
-        info: the metadata.
+        outputs: network outputs for one image, without the batch axis.
+        info: metadata of the model.
 
     Raises:
-        ValueError: it names the field or the output.
+        ValueError: if they don't; the error names the field or the output.
     """
     if len(outputs) != len(info.outputs):
         raise ValueError(
             f'metadata {PREFIX}form and {PREFIX}strides must be those of the network with its {len(outputs)} outputs, '
-            f'got {info.form!r} and {info.strides}, which make {len(info.outputs)}'
+            f'got {info.form!r} and {info.strides}, which have {len(info.outputs)}'
         )
     for name, output, shape in zip(info.outputs, outputs, info.output_shapes, strict=True):
         if output.ndim != len(shape) or any(b not in (None, a) for a, b in zip(output.shape, shape, strict=True)):
             wanted = ', '.join('any' if length is None else str(length) for length in shape)
             raise ValueError(
                 f'the output {name} of the network must have the shape ({wanted}), got {output.shape}; its metadata '
-                f'says so: {PREFIX}form {info.form!r}, {len(info.classes)} {PREFIX}classes, {PREFIX}input_size '
+                f'has {PREFIX}form {info.form!r}, {len(info.classes)} {PREFIX}classes, {PREFIX}input_size '
                 f'{info.input_size}, {PREFIX}strides {info.strides}'
             )
-        # What trt has behind its count isn't defined.
+        # In the export format trt, values after the first `num_dets` are undefined.
         if info.form != 'trt' and output.size and np.isnan(output.min()):
             raise ValueError(
-                f'the output {name} of the network must be numbers, got NaN: its weights are damaged; export it again'
+                f'the output {name} of the network must be numbers, got NaN; the weights are damaged, export it again'
             )
 
 
@@ -63,14 +65,15 @@ def decode_maps(
     `decode` of `rtmdet_plugin.export.forms` does the same in exported graphs, for all priors; a test compares them.
 
     Args:
-        logits: of each level. (C, H_i, W_i)
-        distances: to the left, top, right and bottom side, in cells or (`exp_on_reg`) their logarithms. (4, H_i, W_i)
-        strides: of each level in pixels.
+        logits: class logits of each level. (C, H_i, W_i)
+        distances: distances from the prior to the left, top, right and bottom side of the box for each level, in cells,
+            or their logarithms if `exp_on_reg`. (4, H_i, W_i)
+        strides: stride of each level in pixels.
         exp_on_reg: whether `distances` are logarithms.
-        score_thr: scores must be above it.
+        score_thr: minimum score, exclusive.
     """
-    # The sigmoid of everything would take longer than the rest: a threshold for the logits, with room for rounding,
-    # picks what it is computed for.
+    # The sigmoid of all logits would take longer than the rest of this function, so it is computed only for logits
+    # above a threshold, which has a margin for rounding.
     thr = np.clip(score_thr, 1e-9, 1 - 1e-9)
     logit_thr = np.log(thr / (1 - thr)) - 1e-2 if score_thr > 0 else -np.inf
     levels = []
@@ -78,7 +81,7 @@ def decode_maps(
         num_classes, height, width = level_logits.shape
         flat = level_logits.reshape(-1)
         index = np.flatnonzero(flat > logit_thr)
-        with np.errstate(over='ignore'):  # exp(100) is infinite in float32, and the score 0 as it should be
+        with np.errstate(over='ignore'):  # exp(100) is infinite in float32, which correctly gives a score of 0
             scores = 1 / (1 + np.exp(-flat[index]))
         index, scores = index[scores > score_thr], scores[scores > score_thr]
         labels, cells = np.divmod(index, height * width)
@@ -94,12 +97,12 @@ def decode_maps(
 
 
 def select_candidates(boxes: np.ndarray, scores: np.ndarray, score_thr: float) -> Candidates:
-    """Candidates above the score threshold from the form `decoded`.
+    """Return the candidates above the score threshold from the outputs of the export format `decoded`.
 
     Args:
-        boxes: of all priors. (N, 4)
-        scores: of all classes. (N, C)
-        score_thr: scores must be above it.
+        boxes: boxes of all priors. (N, 4)
+        scores: scores of all priors and classes. (N, C)
+        score_thr: minimum score, exclusive.
     """
     index = np.flatnonzero(scores.reshape(-1) > score_thr)
     priors, labels = np.divmod(index, scores.shape[1])
@@ -107,24 +110,24 @@ def select_candidates(boxes: np.ndarray, scores: np.ndarray, score_thr: float) -
 
 
 def class_wise_nms(candidates: Candidates, iou_thr: float, nms_pre: int, max_per_img: int) -> Candidates:
-    """The best boxes, by score downwards, none of which overlaps a better one of its class by more than the threshold.
+    """Remove boxes that overlap a better box of their class (NMS); return the best ones by descending score.
 
-    All classes in one pass: boxes of different classes don't overlap by definition. It ends as soon as it has
-    `max_per_img` boxes, because those that come later have lower scores. `rtmdet_plugin.compat.nms` is a second NMS in
-    NumPy, with mmcv's signature, for PyTorch; a test compares the two.
+    All classes are processed in one pass, in which boxes of different classes never overlap. It stops when there are
+    `max_per_img` boxes, because all others have lower scores. `rtmdet_plugin.compat.nms` is a second NMS in NumPy, with
+    mmcv's signature, for PyTorch; a test compares the two.
 
     Args:
-        candidates: in any order.
-        iou_thr: of boxes of one class.
-        nms_pre: the candidates that take part: those with the highest scores.
-        max_per_img: boxes to return, at most.
+        candidates: candidates in any order.
+        iou_thr: a box is removed if its IoU with a better box of its class is above it.
+        nms_pre: maximum number of candidates, those with the highest scores.
+        max_per_img: maximum number of boxes to return.
     """
     boxes, scores, labels = candidates
     valid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores, labels = boxes[valid], scores[valid], labels[valid]
     if len(scores) > nms_pre:
         best = np.argpartition(scores, -nms_pre)[-nms_pre:]
-        best.sort()  # equal scores stay in their order
+        best.sort()  # equal scores keep their order
         boxes, scores, labels = boxes[best], scores[best], labels[best]
     order = np.argsort(-scores, kind='stable')
     boxes, scores, labels = boxes[order], scores[order], labels[order]
@@ -145,10 +148,10 @@ def class_wise_nms(candidates: Candidates, iou_thr: float, nms_pre: int, max_per
 
 
 def overlaps(boxes: np.ndarray, labels: np.ndarray, one: np.ndarray, two: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Find pairs of boxes of one class with an IoU above the threshold, given by their indices `one` and `two`.
+    """Compare the boxes with the indices `one` to those with the indices `two`.
 
     Returns:
-        Whether each pair is one. (len(one), len(two))
+        Whether the boxes of each pair have the same class and an IoU above the threshold. (len(one), len(two))
     """
     a, b = boxes[one].T[:, :, None], boxes[two].T[:, None]
     width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])

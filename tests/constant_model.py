@@ -1,4 +1,4 @@
-"""An ONNX model of the form decoded whose boxes and scores are always the same; needs onnx, not PyTorch."""
+"""Write an ONNX model of the export format decoded whose boxes and scores are constant; needs onnx, not PyTorch."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ def write_constant_model(path: Path, boxes, scores, properties=None, batch='batc
         boxes: xyxy in pixels of the input. (N, 4)
         scores: after the sigmoid. (N, C)
         properties: metadata; those of `INFO` by default.
-        batch: number of images, or a name for any number.
-        size: (height, width) of the input, or two names.
+        batch: batch size, or a name for a dynamic batch.
+        size: (height, width) of the input in pixels, or two names for a dynamic size.
     """
     boxes, scores = np.asarray(boxes, np.float32), np.asarray(scores, np.float32)
-    # As many priors as the metadata's size and strides make; those behind the given ones have no score.
+    # As many priors as the metadata's size and strides have; those after the given ones have scores of 0.
     missing = INFO.output_shapes[0][0] - len(boxes)
     boxes, scores = (np.pad(values, ((0, missing), (0, 0))) for values in (boxes, scores))
     nodes, initializers = [], []

@@ -150,7 +150,7 @@ print(load_deploy_config('rtmdet_plugin::deploy/onnxruntime_static.py').filename
 """
     pytest.importorskip('onnx', reason='onnx is not installed')
     said = environment.run(code, empty)
-    assert said[-2].startswith('m.onnx: form decoded, 1 classes, 64x64 pixels, dynamic axes: none, ')
+    assert said[-2].startswith('m.onnx: export format decoded, 1 classes, 64x64 pixels, dynamic axes: none, ')
     assert said[-1] == f'{environment.site}/rtmdet_plugin/.mim/configs/deploy/onnxruntime_static.py'
     assert (empty / 'm.onnx').is_file()
 

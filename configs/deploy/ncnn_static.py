@@ -1,4 +1,4 @@
-"""ncnn, one image of a fixed size. The graph ends with boxes and scores; the caller runs NMS."""
+"""ncnn, one image of a fixed size. The graph returns all boxes and scores; the caller runs NMS."""
 
 _base_ = '_base_/rtmdet.py'
 

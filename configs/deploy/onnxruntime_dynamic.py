@@ -1,4 +1,4 @@
-"""ONNX Runtime, any batch and any size."""
+"""ONNX Runtime, any batch size and any image size."""
 
 _base_ = '_base_/dynamic.py'
 

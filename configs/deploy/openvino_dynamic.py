@@ -1,4 +1,4 @@
-"""OpenVINO, any batch and any size."""
+"""OpenVINO, any batch size and any image size."""
 
 _base_ = '_base_/dynamic.py'
 

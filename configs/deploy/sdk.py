@@ -1,4 +1,4 @@
-"""mmdeploy's SDK (`mmdeploy_runtime.Detector`) with ONNX Runtime, the backend in its wheel; any batch.
+"""mmdeploy's SDK (`mmdeploy_runtime.Detector`) with ONNX Runtime, the backend in its wheel; any batch size.
 
 `pipeline` is for mmdeploy's own test tool: the SDK receives unprocessed images.
 """

@@ -1,4 +1,4 @@
-"""TensorRT; float16 for layers that are faster in it."""
+"""TensorRT; layers use float16 if that is faster."""
 
 _base_ = '_base_/tensorrt_dynamic.py'
 

@@ -1,4 +1,4 @@
-"""TensorRT; INT8 or float16, calibrated on the validation images of the model config."""
+"""TensorRT; layers use INT8 or float16. INT8 is calibrated on the validation images of the model config."""
 
 _base_ = '_base_/tensorrt_dynamic.py'
 

@@ -1,4 +1,4 @@
 """Read and edit model configs by name: pipelines, their steps, the input size.
 
-Nothing is built here, so a config may import these functions while it is read.
+Nothing is built here, so config files can import these functions.
 """

@@ -17,7 +17,7 @@ from mmengine.config import Config, ConfigDict
 from ..errors import RefusedError
 from .pipelines import preprocessing, step_name, walk_pipelines, walk_steps
 
-_DEFAULT = (640, 640)  # of the mixing transforms, ours and mmdet's
+_DEFAULT = (640, 640)  # default size of the mixing transforms, ours and mmdet's
 _SIZES = {
     'RTMLoadImageAndAnnotations': dict(img_scale=None),
     'RTMCachedMosaicResizeCrop': dict(img_scale=_DEFAULT, crop_size=_DEFAULT),
@@ -30,7 +30,7 @@ _SIZES = {
     'Resize': dict(scale=None),
     'Pad': dict(size=None),
 }
-"""Type of step: its arguments in pixels, with the default of the class."""
+"""Arguments in pixels by type of step, with the defaults of the class."""
 _CANVAS = ('crop_size', 'size')
 """Arguments whose value is the network's input size, except in steps within others, such as those of TTA."""
 _SIZE_LIKE = re.compile(r'(^|_)(size|scale|shape|width|height|border)s?(_range)?$')
@@ -45,7 +45,9 @@ def max_stride(config: Config | dict) -> int:
     try:
         strides = config['model']['bbox_head']['anchor_generator']['strides']
     except (KeyError, TypeError):
-        raise RefusedError('the config must have model.bbox_head.anchor_generator.strides, as RTMDet has') from None
+        raise RefusedError(
+            'the config must have model.bbox_head.anchor_generator.strides, as RTMDet has, got none'
+        ) from None
     return max(max(stride) if isinstance(stride, (list, tuple)) else stride for stride in strides)
 
 
@@ -53,7 +55,7 @@ def check_input_size(config: Config | dict, size: int | Sequence[int]) -> tuple[
     """Return an input size as (width, height) in pixels.
 
     Args:
-        config: has the head, whose largest stride must divide both sides.
+        config: config with the head, whose largest stride must divide both sides.
         size: an integer for both sides, or (width, height).
 
     Raises:
@@ -74,14 +76,14 @@ def set_input_size(config: Config | ConfigDict, size: int | Sequence[int]) -> No
     differ from the input size on purpose, such as that of stage 2's loading, keep their ratio to it.
 
     Args:
-        config: `_base_` within a config, or a loaded `Config`.
-        size: an integer for both sides, or (width, height), in pixels. If the sides differ, mmdet turns the size of
-            `Resize` for portrait images, and the exported model's preprocessing doesn't.
+        config: `_base_` in a config file, or a loaded `Config`.
+        size: an integer for both sides, or (width, height), in pixels. If the sides differ, mmdet swaps them in
+            `Resize` for portrait images; the preprocessing of an exported model doesn't.
 
     Raises:
-        RefusedError: for a size that isn't a positive multiple of the head's largest stride; if the test pipeline
-            names no size (see `preprocessing`), if another pipeline crops or pads to another size, or if a step has a
-            size in an argument that isn't known here. The config is unchanged then.
+        RefusedError: if the size isn't a positive multiple of the head's largest stride, the test pipeline has no size
+            (see `preprocessing`), another pipeline crops or pads to another size, or a step has a size in an unknown
+            argument. The config is then unchanged.
     """
     new = check_input_size(config, size)
     old = preprocessing(config)['input_size'][::-1]
@@ -93,7 +95,7 @@ def set_input_size(config: Config | ConfigDict, size: int | Sequence[int]) -> No
 def _edits(
     path: str, pipeline: Sequence, old: tuple[int, int], new: tuple[int, int]
 ) -> Iterator[tuple[dict, str, Sequence]]:
-    """Yield (step, argument, new value) for each size in a pipeline; nothing is changed, so a step may come twice."""
+    """Yield (step, argument, new value) for each size in a pipeline, without editing it; a step may appear twice."""
     for step in walk_steps(pipeline):
         known = _SIZES.get(step_name(step), {})
         inner = not any(step is item for item in pipeline)
@@ -101,12 +103,18 @@ def _edits(
             found = f'{path}: {step_name(step)} has {name}={value}'
             if name not in known:
                 if _SIZE_LIKE.search(name) and _is_size(value):
-                    raise RefusedError(f'{found}, an argument that set_input_size does not know; use find_step instead')
+                    raise RefusedError(
+                        f'{found}, an argument that set_input_size does not know; edit it with find_step'
+                    )
             elif value is not None:
                 if not _is_size(value):
-                    raise RefusedError(f'{found}; {name} must be (width, height) in pixels')
+                    raise RefusedError(
+                        f'{path}: {name} of {step_name(step)} must be (width, height) in pixels, got {value}'
+                    )
                 if name in _CANVAS and not inner and tuple(_resized(value, old, old)) != old:
-                    raise RefusedError(f'{found}, the test pipeline {old}; make them equal first, with find_step')
+                    raise RefusedError(
+                        f'{found}, but the test pipeline has {old}; make them equal with find_step first'
+                    )
                 yield step, name, _resized(value, old, new)
 
 

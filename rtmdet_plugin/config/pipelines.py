@@ -38,7 +38,7 @@ def walk_pipelines(config: Config | dict, path: str = '') -> Iterator[tuple[str,
     """Yield every pipeline of a config with its path, such as `train_dataloader.dataset.pipeline`.
 
     Pipelines are lists under a key that contains `pipeline` (in datasets, hooks, TTA and plain variables), and the
-    `batch_augments` of a data preprocessor. The same list may come more than once.
+    `batch_augments` of a data preprocessor. The same list may be yielded more than once.
     """
     for key, value in config.items():
         at = f'{path}.{key}' if path else str(key)
@@ -78,13 +78,15 @@ def test_pipeline(config: Config | ConfigDict) -> Sequence[dict]:
                 dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
             steps = dataset['pipeline']
         except (KeyError, TypeError, IndexError) as error:
-            raise RefusedError(f'test_dataloader of the config has no data set with a pipeline: {error}') from None
+            raise RefusedError(
+                f'test_dataloader of the config must have a dataset with a pipeline, got none: {error}'
+            ) from None
     else:
         steps = config.get('test_pipeline')
     if not steps:
-        raise RefusedError('the config says nothing about testing; accepted: one with test_dataloader or test_pipeline')
+        raise RefusedError('the config must have test_dataloader or test_pipeline, got neither')
     if not isinstance(steps, (tuple, list)) or not all(isinstance(step, dict) and 'type' in step for step in steps):
-        raise RefusedError(f"the test pipeline is {steps}; accepted: a list of steps such as dict(type='Resize', ...)")
+        raise RefusedError(f"test pipeline must be a list of steps such as dict(type='Resize', ...), got {steps}")
     return steps
 
 
@@ -92,22 +94,22 @@ def preprocessing(config: Config | ConfigDict) -> dict:
     """Return the letterbox of a config's test pipeline.
 
     Returns:
-        `input_size` (height, width) in pixels; `keep_ratio`, False if images are stretched to it; `pad_value` of each
-        channel, for the right and the bottom of images whose ratio is kept.
+        `input_size`, (height, width) in pixels; `keep_ratio`, False if images are stretched to it; `pad_value`, the
+        value of each channel for the padding on the right and at the bottom.
 
     Raises:
-        RefusedError: if there is no test pipeline, or it isn't `Resize` to a size, then (unless it
-            stretches) `Pad` to the same one.
+        RefusedError: if there is no test pipeline, or it doesn't have `Resize` to a size and, unless that stretches,
+            `Pad` to the same size.
     """
     steps = {step_name(step): step for step in test_pipeline(config)}
     resize, pad = steps.get('Resize', {}), steps.get('Pad', {})
     scale = resize.get('scale')
     if not isinstance(scale, (tuple, list)) or len(scale) != 2 or not all(isinstance(side, int) for side in scale):
-        raise RefusedError(f'test_pipeline: Resize has scale={scale}; accepted: (width, height)')
+        raise RefusedError(f'scale of Resize in the test pipeline must be (width, height), got {scale}')
     width, height = scale
     keep_ratio, padded = resize.get('keep_ratio', False), pad.get('size')
     if (keep_ratio or padded is not None) and padded not in ((width, height), [width, height]):
-        raise RefusedError(f'test_pipeline: Pad has size={padded}; accepted: that of Resize, {(width, height)}')
+        raise RefusedError(f'size of Pad in the test pipeline must be that of Resize, {(width, height)}, got {padded}')
     value = pad.get('pad_val', 0)
     value = value.get('img', 0) if isinstance(value, dict) else value
     pad_value = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3

@@ -1,1 +1,1 @@
-"""From a checkpoint to an ONNX, OpenVINO or ncnn model that describes itself."""
+"""Export a checkpoint as an ONNX, OpenVINO or ncnn model that contains its metadata."""

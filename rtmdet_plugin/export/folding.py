@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them."""
+"""Fold batch norms into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """A copy of a model whose batch norms are part of the convolutions; the same function, without its norms.
+    """Return a copy of a model that computes the same with its batch norms folded into the convolutions.
 
-    A convolution that several levels share, each with its own norm, becomes one convolution a level: the copies
-    can't be shared any more. (mmcv's `fuse_conv_bn` writes into the shared weights, once for each level.)
+    A convolution that several levels share, each with its own norm, becomes one convolution per level, because the
+    folded weights differ. (mmcv's `fuse_conv_bn` folds the norm of each level into the same shared weights.)
 
     Raises:
-        ValueError: where the model is in training mode: statistics of a batch can't be folded.
+        ValueError: if the model is in training mode, because the statistics of a batch can't be folded.
     """
     if model.training:
-        raise ValueError('the model is in training mode; accepted: a model after model.eval()')
+        raise ValueError('model must be in evaluation mode, got training mode; call model.eval() first')
     model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, ConvModule) and module.with_norm and isinstance(module.norm, _BatchNorm):

@@ -1,6 +1,6 @@
-"""What the exported graph computes: one small module for each form that PyTorch traces.
+"""Modules that PyTorch traces to the exported graph, one for each of the export formats `raw` and `decoded`.
 
-The forms `nms` and `trt` are `decoded` with a tail of ONNX nodes, see `tails.py`.
+The export formats `nms` and `trt` are `decoded` with NMS nodes, see `nms_nodes.py`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 def predict_maps(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """What the last convolutions give, finest level first.
+    """Return the outputs of the last convolutions for each level, finest level first.
 
     Args:
         model: a detector with RTMDet's head, ours or mmdet's.
-        images: normalised. (B, 3, H, W)
+        images: normalised images. (B, 3, H, W)
 
     Returns:
-        Logits (B, C, H_i, W_i) and distances (B, 4, H_i, W_i) in cells or (`exp_on_reg`) their logarithms.
+        Logits (B, C, H_i, W_i) and distances (B, 4, H_i, W_i) in cells, or their logarithms if `exp_on_reg`.
     """
     head: Any = model.bbox_head
     logits, distances = [], []
@@ -35,14 +35,14 @@ def predict_maps(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[T
 
 
 def grid_points(height: int, width: int, stride: int) -> Tensor:
-    """Return the priors of one level: upper left corners (x, y) of its cells in pixels, row by row.
+    """Return the priors of one level: the upper left corners (x, y) of its cells in pixels, row by row.
 
     Returns:
         Priors. (2, height * width)
     """
     x = torch.arange(width, dtype=torch.float32) * stride
     y = torch.arange(height, dtype=torch.float32) * stride
-    # Sums instead of `expand`, which becomes an INT64 `ConstantOfShape` that TensorRT doesn't list.
+    # Sums instead of `expand`, which becomes an INT64 `ConstantOfShape`, which TensorRT's support list doesn't have.
     return torch.stack([x[None] + 0 * y[:, None], 0 * x[None] + y[:, None]]).flatten(1)
 
 
@@ -51,14 +51,15 @@ def decode(
 ) -> tuple[Tensor, Tensor]:
     """Compute boxes and scores of all priors, with operations that every backend has.
 
-    The head decodes with mmdet's `DistancePointBBoxCoder`, the runtime the maps of `raw` with `decode_maps` of
-    `rtmdet_runtime.postprocess`. A test compares the three.
+    The head decodes with mmdet's `DistancePointBBoxCoder`, and the runtime decodes the maps of `raw` with `decode_maps`
+    of `rtmdet_runtime.postprocess`. A test compares the three.
 
     Args:
-        logits: of each level. (B, C, H_i, W_i)
-        sides: distances to the left, top, right and bottom side in pixels, of each level. (B, 4, H_i, W_i)
+        logits: class logits of each level. (B, C, H_i, W_i)
+        sides: distances from the prior to the left, top, right and bottom side in pixels, for each level.
+            (B, 4, H_i, W_i)
         points: the priors, see `grid_points`. (2, N)
-        limits: width and height that boxes are clipped to; None leaves them as they are. (2, 1)
+        limits: width and height that boxes are clipped to; None doesn't clip them. (2, 1)
 
     Returns:
         Boxes (B, N, 4), xyxy in pixels of the input, and scores (B, N, C), finest level first.
@@ -73,7 +74,7 @@ def decode(
 
 
 class RawForm(nn.Module):
-    """The maps of `predict_maps`: logits of all levels, then distances of all levels.
+    """Compute the export format `raw`: logits of all levels, then distances of all levels.
 
     Args:
         model: see `predict_maps`.
@@ -90,12 +91,12 @@ class RawForm(nn.Module):
 
 
 class DecodedForm(nn.Module):
-    """Boxes, clipped to the input, and scores of all priors.
+    """Compute the export format `decoded`: boxes, clipped to the input, and scores of all priors.
 
     Args:
         model: see `predict_maps`.
-        size: (height, width) of the input where it is fixed, so that the priors are constants; None where the graph
-            is to compute them.
+        size: (height, width) of a fixed input size, for which the priors are constants; None lets the graph compute
+            them.
     """
 
     def __init__(self, model: nn.Module, size: tuple[int, int] | None) -> None:
@@ -109,7 +110,7 @@ class DecodedForm(nn.Module):
             self.register_buffer('limits', limits)
 
     def _points(self, shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Priors of all levels (2, N), and the width and height of the input (2, 1)."""
+        """Return the priors of all levels (2, N), and the width and height of the input (2, 1)."""
         levels = [grid_points(*shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
         return torch.cat(levels, dim=1), levels[0][:, -1:] + self.strides[0]
 

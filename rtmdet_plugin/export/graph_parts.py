@@ -1,6 +1,6 @@
-"""Parts of an exported RTMDet that quantisation may have to leave in float, found by their place in the graph.
+"""Find the parts of an exported RTMDet that quantisation may have to keep in float, and check the graph's weights.
 
-Names of nodes differ between exporters, what follows what doesn't. And the graph's weights, which must be numbers.
+Parts are found by the connections between nodes, because the names of nodes differ between exporters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 class GraphLinks:
-    """What makes a tensor, and what reads it."""
+    """The node that computes each tensor, and the nodes that read it."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.maker = {name: node for node in graph.node for name in node.output}
@@ -28,32 +28,34 @@ class GraphLinks:
                 self.readers[name].append(node)
 
     def following(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """The nodes that read what a node makes."""
+        """Return the nodes that read a node's outputs."""
         return [reader for name in node.output for reader in self.readers[name]]
 
     def around(self, tensor: str) -> list[str]:
-        """Names of the nodes that make or read a tensor: it stays in float where all of them do."""
+        """Return the names of the nodes that compute or read a tensor; it stays in float if all of them do."""
         maker = [self.maker[tensor]] if tensor in self.maker else []
         return [node.name for node in maker + self.readers[tensor]]
 
 
 def find_parts(graph: onnx.GraphProto) -> dict[str, list[str]]:
-    """Names of the nodes of each part.
+    """Return the names of the nodes of each part.
 
     - stem: the first convolution.
-    - attention: of the channels: mean, convolution and hard sigmoid. What they scale isn't among them.
-    - predictions: the last convolutions, one for logits and one for distances a level.
-    - decode: everything behind those.
+    - attention: mean, convolution and hard sigmoid of the channel attention, without the multiplication that it feeds.
+    - predictions: the last convolutions, one for logits and one for distances per level.
+    - decode: everything after the predictions.
 
     Raises:
-        ValueError: where nodes have no name, or two have the same.
+        ValueError: if a node has no name, or two nodes have the same.
     """
     names = [node.name for node in graph.node]
     if '' in names or len(set(names)) < len(names):
-        raise ValueError("nodes without a name of their own; accepted: a file of `rtmdet export`'s")
+        raise ValueError(
+            'graph must have a unique name for each node, got an empty or repeated one; use `rtmdet export`'
+        )
     links = GraphLinks(graph)
 
-    # Nodes are in topological order, so that from behind all followers of a node are known before it.
+    # Nodes are in topological order, so in reverse, all followers of a node are visited before it.
     before_conv = set()
     for node in reversed(graph.node):
         if any(after.op_type == 'Conv' or after.name in before_conv for after in links.following(node)):
@@ -75,7 +77,7 @@ def find_parts(graph: onnx.GraphProto) -> dict[str, list[str]]:
 
 
 def check_initializers(model: onnx.ModelProto, source: str | Path) -> None:
-    """Refuse a graph with weights that aren't finite; see `check_finite`."""
+    """Raise an error if the graph has weights that aren't finite; see `check_finite`."""
     weights = {
         tensor.name: torch.tensor(numpy_helper.to_array(tensor))
         for tensor in model.graph.initializer

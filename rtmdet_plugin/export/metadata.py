@@ -1,4 +1,4 @@
-"""What goes into an exported model beside its weights, gathered from the config and the checkpoint."""
+"""Collect the metadata of an exported model from the config and the checkpoint."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rtmdet_runtime.info import fits
 from ..config.pipelines import preprocessing
 from ..version import __version__
 
-ALL = 2**31 - 1
-"""`nms_pre` of a model all of whose candidates take part."""
+NO_PRE_NMS_LIMIT = 2**31 - 1
+"""`nms_pre` of a model whose NMS takes all candidates."""
 
 
 def class_names(model: nn.Module) -> tuple[str, ...]:
-    """Those that the checkpoint names, else those of the config's test set, else numbers.
+    """Return the class names of the checkpoint, or else of the config's test set, or else numbered names.
 
-    Only names that are as many as the head's classes count.
+    Names are used only if there is one for each class of the head.
     """
     dataset = (model.cfg.get('test_dataloader') or {}).get('dataset', {})
     while 'dataset' in dataset:
@@ -37,41 +37,44 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def numbered_classes(count: int) -> tuple[str, ...]:
-    """'class 0', 'class 1', ...: names where nobody has given any."""
+    """Return 'class 0', 'class 1', ...: names for classes without names."""
     return tuple(f'class {i}' for i in range(count))
 
 
 def check_test_cfg(test_cfg: ConfigDict) -> None:
-    """Raise a `ValueError` for a model's `test_cfg` that is none, or has a threshold that isn't a number."""
+    """Raise a `ValueError` if a model's `test_cfg` isn't a dict, or a threshold in it isn't a number."""
     if not isinstance(test_cfg, dict):
-        raise ValueError(f"model.test_cfg={test_cfg!r}; accepted: dict(nms=dict(type='nms', iou_threshold=...), ...)")
+        raise ValueError(
+            "model.test_cfg must be a dict such as dict(nms=dict(type='nms', iou_threshold=0.65), ...), got "
+            f'{test_cfg!r}'
+        )
     nms = test_cfg.get('nms', {})
     if not isinstance(nms, dict):
-        raise ValueError(f"test_cfg.nms={nms!r}; accepted: dict(type='nms', iou_threshold=...)")
+        raise ValueError(f"test_cfg.nms must be a dict such as dict(type='nms', iou_threshold=0.6), got {nms!r}")
     for part, names in ((test_cfg, ('score_thr', 'nms_pre', 'max_per_img')), (nms, ('iou_threshold',))):
         for name in names:
-            everything = name == 'nms_pre' and part.get(name) is None
-            if name in part and not everything and not fits(part[name], float):
-                raise ValueError(f'test_cfg: {name}={part[name]!r}; accepted: a number')
+            unlimited = name == 'nms_pre' and part.get(name) is None
+            if name in part and not unlimited and not fits(part[name], float):
+                raise ValueError(f'test_cfg: {name} must be a number, got {part[name]!r}')
 
 
 def thresholds(test_cfg: ConfigDict) -> dict:
-    """`score_thr`, `iou_thr`, `nms_pre` and `max_per_img` of a model's `test_cfg`.
+    """Return `score_thr`, `iou_thr`, `nms_pre` and `max_per_img` of a model's `test_cfg`.
 
-    `nms_pre` is `ALL` where mmdet has -1 or None for it.
+    `nms_pre` is `NO_PRE_NMS_LIMIT` if mmdet has -1 or None for it.
 
     Raises:
-        ValueError: see `check_test_cfg`; for another NMS than the greedy one as well.
+        ValueError: see `check_test_cfg`; also if the NMS isn't the greedy one.
     """
     check_test_cfg(test_cfg)
     nms = test_cfg.get('nms', {})
     if nms.get('type', 'nms') != 'nms' or 'iou_threshold' not in nms:
-        raise ValueError(f"test_cfg.nms={nms}; accepted: dict(type='nms', iou_threshold=...)")
+        raise ValueError(f"test_cfg.nms must be dict(type='nms', iou_threshold=...), got {nms}")
     nms_pre = test_cfg.get('nms_pre', 30000)
     return dict(
         score_thr=test_cfg.get('score_thr', 0),
         iou_thr=nms['iou_threshold'],
-        nms_pre=ALL if nms_pre is None or nms_pre <= 0 else nms_pre,
+        nms_pre=NO_PRE_NMS_LIMIT if nms_pre is None or nms_pre <= 0 else nms_pre,
         max_per_img=test_cfg.get('max_per_img', 100),
     )
 
@@ -82,11 +85,11 @@ def model_info(
     """Collect everything that the runtime needs to know.
 
     Args:
-        model: from `load_model`.
-        form: of the graph.
-        size: (height, width) of the input; None for the test pipeline's.
-        for_map: take the thresholds of the model's `test_cfg`, which are for mAP, instead of `DEPLOY_THRESHOLDS`.
-        given: `score_thr`, `iou_thr` and `max_per_img`; each replaces the one chosen by `for_map` unless it is None.
+        model: model of `load_model`.
+        form: export format of the graph.
+        size: (height, width) of the network's input in pixels; None for the test pipeline's.
+        for_map: use the thresholds of the model's `test_cfg`, which are for mAP, instead of `DEPLOY_THRESHOLDS`.
+        given: `score_thr`, `iou_thr` and `max_per_img`; each replaces that of `for_map`, unless it is None.
 
     Raises:
         ValueError: see `preprocessing` and `thresholds`.

@@ -1,4 +1,4 @@
-"""NMS as ONNX nodes behind the form `decoded`, and how to take TensorRT's plugin away and put it back."""
+"""Append NMS nodes to a graph of the export format `decoded`; remove TensorRT's NMS plugin, and add it again."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _outputs(graph: onnx.GraphProto, outputs: list[tuple[str, int, list]]) -> No
 
 
 def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
-    """Replace the outputs `boxes` and `scores` by those of the standard `NonMaxSuppression`, the best of each image.
+    """Replace the outputs `boxes` and `scores` with the best boxes of each image after ONNX's `NonMaxSuppression`.
 
-    New outputs: `dets` (B, K, 5), xyxy in pixels of the input and the score, by score downwards; `labels` (B, K),
-    int64. K is `max_per_img`; where there are fewer, boxes and scores are 0 and labels -1. Names and shapes are those
-    of mmdeploy's models.
+    New outputs: `dets` (B, K, 5), xyxy in pixels of the input and the score, by descending score; `labels` (B, K),
+    int64. K is `max_per_img`; if there are fewer boxes, the other rows have boxes and scores of 0 and labels of -1.
+    Names and shapes are those of mmdeploy's models.
     """
     graph = model.graph
     batch = graph.output[0].type.tensor_type.shape.dim[0]
@@ -43,7 +43,7 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
         return outputs[0]
 
     zero, one = constant('zero', [0]), constant('one', [1])
-    # A box without width or height is none, as in mmdet: its scores become 0.
+    # Boxes without width or height are removed, as in mmdet: their scores become 0.
     left_top = node('Slice', BOXES, zero, constant('two', [2]), constant('axis', [2]))
     right_bottom = node('Slice', BOXES, 'nms/two', constant('four', [4]), 'nms/axis')
     positive = node('Greater', node('Sub', right_bottom, left_top), constant('float_zero', 0, np.float32))
@@ -53,7 +53,7 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     scores = node('Mul', node('Mul', SCORES, x), y)
     scores = node('Transpose', scores, perm=[0, 2, 1])  # (B, C, N)
 
-    # Rows (image, class, prior) in no order that one could rely on, up to K for each class of each image.
+    # Rows (image, class, prior) in an undefined order, up to K for each class of each image.
     selected = node(
         'NonMaxSuppression', BOXES, scores, constant('max_output', [k]),
         constant('iou_thr', [info.iou_thr], np.float32), constant('score_thr', [info.score_thr], np.float32),
@@ -63,7 +63,7 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     own_labels = node('Gather', selected, constant('class', 1), axis=1)
     image_of = node('Transpose', node('Gather', selected, zero, axis=1), perm=[1, 0])  # (1, M)
 
-    # Scores in a row for each image, -1 for boxes of the others; K times -1 behind, so that there are K to choose.
+    # One row of scores per image, with -1 for boxes of other images, and K more times -1, so that TopK finds K.
     images = node('Slice', node('Shape', scores), zero, one)
     none = constant('none', -1, np.float32)
     rows = node('Range', constant('start', 0), node('Squeeze', images, zero), constant('step', 1))
@@ -83,7 +83,7 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
 
 
 def efficient_nms_attributes(score_thr: float, iou_thr: float, max_per_img: int) -> dict:
-    """Those of TensorRT's plugin `EfficientNMS_TRT`, version 1, for xyxy boxes, and scores behind the sigmoid.
+    """Return the attributes of TensorRT's plugin `EfficientNMS_TRT`, version 1, for xyxy boxes and sigmoid scores.
 
     Source: https://github.com/NVIDIA/TensorRT/tree/main/plugin/efficientNMSPlugin
     """
@@ -100,13 +100,13 @@ def efficient_nms_attributes(score_thr: float, iou_thr: float, max_per_img: int)
 
 
 def append_efficient_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
-    """Replace the outputs `boxes` and `scores` by those of TensorRT's plugin `EfficientNMS_TRT`.
+    """Replace the outputs `boxes` and `scores` with those of TensorRT's plugin `EfficientNMS_TRT`.
 
     New outputs: `num_dets` (B, 1), int32; `det_boxes` (B, K, 4), xyxy in pixels of the input; `det_scores` (B, K);
-    `det_classes` (B, K), int32. K is `max_per_img`; only the first `num_dets` of each image count. The plugin looks
-    at the 4,096 best candidates of an image.
+    `det_classes` (B, K), int32. K is `max_per_img`; only the first `num_dets` of each image are valid. The
+    plugin takes the 4,096 best candidates of an image.
 
-    TensorRT finds the plugin by its name; the domain `TRT` keeps ONNX's checker from taking it for one of its own.
+    TensorRT finds the plugin by its name. The domain `TRT` prevents that ONNX's checker takes it for an ONNX operator.
     """
     graph = model.graph
     batch = graph.output[0].type.tensor_type.shape.dim[0]
@@ -129,7 +129,7 @@ def append_efficient_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
 
 
 def cut_efficient_nms(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a model of the form `trt` without its plugin: the form `decoded`, which ONNX Runtime runs."""
+    """Return a copy of a `trt` model without its plugin: the export format `decoded`, which ONNX Runtime can run."""
     cut = onnx.ModelProto()
     cut.CopyFrom(model)
     plugin = _efficient_nms(cut)
@@ -145,7 +145,7 @@ def cut_efficient_nms(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def paste_efficient_nms(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
-    """Put the plugin of `source` and its outputs behind what was made of `cut_efficient_nms(source)`."""
+    """Append the plugin and the outputs of `source` to a model that was made from `cut_efficient_nms(source)`."""
     model.graph.node.append(_efficient_nms(source))
     model.opset_import.append(helper.make_opsetid('TRT', 1))
     del model.graph.output[:]

@@ -1,10 +1,11 @@
-"""A detector as an ONNX file that describes itself, without mmdeploy.
+"""Export a detector to an ONNX file with metadata, without mmdeploy.
 
-Two exporters of PyTorch, chosen by the opset:
+The opset selects one of PyTorch's two exporters:
 
-- 18 and above, the default: the one behind `torch.export` (dynamo=True). Its graphs come out clean (no Identity, no
-  chains of shape arithmetic), nothing is computed on the way, and it is the one that PyTorch develops.
-- below: the TorchScript one. The other one writes opset 18 and leaves older ones to a converter that fails on `Resize`.
+- 18 and above, the default: the exporter based on `torch.export` (dynamo=True). Its graphs are clean (no Identity, no
+  chains of shape arithmetic), it doesn't run the model, and it is the one that PyTorch develops.
+- Below 18: the TorchScript exporter. The other one writes opset 18, and converts it to older opsets with a converter
+  that fails on `Resize`.
 """
 
 from __future__ import annotations
@@ -48,42 +49,43 @@ def export_onnx(
     iou_thr: float | None = None,
     max_per_img: int | None = None,
 ) -> ModelInfo:
-    """Write a model to an ONNX file. The file appears when it is complete and has passed ONNX's checker, or not at all.
+    """Write a model to an ONNX file, atomically, after it has passed ONNX's checker.
 
-    The input is `images` (B, 3, H, W), float32, normalised. Outputs by form, N priors, C classes, K `max_per_img`:
+    The input is `images` (B, 3, H, W), float32, normalised. Outputs by export format, with N priors, C classes and
+    K = `max_per_img`:
 
     - raw: `cls_8`, `cls_16`, ... (B, C, H / 8, W / 8), logits, then `reg_8`, `reg_16`, ... (B, 4, H / 8, W / 8),
-      distances to the left, top, right and bottom side in cells, or their logarithms (`exp_on_reg`). Nothing but what
-      the last convolutions give: the form for quantisation and for hardware that has convolutions only.
+      distances to the left, top, right and bottom side in cells, or their logarithms if `exp_on_reg`. These are the
+      outputs of the last convolutions, for quantisation and for hardware that supports only convolutions.
     - decoded: `boxes` (B, N, 4), xyxy in pixels of the input, clipped to it; `scores` (B, N, C).
     - nms: `dets` (B, K, 5) and `labels` (B, K), see `append_nms`.
     - trt: `num_dets`, `det_boxes`, `det_scores`, `det_classes`, see `append_efficient_nms`.
 
     Args:
-        model: from `load_model`; it isn't changed.
+        model: model of `load_model`; it isn't changed.
         path: the file to write.
-        form: one of `FORMS`.
+        form: export format, one of `FORMS`.
         size: (height, width) in pixels, multiples of the coarsest stride; None for the test pipeline's.
-        dynamic: one of `DYNAMIC`. With a fixed size the priors are constants in the graph.
-        opset: one of `OPSETS`; it also chooses the exporter, see above.
-        for_map: take the thresholds of the model's `test_cfg`, to measure mAP, instead of `DEPLOY_THRESHOLDS`.
-        score_thr: score threshold; None for the one chosen by `for_map`. In the forms `nms` and `trt` it is part of the
-            graph, otherwise the file only stores it for the runtime; so are the next two.
+        dynamic: one of `DYNAMIC`. With a fixed size, the priors are constants in the graph.
+        opset: one of `OPSETS`; it also selects the exporter, see above.
+        for_map: use the thresholds of the model's `test_cfg`, to measure mAP, instead of `DEPLOY_THRESHOLDS`.
+        score_thr: score threshold; None for the one that `for_map` selects. In the export formats `nms` and `trt` it is
+            part of the graph, otherwise the file only stores it for the runtime. The same applies to the next two.
         iou_thr: IoU threshold of the NMS.
-        max_per_img: largest number of boxes per image.
+        max_per_img: maximum number of boxes per image.
 
     Returns:
-        What the file says about itself.
+        The metadata of the file.
 
     Raises:
-        ValueError: for a value that isn't accepted, or a model that isn't an RTMDet.
+        ValueError: if a value isn't accepted, or the model isn't an RTMDet.
     """
     if form not in FORMS:
-        raise ValueError(f'form={form!r}; accepted: {", ".join(FORMS)}')
+        raise ValueError(f'form must be one of {", ".join(FORMS)}, got {form!r}')
     if dynamic not in DYNAMIC:
-        raise ValueError(f'dynamic={dynamic!r}; accepted: {", ".join(DYNAMIC)}')
+        raise ValueError(f'dynamic must be one of {", ".join(DYNAMIC)}, got {dynamic!r}')
     if opset not in OPSETS:
-        raise ValueError(f'opset={opset}; accepted: {OPSETS[0]} to {OPSETS[-1]}')
+        raise ValueError(f'opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}')
     check_model(model)
     given = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
     info = model_info(model, form, size, for_map=for_map, **given)
@@ -94,7 +96,7 @@ def export_onnx(
         module, names = RawForm(folded), info.outputs
     else:
         module, names = DecodedForm(folded, None if dynamic == 'all' else info.input_size), OUTPUTS['decoded']
-    # torch.export takes a batch of 1 for a constant, so a dynamic one is traced with 2.
+    # torch.export treats a batch of 1 as a constant, so a dynamic batch is traced with 2.
     images = torch.zeros(1 if dynamic == 'none' else 2, 3, *info.input_size)
     if opset >= FIRST_OF_DYNAMO:
         graph = _export_dynamo(module.eval(), images, dynamic, opset, list(names), max(info.strides))
@@ -106,15 +108,17 @@ def export_onnx(
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise a `ValueError` for a model whose head isn't that of RTMDet, or has an objectness branch."""
+    """Raise a `ValueError` if the head of a model isn't RTMDet's, or has an objectness branch or shifted priors."""
     head = getattr(model, 'bbox_head', None)
     parts = ('cls_convs', 'reg_convs', 'rtm_cls', 'rtm_reg', 'exp_on_reg')
     if head is None or not all(hasattr(head, part) for part in parts):
-        raise ValueError(f'{type(head or model).__name__} can not be exported; accepted: RTMSepBNHead, RTMDetSepBNHead')
+        raise ValueError(f'bbox_head must be RTMSepBNHead or RTMDetSepBNHead, got {type(head or model).__name__}')
     if getattr(head, 'with_objectness', False):
-        raise ValueError("with_objectness=True can not be exported; accepted: False, as in all of RTMDet's configs")
+        raise ValueError('with_objectness must be False to export, as in all configs of RTMDet, got True')
     if head.prior_generator.offset != 0:
-        raise ValueError(f"the priors have offset={head.prior_generator.offset}; accepted: 0, as in RTMDet's configs")
+        raise ValueError(
+            f'offset of the priors must be 0 to export, as in all configs of RTMDet, got {head.prior_generator.offset}'
+        )
 
 
 def _export_dynamo(
@@ -142,7 +146,7 @@ def _export_torchscript(
     axes = {'none': {}, 'batch': {0: 'batch'}, 'all': {0: 'batch', 2: 'height', 3: 'width'}}[dynamic]
     out_axes = {0: 'batch'} if axes else {}
     file = io.BytesIO()
-    with torch.no_grad(), _quiet():  # it warns of checks of shapes in Python, which hold for every size
+    with torch.no_grad(), _quiet():  # the exporter warns about shape checks in Python, which hold for every size
         torch.onnx.export(
             module,
             (images,),
@@ -158,7 +162,7 @@ def _export_torchscript(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' progress on standard output, and their warnings of what they do themselves."""
+    """Suppress the exporters' progress on standard output, and their warnings about their own code."""
     logger = logging.getLogger('torch.onnx')
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -171,7 +175,7 @@ def _quiet() -> Iterator[None]:
 
 
 def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelProto:
-    """Name the axes, append NMS where the form has it, infer all shapes, write the metadata, check."""
+    """Name the axes, append NMS if the export format has it, infer all shapes, add the metadata, check the graph."""
     graph = model.graph
     num_priors = sum((info.input_size[0] // stride) * (info.input_size[1] // stride) for stride in info.strides)
     batch = 1 if dynamic == 'none' else 'batch'
@@ -191,8 +195,8 @@ def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelP
         named = [helper.make_tensor_value_info(v.name, onnx.TensorProto.FLOAT, shapes[v.name]) for v in values]
         del values[:]
         values.extend(named)
-    del graph.value_info[:]  # with the exporter's names for the axes; they are inferred anew below
-    for part in (graph, *graph.node):  # where each node comes from, with the paths of this machine
+    del graph.value_info[:]  # these have the exporter's names for the axes; shapes are inferred again below
+    for part in (graph, *graph.node):  # the origin of each node, with paths of this machine
         del part.metadata_props[:]
     if info.form == 'nms':
         append_nms(model, info)
@@ -207,10 +211,10 @@ def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelP
 
 
 def write_onnx(model: onnx.ModelProto, path: str | Path) -> None:
-    """Write a file under its name only when all of it is there.
+    """Write a model to a file atomically.
 
     Raises:
-        ValueError: see `check_initializers`, such as for batch norms with a negative variance.
+        ValueError: see `check_initializers`; for example, batch norms with a negative variance give NaN weights.
     """
     check_initializers(model, path)
     with unfinished(Path(path)) as (file,):

@@ -1,4 +1,4 @@
-"""ncnn's converter, a wheel with a program: ONNX in, ncnn out, in float32."""
+"""Run pnnx, the converter from ONNX to ncnn, whose wheel contains a program; weights stay in float32."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def run_pnnx(source: str | Path, folder: Path) -> tuple[Path, Path]:
 
     Args:
         source: the ONNX file.
-        folder: an empty one, for the dozen files that the program writes beside its input.
+        folder: an empty folder for the dozen files that the program writes next to its input.
 
     Returns:
         The `.param` and the `.bin` file, in `folder`.
 
     Raises:
-        ImportError: where the converter isn't installed.
-        RuntimeError: where it fails; with the end of what it printed.
+        ImportError: if the converter isn't installed.
+        RuntimeError: if it fails, with the end of its output.
     """
     with needed_by('a file for ncnn (.param)'):
         import pnnx
@@ -34,6 +34,6 @@ def run_pnnx(source: str | Path, folder: Path) -> tuple[Path, Path]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     param, weights = folder / 'model.ncnn.param', folder / 'model.ncnn.bin'
     if done.returncode or not param.is_file():
-        said = ' '.join((done.stdout + done.stderr).split())[-500:]
-        raise RuntimeError(f'pnnx fails on {source}: {said}')
+        printed = ' '.join((done.stdout + done.stderr).split())[-500:]
+        raise RuntimeError(f'pnnx can not convert {source}: {printed}')
     return param, weights

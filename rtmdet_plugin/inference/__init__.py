@@ -1,1 +1,1 @@
-"""Trained and exported models in use: prediction in PyTorch, evaluation, latency."""
+"""Predict in PyTorch, and measure the accuracy and latency of trained and exported models."""

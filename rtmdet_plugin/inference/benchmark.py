@@ -1,4 +1,4 @@
-"""Measure latency of single images with its parts, and throughput by batch; candidates take turns."""
+"""Measure the latency of one image with its parts, and the throughput by batch size; candidates take turns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Step = Callable[[], object]
 Name = TypeVar('Name')
 Figures = TypeVar('Figures')
 PAUSE = 0.1
-"""Seconds between calls: the threads of one runtime keep spinning for a moment and slow down the next one."""
+"""Seconds between calls, because the threads of one runtime keep spinning for a moment and slow down the next one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:
-        """Summarise the seconds of calls."""
+        """Summarise the durations of calls in seconds."""
         milliseconds = np.asarray(seconds) * 1e3
         return cls(float(np.median(milliseconds)), float(np.percentile(milliseconds, 95)))
 
@@ -46,17 +46,17 @@ def in_turns(
 
     Args:
         candidates: functions by name.
-        rounds: calls of each that count.
-        warmup: calls of each before those.
+        rounds: number of measured calls of each candidate.
+        warmup: number of calls of each candidate before those; their results are dropped.
 
     Returns:
-        For each candidate, what its calls returned.
+        The results of the measured calls of each candidate.
 
     Raises:
         ValueError: if `rounds` is below 1.
     """
     if rounds < 1:
-        raise ValueError(f'rounds must be 1 or more, got {rounds}')
+        raise ValueError(f'rounds must be at least 1, got {rounds}')
     figures: dict[Name, list[Figures]] = {name: [] for name in candidates}
     for _ in range(warmup + rounds):
         for name, candidate in candidates.items():
@@ -65,7 +65,7 @@ def in_turns(
 
 
 def seconds_of(step: Step) -> float:
-    """Measure the seconds of a call, after a pause."""
+    """Return the duration of a call in seconds, measured after a pause."""
     time.sleep(PAUSE)
     start = time.perf_counter()
     step()
@@ -73,7 +73,7 @@ def seconds_of(step: Step) -> float:
 
 
 def take_turns(candidates: Mapping[Name, Step], rounds: int, warmup: int = 2) -> dict[Name, list[float]]:
-    """Measure the seconds of each call; see `in_turns`."""
+    """Return the durations of all calls in seconds; see `in_turns`."""
     return in_turns({name: partial(seconds_of, step) for name, step in candidates.items()}, rounds, warmup)
 
 
@@ -85,8 +85,8 @@ def latency_rows(
     Args:
         detectors: models by name.
         image: BGR, uint8, decoded. (H, W, 3)
-        rounds: calls that count.
-        others: other functions by name that predict this image. Their rows come first; figures of parts are None.
+        rounds: number of measured calls.
+        others: other functions by name that predict this image. Their rows come first, with None for the parts.
     """
     steps: dict[str, Step] = {f'{name}/predict': step for name, step in (others or {}).items()}
     for name, detector in detectors.items():
@@ -115,7 +115,7 @@ def latency_rows(
 def throughput_rows(
     detectors: Mapping[str, RTMDetector], image: np.ndarray, batches: Sequence[int], rounds: int
 ) -> list[dict]:
-    """Measure images per second through `predict`, for each model and batch size that the model accepts."""
+    """Measure images per second of `predict`, for each model and each batch size that the model accepts."""
     steps: dict[tuple[str, int], Step] = {}
     for name, detector in detectors.items():
         for batch in [detector.backend.batch] if detector.backend.batch else batches:

@@ -1,4 +1,4 @@
-"""Which devices there are."""
+"""Check the name of a device."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 
 
 def check_device(device: str) -> None:
-    """See that PyTorch can compute on a device.
+    """Check that PyTorch can compute on a device.
 
     Raises:
-        ValueError: for another one than the CPU and the CUDA devices that PyTorch sees.
+        ValueError: if the device is neither the CPU nor a CUDA device that PyTorch sees.
     """
     count = torch.cuda.device_count()
     accepted = ['cpu', *(['cuda'] if count else []), *(f'cuda:{index}' for index in range(count))]
     if device not in accepted:
         seen = '' if count else '; PyTorch sees no CUDA device'
-        raise ValueError(f'device={device!r}; accepted: {", ".join(accepted)}{seen}')
+        raise ValueError(f'device must be one of {", ".join(accepted)}, got {device!r}{seen}')

@@ -1,4 +1,4 @@
-"""COCO evaluation of a model, by the config's own test set and evaluator."""
+"""Evaluate a model on the test set of a config with the config's evaluator."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from .quiet import ProgressHook, progress, show_warnings
 
 @show_warnings()
 def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict[str, float]:
-    """Run an exported model on the config's test set.
+    """Evaluate an exported model on the config's test set.
 
     Args:
-        config: with `test_dataloader` and `test_evaluator`; of its pipeline only the pictures' paths are used, the
-            preprocessing is the model's own.
-        detector: the model.
-        batch_size: pictures that the network gets at once.
+        config: config with `test_dataloader` and `test_evaluator`. Its pipeline isn't used: the detector reads and
+            preprocesses the image files.
+        detector: the exported model.
+        batch_size: number of images that the network gets at once.
 
     Returns:
-        What the evaluator measures, such as `coco/bbox_mAP`.
+        The evaluator's metrics, such as `coco/bbox_mAP`.
 
     Raises:
-        FileNotFoundError, ValueError: see `build_test`, `check_classes` and `check_metrics`; FileNotFoundError as well
-            where a picture isn't there.
+        FileNotFoundError, ValueError: see `build_test`, `check_classes` and `check_metrics`; FileNotFoundError also if
+            an image doesn't exist.
     """
     dataset, evaluator = build_test(config)
     check_classes(detector.info.classes, dataset.metainfo['classes'])
@@ -57,16 +57,16 @@ def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict
 def evaluate_checkpoint(
     config: Config, checkpoint: str | Path, work_dir: Path, batch_size: int | None = None
 ) -> tuple[dict[str, float], Path]:
-    """Run a checkpoint on the config's test set, by mmengine's Runner: what `mim test` measures.
+    """Evaluate a checkpoint on the config's test set with mmengine's Runner, like `mim test`.
 
     Args:
-        config: with `test_dataloader` and `test_evaluator`.
-        checkpoint: that fits it, see `load_model`.
-        work_dir: folder for the Runner's log, in a new folder of its own.
-        batch_size: of the test set; None for the config's.
+        config: config with `test_dataloader` and `test_evaluator`.
+        checkpoint: checkpoint of this config's model, see `load_model`.
+        work_dir: folder in which the Runner creates a new folder with its log.
+        batch_size: batch size of the test; None for the config's.
 
     Returns:
-        What the evaluator measures, such as `coco/bbox_mAP`, and the log.
+        The evaluator's metrics, such as `coco/bbox_mAP`, and the log file.
 
     Raises:
         FileNotFoundError, ValueError: see `load_model`, `build_test`, `check_classes`, `check_test_cfg` and
@@ -80,13 +80,13 @@ def evaluate_checkpoint(
     config.load_from, config.resume = None, False
     if batch_size is not None:
         config.test_dataloader.batch_size = batch_size
-    # mmengine keeps logger and visualizer for the next run of the same name.
+    # mmengine reuses the logger and the visualizer of an earlier run with the same name.
     config.work_dir, config.experiment_name = str(work_dir), f'test_{uuid.uuid4().hex}'
     if config.get('visualizer'):
         config.visualizer.name = config.experiment_name
     with building(config, 'run'):
         runner = Runner.from_cfg(config)
-    runner.model.load_state_dict(model.state_dict())  # before the test, in which an EMA hook copies them
+    runner.model.load_state_dict(model.state_dict())  # before the test, because an EMA hook copies them then
     print(f'log: {runner.logger.log_file}', file=sys.stderr)  # before the test, which may fail
     with show_warnings(), progress(len(runner.test_loop.dataloader)) as report:
         runner.register_hook(ProgressHook(report))
@@ -95,10 +95,10 @@ def evaluate_checkpoint(
 
 
 def check_metrics(metrics: dict[str, float], config: Config) -> dict[str, float]:
-    """Pass on what an evaluator measured.
+    """Return an evaluator's metrics.
 
     Raises:
-        ValueError: if that is nothing.
+        ValueError: if there are none.
     """
     if not metrics:
         raise ValueError(
@@ -109,15 +109,15 @@ def check_metrics(metrics: dict[str, float], config: Config) -> dict[str, float]
 
 
 def build_test(config: Config) -> tuple[BaseDataset, Evaluator]:
-    """The test set and the evaluator of a config.
+    """Build the test set and the evaluator of a config.
 
     Raises:
-        FileNotFoundError: where a file of theirs isn't there.
-        ValueError: where the config has none, what they are made of can't be understood, or the set has no images.
+        FileNotFoundError: if one of their files doesn't exist.
+        ValueError: if the config has no test set or no evaluator, one can't be built, or the test set has no images.
     """
     for part in ('test_dataloader', 'test_evaluator'):
         if not config.get(part):
-            raise ValueError(f'{config_name(config)} has no {part}; accepted: a config that says what to test on')
+            raise ValueError(f'{config_name(config)} must have {part} to be tested, got none')
     init_default_scope(config.get('default_scope', 'mmdet'))
     with building(config, 'test_dataloader'):
         dataset = DATASETS.build(config.test_dataloader.dataset)
@@ -131,35 +131,35 @@ def build_test(config: Config) -> tuple[BaseDataset, Evaluator]:
 
 @contextlib.contextmanager
 def building(config: Config, part: str) -> Iterator[None]:
-    """Name the config and its part in what goes wrong when it is built."""
+    """Name the config and its part in errors of a build."""
     try:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{part} of {config_name(config)}: no such file: {error.filename or error}') from None
-    except (KeyError, TypeError, AttributeError) as error:  # an unknown type, or an argument that it hasn't
+    except (KeyError, TypeError, AttributeError) as error:  # an unknown type or argument
         raise ValueError(f'{part} of {config_name(config)} can not be built: {error}') from None
 
 
 def check_classes(model: Sequence[str], dataset: Sequence[str]) -> None:
-    """Raise a `ValueError` where the classes of a model aren't a test set's, in order: its labels would be wrong.
+    """Raise a `ValueError` unless a model has the classes of a test set in the same order, as its labels require.
 
-    Of a model whose classes have numbers for names, only how many there are can be compared.
+    If the model's classes are named by numbers, only the number of classes is compared.
     """
     if len(model) != len(dataset):
-        raise ValueError(f'the model has {len(model)} classes, the test set {len(dataset)}; accepted: the same')
+        raise ValueError(f'the model must have the {len(dataset)} classes of the test set, got {len(model)} classes')
     if tuple(model) == numbered_classes(len(model)):
         return
     for label, (ours, theirs) in enumerate(zip(model, dataset, strict=True)):
         if ours != theirs:
             order = ' (the same names in another order)' if sorted(model) == sorted(dataset) else ''
             raise ValueError(
-                f'label {label} is {ours!r} in the model and {theirs!r} in the test set{order}; accepted: the same '
-                'classes in the same order'
+                f'class {label} of the model must be {theirs!r}, as in the test set, got {ours!r}{order}; use the test '
+                'set on whose classes the model was trained'
             )
 
 
 def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> RTMDetector:
-    """Return a detector on the same backend with a config's thresholds; the same detector if its graph holds NMS.
+    """Return a detector with a config's thresholds on the same backend; the detector itself if its graph has NMS.
 
     Raises:
         ValueError: if a threshold can't be used.
@@ -171,7 +171,7 @@ def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> RTMDetector:
 
 
 def data_sample(info: dict, detections: Detections) -> DetDataSample:
-    """What mmdet's metrics take: the predictions, and of the picture its id and size."""
+    """Return the input of mmdet's metrics: the predictions, and the id and size of the image."""
     names = dict(bboxes=detections.boxes, scores=detections.scores, labels=detections.labels)
     predictions = InstanceData(**{name: torch.from_numpy(array) for name, array in names.items()})
     size = (info['height'], info['width'])

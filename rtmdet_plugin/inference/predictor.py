@@ -1,4 +1,4 @@
-"""PyTorch as one more backend of `rtmdet_runtime`'s detector: a checkpoint, made fast."""
+"""Run a checkpoint in PyTorch, as a backend of `rtmdet_runtime`'s detector, with a folded and optimised network."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PRECISIONS = {name: getattr(torch, name) for name in TORCH_PRECISIONS}
 
 
 class TorchBackend:
-    """A network in PyTorch; see `rtmdet_runtime.backends.Backend`. The export format is `raw`.
+    """Run a network in PyTorch, in the export format `raw`; see `rtmdet_runtime.backends.Backend`.
 
     Args:
-        network: from normalised images to the maps, on the CPU.
-        info: what the maps are, and how images are prepared for them.
+        network: module on the CPU that computes the maps of normalised images.
+        info: metadata of the network.
         precision: one of `PRECISIONS`.
         compile: compile the network with `torch.compile`.
         cuda_graphs: record the kernels once for each input shape, and launch them together afterwards.
@@ -45,7 +45,7 @@ class TorchBackend:
         self.dtype, self.device = PRECISIONS[precision], torch.device(device)
         self.network = network.to(self.device, self.dtype, memory_format=torch.channels_last)
         if compile:
-            # Weights as constants: oneDNN lays them out once instead of at each call.
+            # Weights become constants: oneDNN arranges them once instead of at each call.
             self.network = torch.compile(self.network, options=dict(freezing=True))
         self.cuda_graphs = cuda_graphs
         self._graphs: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, tuple[Tensor, ...]]] = {}
@@ -67,12 +67,14 @@ class TorchBackend:
             static = inputs.clone(memory_format=torch.channels_last)
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # cuDNN chooses its kernels, Inductor compiles: neither can be recorded
+            with torch.cuda.stream(stream):  # cuDNN selects its kernels and Inductor compiles; neither can be recorded
                 for _ in range(3):
                     self.network(static)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=stream):  # its own is made once, on the device of the first recording
+            with torch.cuda.graph(
+                graph, stream=stream
+            ):  # PyTorch's default stream is created once, on the device of the first recording
                 outputs = self.network(static)
             self._graphs[inputs.shape] = graph, static, outputs
         graph, static, outputs = self._graphs[inputs.shape]
@@ -96,9 +98,9 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
     max_per_img: int | None = None,
     threads: int | None = None,
 ) -> RTMDetector:
-    """Make an `RTMDetector` that computes a checkpoint with PyTorch.
+    """Return an `RTMDetector` that runs a checkpoint in PyTorch.
 
-    Batch norms are folded, the memory format is channels_last, and scores are computed only for those that pass the
+    Batch norms are folded, the memory format is channels_last, and scores are computed only for logits above the
     threshold.
 
     Args:
@@ -110,16 +112,16 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
         cuda_graphs: record the network's kernels once for each input shape, and launch them together afterwards.
         device: 'cpu', 'cuda', or 'cuda:1' and the like.
         size: (height, width) of the network's input, as in `RTMDetector`; None for the config's.
-        for_map: take the thresholds of the config's `model.test_cfg`, to measure mAP, instead of the deploy preset.
-        score_thr: a box needs a score above it; None for the one chosen by `for_map`, as with the next two.
-        iou_thr: of NMS within a class.
-        max_per_img: boxes of an image, at most.
-        threads: of PyTorch on the CPU, for the whole process; None leaves it as it is.
+        for_map: use the thresholds of the config's `model.test_cfg`, to measure mAP, instead of the deploy preset.
+        score_thr: minimum score of a box, exclusive; None for the one that `for_map` selects, as for the next two.
+        iou_thr: IoU threshold of the NMS within a class.
+        max_per_img: maximum number of boxes per image.
+        threads: number of PyTorch's CPU threads, for the entire process; None doesn't change it.
 
     Raises:
-        FileNotFoundError: if the config or the checkpoint isn't there.
-        ValueError: see `load_model`. Also for a device that isn't there, a precision that the CPU doesn't support,
-            CUDA graphs without CUDA, and a size or threshold that can't be used.
+        FileNotFoundError: if the config or the checkpoint doesn't exist.
+        ValueError: see `load_model`; also if the device isn't available, the CPU doesn't support the precision, CUDA
+            graphs are used without CUDA, or the size or a threshold is invalid.
     """
     check_settings(device, precision, cuda_graphs)
     check_threads(threads)
@@ -134,7 +136,7 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU has instructions for it; True where PyTorch is too old to know."""
+    """Return whether the CPU has instructions for bfloat16; True if PyTorch is too old to know."""
     if not hasattr(torch.cpu, 'get_capabilities'):
         return True
     capabilities = torch.cpu.get_capabilities()
@@ -142,13 +144,13 @@ def cpu_has_bfloat16() -> bool:
 
 
 def check_settings(device: str, precision: str, cuda_graphs: bool) -> None:
-    """Raise a `ValueError` for a device that isn't there, and for what it can't do."""
+    """Raise a `ValueError` if a device isn't available or doesn't support the settings."""
     check_device(device)
     if precision not in PRECISIONS:
-        raise ValueError(f'precision={precision!r}; accepted: {", ".join(PRECISIONS)}')
+        raise ValueError(f'precision must be one of {", ".join(PRECISIONS)}, got {precision!r}')
     if cuda_graphs and device == 'cpu':
-        raise ValueError(f'cuda_graphs=True on device={device!r}; accepted: a CUDA device')
+        raise ValueError(f'device must be a CUDA device for cuda_graphs=True, got {device!r}')
     if device == 'cpu' and precision == 'bfloat16' and not cpu_has_bfloat16():
-        raise ValueError('precision=bfloat16, but this CPU has no instructions for it; accepted: float32')
+        raise ValueError('precision must be float32 on this CPU, which has no bfloat16 instructions, got bfloat16')
     if device == 'cpu' and precision == 'float16':
-        raise ValueError("precision=float16 on device='cpu'; accepted: float32, bfloat16")
+        raise ValueError("precision must be float32 or bfloat16 on device='cpu', got float16")

@@ -1,4 +1,4 @@
-"""A terminal that shows results: mmengine, mmdet and pycocotools print some hundred lines around them."""
+"""Show only results in the terminal; mmengine, mmdet and pycocotools print hundreds of other lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what is printed on standard output, and Python's warnings; a log file still gets what is logged."""
+    """Suppress standard output and Python's warnings; log files remain complete."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield
@@ -26,7 +26,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def show_warnings() -> Iterator[None]:
-    """Show what mmengine's current logger reports as a warning or an error on standard error, such as bad samples."""
+    """Show warnings and errors of mmengine's current logger on standard error, such as bad samples."""
     logger = MMLogger.get_current_instance()
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
@@ -40,7 +40,7 @@ def show_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error if that is a terminal; the function that is given takes how many steps are done."""
+    """Show a bar on standard error if it is a terminal; give a function that takes the number of finished steps."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal) as bar:
         task = bar.add_task('Testing', total=total)
@@ -48,15 +48,15 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 class ProgressHook(Hook):
-    """Report the batches that a Runner has tested.
+    """Report the number of batches that a Runner has tested.
 
     Args:
-        report: takes how many batches are done.
+        report: function that takes this number.
     """
 
     def __init__(self, report: Callable[[int], None]) -> None:
         self.report = report
 
     def after_test_iter(self, runner: Runner, batch_idx: int, *args: object, **kwargs: object) -> None:
-        """Report how many batches are done."""
+        """Report the number of tested batches."""
         self.report(batch_idx + 1)

@@ -1,8 +1,8 @@
 """Make a model config and a deploy config agree before mmdeploy sees them.
 
-mmdeploy stretches images to `input_shape` (mmdeploy#2267) and lets the model config's thresholds win. Both follow
-from the configs, so mmdeploy gets configs without `input_shape`, whose test pipeline resizes and pads as the model
-config's own does, and one set of thresholds in both.
+By itself, mmdeploy stretches images to `input_shape` (mmdeploy#2267), and the model config's thresholds override those
+of the deploy config. So mmdeploy gets configs without `input_shape`, whose test pipeline resizes and pads like that of
+the model config, and with the same thresholds in both.
 """
 
 import copy
@@ -24,11 +24,11 @@ ONNX_FIELDS = dict(
 
 
 def load_deploy_config(source: str | Path | Config) -> Config:
-    """Read a deploy config and check that it is one of ours to serve.
+    """Read a deploy config and check that this package supports it.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_config`; ValueError as well for a config that isn't a deploy config, of
-            another codebase or task, or for another backend; see `check_fields`.
+        FileNotFoundError, ValueError: see `load_config`; ValueError also if it isn't a deploy config, or is for another
+            codebase, task or backend; see `check_fields`.
     """
     cfg = load_config(source)
     name = cfg.filename or 'the deploy config'
@@ -36,66 +36,75 @@ def load_deploy_config(source: str | Path | Config) -> Config:
         part for part in ('onnx_config', 'codebase_config', 'backend_config') if not isinstance(cfg.get(part), dict)
     ]
     if parts:
-        raise ValueError(f'{name} is not a deploy config: it has no {", ".join(parts)}')
+        raise ValueError(f'{name} must be a deploy config, got one without {", ".join(parts)}')
     codebase = (cfg.codebase_config.get('type'), cfg.codebase_config.get('task'))
     if codebase != ('mmdet', 'ObjectDetection'):
-        raise ValueError(f"{name} is for {codebase}; accepted: codebase_config type='mmdet', task='ObjectDetection'")
+        raise ValueError(
+            f"{name}: type and task of codebase_config must be 'mmdet' and 'ObjectDetection', got {codebase}"
+        )
     if cfg.backend_config.get('type') not in BACKENDS:
-        raise ValueError(f'{name} has backend_config.type={cfg.backend_config.get("type")!r}; accepted: {BACKENDS}')
+        raise ValueError(
+            f'{name}: backend_config.type must be one of {", ".join(BACKENDS)}, got {cfg.backend_config.get("type")!r}'
+        )
     check_fields(cfg, name)
     return copy.deepcopy(cfg)
 
 
 def check_fields(cfg: Config, name: str) -> None:
-    """Raise a `ValueError` for the first field of a deploy config that is missing, or of another type."""
+    """Raise a `ValueError` for the first field of a deploy config that is missing or has a wrong type."""
     onnx_config, backend_config = cfg.onnx_config, cfg.backend_config
 
-    def check(good: bool, field: str, value: object, accepted: str) -> None:
+    def check(good: bool, field: str, value: object, expected: str) -> None:
         if not good:
-            raise ValueError(f'{name} has {field}={value!r}; accepted: {accepted}')
+            raise ValueError(f'{name}: {field} must be {expected}, got {value!r}')
 
     for field, kind in ONNX_FIELDS.items():
         value = onnx_config.get(field)
-        check(isinstance(value, kind), f'onnx_config.{field}', value, f'a {kind.__name__}, as in our deploy configs')
+        check(
+            isinstance(value, kind),
+            f'onnx_config.{field}',
+            value,
+            f'of type {kind.__name__}, as in the shipped deploy configs',
+        )
     size = onnx_config.get('input_shape')
-    check(size is None or _whole_numbers(size, 2), 'onnx_config.input_shape', size, '(width, height), or None')
+    check(size is None or _are_integers(size, 2), 'onnx_config.input_shape', size, '(width, height), or None')
     settings = cfg.codebase_config.get('post_processing')
-    accepted = 'a dict of thresholds, or None'
-    check(settings is None or isinstance(settings, dict), 'codebase_config.post_processing', settings, accepted)
+    expected = 'a dict of thresholds, or None'
+    check(settings is None or isinstance(settings, dict), 'codebase_config.post_processing', settings, expected)
     if backend_config.type == 'tensorrt':
         common = backend_config.get('common_config')
         check(isinstance(common, dict), 'backend_config.common_config', common, 'a dict such as dict(fp16_mode=True)')
         if onnx_config.get('dynamic_axes'):
             inputs = backend_config.get('model_inputs')
-            accepted = '[dict(input_shapes=dict(input=dict(min_shape=[1, 3, H, W], opt_shape=..., max_shape=...)))]'
-            check(_profile(inputs), 'backend_config.model_inputs', inputs, accepted)
+            expected = '[dict(input_shapes=dict(input=dict(min_shape=[1, 3, H, W], opt_shape=..., max_shape=...)))]'
+            check(_profile(inputs), 'backend_config.model_inputs', inputs, expected)
 
 
-def _whole_numbers(value: object, count: int) -> bool:
+def _are_integers(value: object, count: int) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == count and all(isinstance(item, int) for item in value)
 
 
 def _profile(inputs: object) -> bool:
-    """Whether these are the `model_inputs` of one input."""
+    """Return whether these are valid `model_inputs` for one input."""
     try:
         ((shapes,),) = (model_input['input_shapes'].values() for model_input in inputs)
-        return all(_whole_numbers(shapes[name], 4) for name in ('min_shape', 'opt_shape', 'max_shape'))
+        return all(_are_integers(shapes[name], 4) for name in ('min_shape', 'opt_shape', 'max_shape'))
     except (AttributeError, KeyError, TypeError, ValueError):
         return False
 
 
 def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
-    """Copies of both configs with the same input size, preprocessing and thresholds.
+    """Return copies of both configs with the same input size, preprocessing and thresholds.
 
-    Ratio and padding are those of the model config's test pipeline. The size is the deploy config's
-    `onnx_config.input_shape`, else that of the test pipeline. `codebase_config.letterbox` in the deploy config replaces
-    the test pipeline's `keep_ratio`: False stretches. For TensorRT the validation set gets the usual size of the
-    engine's input, because INT8 is calibrated on its images.
+    `keep_ratio` and the padding are those of the model config's test pipeline. The size is the deploy config's
+    `onnx_config.input_shape`, or else that of the test pipeline. `codebase_config.letterbox` in the deploy config
+    replaces the test pipeline's `keep_ratio`: False stretches. For TensorRT, the images of the validation set get the
+    usual input size of the engine, because INT8 is calibrated on them.
 
     Raises:
-        ValueError: for a size that the head's largest stride doesn't divide; for a test pipeline without a letterbox,
-            see `preprocessing`, or with one that mmdeploy doesn't have, see `fit_steps`; for thresholds that can't be
-            used, see `PostProcessing.of`.
+        ValueError: if the head's largest stride doesn't divide the size, the test pipeline has no letterbox (see
+            `preprocessing`) or one that mmdeploy doesn't support (see `fit_steps`), or a threshold is invalid (see
+            `PostProcessing.of`).
     """
     model_cfg, deploy_cfg = copy.deepcopy(model_cfg), copy.deepcopy(deploy_cfg)
     fit = preprocessing(model_cfg)
@@ -106,7 +115,7 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
     if model_cfg.get('test_dataloader'):
         model_cfg.test_dataloader.dataset.pipeline = pipeline
     deploy_cfg.onnx_config.input_shape = None
-    # mmdeploy hands these to the runner that tests a backend, whose model can't be copied.
+    # mmdeploy passes these hooks to the runner that tests a backend; the EMA hook can't copy that model.
     model_cfg.get('default_hooks', {}).pop('ema', None)
 
     test_cfg = model_cfg.model.get('test_cfg')
@@ -121,10 +130,10 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
             shape = [1, 3, *size[::-1]]
             shapes = dict(min_shape=shape, opt_shape=shape, max_shape=shape)
             deploy_cfg.backend_config.model_inputs = [dict(input_shapes=dict(input=shapes))]
-        if model_cfg.get('val_dataloader'):  # what INT8 is calibrated on
+        if model_cfg.get('val_dataloader'):  # INT8 is calibrated on it
             (shapes,) = deploy_cfg.backend_config.model_inputs[0].input_shapes.values()
             height, width = shapes.opt_shape[2:]
-            # `Resize` turns the canvas for portrait images; mmdeploy cuts off, or repeats, what has another size.
+            # `Resize` swaps the sides for portrait images; mmdeploy would crop or repeat inputs of another size.
             step = dict(
                 type='FixShapeResize',
                 width=width,
@@ -141,26 +150,26 @@ def fit_steps(size: tuple[int, int], keep_ratio: bool, pad_value: tuple[float, .
     """Return the steps that fit an image into the network's input.
 
     Args:
-        size: width and height in pixels. If they differ, images of the other orientation come out larger, see
+        size: width and height in pixels. If they differ, images of the other orientation become larger, see
             docs/mmdeploy.md.
-        keep_ratio: scale both sides alike and pad at the right and the bottom; otherwise stretch.
-        pad_value: for each channel.
+        keep_ratio: scale both sides by the same factor, and pad on the right and at the bottom; otherwise stretch.
+        pad_value: value of the padding for each channel.
 
     Raises:
-        ValueError: for padding whose channels differ.
+        ValueError: if the padding differs between the channels.
     """
     resize = dict(type='Resize', scale=size, keep_ratio=keep_ratio)
     if not keep_ratio:
         return [resize]
     if len(set(pad_value)) > 1:
         raise ValueError(
-            "pad_val of the test pipeline must be one number for all channels, because mmdeploy's SDK has one, got "
-            f'{pad_value}; `rtmdet export` without a deploy config takes any'
+            "pad_val of the test pipeline must be one number for all channels, as mmdeploy's SDK requires, got "
+            f'{pad_value}; `rtmdet export` supports a number per channel'
         )
     return [resize, dict(type='Pad', size=size, pad_val=dict(img=pad_value))]
 
 
 def refitted(pipeline: Sequence[dict], fit: list[dict]) -> list[dict]:
-    """Return a copy of a pipeline, whose first step loads the image, with `fit` instead of `Resize` and `Pad`."""
+    """Return a copy of a pipeline with the steps `fit`, after loading, in place of `Resize` and `Pad`."""
     rest = [copy.deepcopy(step) for step in pipeline if step_name(step) not in ('Resize', 'Pad')]
     return [rest[0], *fit, *rest[1:]]

@@ -56,7 +56,7 @@ def input_shapes(
         return None
     batches, sizes = batches or ENGINE_BATCHES, sizes or (info.input_size,) * 3
     if len(batches) != 3 or batches[0] < 1 or list(batches) != sorted(batches):
-        raise ValueError(f'batches must be (smallest, usual, largest), each 1 or more, got {batches}')
+        raise ValueError(f'batches must be (smallest, usual, largest), each at least 1, got {batches}')
     divisor = max(info.strides)
     if any(length < divisor or length % divisor for size in sizes for length in size):
         raise ValueError(f'sizes must be (height, width) in multiples of {divisor}, got {sizes}')

@@ -1,4 +1,4 @@
-"""What computes the network: one class a file, chosen by the name of the model's file."""
+"""Backends that run the network: one class per file, chosen by the ending of the model's file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ BACKENDS = {
     'ncnn': ('.ncnn', 'NcnnBackend', ('.param',)),
     'tensorrt': ('.tensorrt', 'TensorRTBackend', ('.engine',)),
 }
-"""Name: module, class, the endings that it reads. The first backend that reads an ending is its default."""
+"""Name: module, class, and the endings that it reads. The first backend that reads an ending is its default."""
 THREAD_COUNTS = (1, 1024)
-"""Fewest and most: a backend starts as many threads as it is told to, up to the last byte of memory."""
+"""Minimum and maximum. A backend starts as many threads as it is asked for, until no memory is left."""
 
 
 class Backend(Protocol):
     """A loaded model.
 
     Attributes:
-        info: what the file says about itself.
-        batch: images that it takes at once; None for any number.
-        size: (height, width) that it takes; None for any.
+        info: metadata in the file.
+        batch: fixed batch size; None if it is dynamic.
+        size: fixed input size (height, width) in pixels; None if it is dynamic.
     """
 
     info: ModelInfo
@@ -37,7 +37,7 @@ class Backend(Protocol):
     size: tuple[int, int] | None
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """Normalised pictures (B, 3, H, W), float32 -> the outputs of the model's form, in their order."""
+        """Run the network on normalised images (B, 3, H, W), float32; return its outputs, see `ModelInfo.outputs`."""
         ...
 
 
@@ -45,16 +45,16 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, red
     """Load a model.
 
     Args:
-        path: the model's file; of ncnn's three files the `.param`.
+        path: file of the model; for ncnn, the `.param` of the three files.
         backend: a name of `BACKENDS`; None chooses by the file's ending.
-        threads: of the computation; None leaves it to the backend.
-        reduced_precision: let the backend compute in less than float32 where that is faster.
+        threads: number of threads; None for the backend's default.
+        reduced_precision: let the backend compute in a lower precision than float32 if that is faster.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: for an unknown backend or ending, one that don't go together, a file that isn't ours, or another
-            number of threads than `THREAD_COUNTS`.
-        ImportError: where the backend isn't installed.
+        FileNotFoundError: if the file doesn't exist.
+        ValueError: if the backend or the file's ending is unknown, the backend doesn't read this ending, the file
+            wasn't written by this project, or `threads` isn't within `THREAD_COUNTS`.
+        ImportError: if the backend isn't installed.
     """
     check_threads(threads)
     path = Path(path)
@@ -62,13 +62,12 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, red
         raise FileNotFoundError(f'{path}: no such model')
     readers = [name for name, (_, _, endings) in BACKENDS.items() if path.suffix in endings]
     if backend is not None and backend not in BACKENDS:
-        raise ValueError(f'backend={backend!r}; accepted: {", ".join(BACKENDS)}')
-    if not readers or backend not in (None, *readers):
+        raise ValueError(f'backend must be one of {", ".join(BACKENDS)}, got {backend!r}')
+    if not readers:
         endings = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
-        accepted = (
-            f'{" or ".join(readers)} for {path.suffix}' if readers else f'a file that ends in {", ".join(endings)}'
-        )
-        raise ValueError(f'{path}: no backend {backend or ""} for it; accepted: {accepted}'.replace('  ', ' '))
+        raise ValueError(f'model must end in one of {", ".join(endings)}, got {path}')
+    if backend not in (None, *readers):
+        raise ValueError(f'backend must be {" or ".join(readers)} for {path}, got {backend!r}')
     name = backend or readers[0]
     module, class_name, _ = BACKENDS[name]
     with needed_by(str(path)):
@@ -77,7 +76,7 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, red
 
 
 def check_threads(threads: int | None) -> None:
-    """Raise a `ValueError` for a number of threads that isn't within `THREAD_COUNTS`; None leaves it to the backend."""
+    """Raise a `ValueError` unless `threads` is within `THREAD_COUNTS` or None, which leaves it to the backend."""
     fewest, most = THREAD_COUNTS
     if threads is not None and not fewest <= threads <= most:
-        raise ValueError(f'threads must be {fewest} to {most}, got {threads}')
+        raise ValueError(f'threads must be from {fewest} to {most}, got {threads}')

@@ -1,4 +1,4 @@
-"""ncnn, on the CPU. A model is three files: .param (the graph), .bin (weights), .json (what ONNX has as metadata)."""
+"""ncnn on the CPU. A model is three files: .param (graph), .bin (weights) and .json (metadata, as in ONNX files)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..info import ModelInfo
 
 
 class NcnnBackend:
-    """See `Backend`. One picture at a time, as everything in ncnn."""
+    """Run a model with ncnn, which takes one image at a time; see `Backend`."""
 
     batch = 1
 
@@ -19,19 +19,21 @@ class NcnnBackend:
         self.info = ModelInfo.from_file(path.with_suffix('.json'), path)
         weights = path.with_suffix('.bin')
         if not weights.is_file():
-            raise FileNotFoundError(f'{path} needs {weights.name} beside it, as `rtmdet export` writes it')
+            raise FileNotFoundError(f'{path} needs {weights.name} in the same folder; copy it there with the model')
         self.size = self.info.input_size
         self.net = ncnn.Net()
         self.net.opt.num_threads = threads or ncnn.get_big_cpu_count()
         for option in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic', 'use_bf16_storage'):
             setattr(self.net.opt, option, reduced_precision)
         if self.net.load_param(str(path)) or self.net.load_model(str(weights)):
-            raise ValueError(f'{path}: ncnn does not load it and {weights.name}')
-        # pnnx numbers the outputs in their order; the file lists them as they come up.
+            raise ValueError(
+                f'{path} and {weights.name} must be a model that ncnn can load, got an error; export it again'
+            )
+        # pnnx numbers the outputs in the right order (out0, out1, ...); the file lists them in the order of the graph.
         self.outputs = sorted(self.net.output_names(), key=lambda name: int(name.removeprefix('out')))
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """Compute the outputs of normalised images; see `Backend`."""
+        """Run the network on normalised images; see `Backend`."""
         extractor = self.net.create_extractor()
         extractor.input('in0', ncnn.Mat(images[0]))
         return [np.array(extractor.extract(name)[1])[None] for name in self.outputs]

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU."""
+"""ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..info import ModelInfo
 
 
 class ONNXRuntimeBackend:
-    """See `Backend`. It computes in the precision of the file, so `reduced_precision` makes no difference."""
+    """Run a model with ONNX Runtime, in the precision of the file: `reduced_precision` has no effect; see `Backend`."""
 
     def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
         self.path = path
@@ -21,11 +21,11 @@ class ONNXRuntimeBackend:
         options.log_severity_level = 3
         try:
             self.session = ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-        except Exception as error:  # its exceptions have no common base of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             reason = ' '.join(str(error).split())
             if 'EfficientNMS_TRT' in reason:
-                reason = 'the form trt holds a TensorRT plugin; accepted: the forms raw, decoded, nms'
-            raise ValueError(f'{path}: ONNX Runtime does not load it: {reason}') from None
+                reason = 'its export format must be raw, decoded or nms, got trt, which needs TensorRT'
+            raise ValueError(f'{path} must be a model that ONNX Runtime can load, got an error: {reason}') from None
         self.info = ModelInfo.from_properties(self.session.get_modelmeta().custom_metadata_map, path)
         self.input = self.session.get_inputs()[0]
         batch, _, height, width = (length if isinstance(length, int) else None for length in self.input.shape)
@@ -33,11 +33,9 @@ class ONNXRuntimeBackend:
         self.size = (height, width) if height and width else None
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """Compute the outputs of normalised images; see `Backend`."""
+        """Run the network on normalised images; see `Backend`."""
         try:
             return self.session.run(None, {self.input.name: images})
         except Exception as error:  # see above
             reason = ' '.join(str(error).split())
-            raise ValueError(
-                f'{self.path}: ONNX Runtime does not run it on the shape {images.shape}: {reason}'
-            ) from None
+            raise ValueError(f'{self.path}: ONNX Runtime fails on images of shape {images.shape}: {reason}') from None

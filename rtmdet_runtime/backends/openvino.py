@@ -1,4 +1,4 @@
-"""OpenVINO, on the CPU: its IR, or an ONNX file as it is."""
+"""OpenVINO on the CPU, for its IR and for ONNX files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..info import ModelInfo
 
 
 class OpenVINOBackend:
-    """See `Backend`."""
+    """Run a model with OpenVINO; see `Backend`."""
 
     def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
         core = ov.Core()
@@ -28,20 +28,20 @@ class OpenVINOBackend:
         except RuntimeError as error:
             reason = ' '.join(str(error).split())
             if 'EfficientNMS_TRT' in reason:
-                reason = 'the form trt holds a TensorRT plugin; accepted: the forms raw, decoded, nms'
-            raise ValueError(f'{path}: OpenVINO does not load it: {reason}') from None
+                reason = 'its export format must be raw, decoded or nms, got trt, which needs TensorRT'
+            raise ValueError(f'{path} must be a model that OpenVINO can load, got an error: {reason}') from None
         shape = model.inputs[0].partial_shape
         batch, _, height, width = (axis.get_length() if axis.is_static else None for axis in shape)
         self.batch = batch
         self.size = (height, width) if height and width else None
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """Compute the outputs of normalised images; see `Backend`."""
+        """Run the network on normalised images; see `Backend`."""
         return list(self.model(images).values())
 
 
 def read_properties(model: ov.Model) -> dict[str, str]:
-    """The ONNX file's metadata, which OpenVINO keeps under `framework`, in its IR as well."""
+    """Return the metadata of the ONNX file, which OpenVINO stores under `framework`, in its IR as well."""
     if not model.has_rt_info('framework'):
         return {}
     return {name: value.astype(str) for name, value in model.get_rt_info('framework').astype(dict).items()}

@@ -1,9 +1,9 @@
-"""TensorRT, on an NVIDIA GPU. A model is two files: .engine, and .engine.json beside it (what ONNX has as metadata).
+"""TensorRT on an NVIDIA GPU. A model is two files: .engine, and .engine.json with the metadata, as in ONNX files.
 
-An engine is a program for one kind of GPU and one version of TensorRT, and opening it runs code that lies in it, on the
-GPU and on the host. Open engines only of people whose programs you would run.
+An engine is a program for one type of GPU and one version of TensorRT. Opening it runs code in it, on the GPU and on
+the host, so open only engines from people whose programs you would run.
 
-Written after the documentation of TensorRT 10 and 11 and of cuda-bindings; it has not been run on a GPU.
+Written according to the documentation of TensorRT 10 and 11 and of cuda-bindings; it has not been run on a GPU.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
@@ -22,15 +22,17 @@ from ..info import INPUT, ModelInfo
 
 
 class TensorRTBackend:
-    """See `Backend`. Precision is the engine's, so `threads` and `reduced_precision` make no difference.
+    """Run an engine with TensorRT, in the engine's precision: `threads` and `reduced_precision` have no effect.
 
-    Memory on the GPU is taken once, for the largest batch and size of the engine's profile.
+    GPU memory is allocated once, for the largest batch size and image size of the engine's profile. See `Backend`.
     """
 
     def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
         properties = path.with_name(f'{path.name}.json')
         self.path, self.info = path, ModelInfo.from_file(properties, path)
-        self.stream = _call(cudart.cudaStreamCreate)  # says it where there is no GPU; TensorRT is a null pointer then
+        self.stream = _call(
+            cudart.cudaStreamCreate
+        )  # a clear error if there is no GPU; TensorRT returns a null pointer
         self.memory: dict[str, int] = {}
         weakref.finalize(self, _release, self.memory, self.stream)
 
@@ -40,14 +42,14 @@ class TensorRTBackend:
         self.engine = self.runtime.deserialize_cuda_engine(path.read_bytes())
         if self.engine is None:
             raise ValueError(
-                f'{path}: TensorRT {trt.__version__} does not load it on this GPU; accepted: an engine that was built '
-                'with both'
+                f'{path} must be an engine for this GPU and TensorRT {trt.__version__}, got one that does not load; '
+                'build it again with both'
             )
         names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
         if set(names) != {INPUT, *self.info.outputs}:
             raise ValueError(
-                f'{path}: its inputs and outputs are {", ".join(names)}; accepted: '
-                f'{", ".join([INPUT, *self.info.outputs])}, those of the form {self.info.form} in {properties.name}'
+                f'{path}: inputs and outputs must be {", ".join([INPUT, *self.info.outputs])}, those of the export '
+                f'format {self.info.form} in {properties.name}, got {", ".join(names)}'
             )
         shape = tuple(self.engine.get_tensor_shape(INPUT))
         profile = self.engine.get_tensor_profile_shape(INPUT, 0) if -1 in shape else (shape,) * 3
@@ -57,32 +59,32 @@ class TensorRTBackend:
 
         self.context = self.engine.create_execution_context()
         if self.context is None:
-            raise RuntimeError(f'{path}: TensorRT has no memory to run it in')
+            raise RuntimeError(f'{path}: TensorRT has not enough GPU memory to run it')
         self.kinds = {name: np.dtype(trt.nptype(self.engine.get_tensor_dtype(name))) for name in names}
         self._set_shape(self.largest)
         for name in names:
             shape = tuple(self.context.get_tensor_shape(name))
             if -1 in shape:
                 raise ValueError(
-                    f'{path}: the shape of {name} depends on the picture (form {self.info.form}); accepted: an engine '
-                    'of the form raw, decoded or trt'
+                    f'{path} must have the export format raw, decoded or trt, got {self.info.form}: the shape of '
+                    f'{name} depends on the image'
                 )
             self.memory[name] = _call(cudart.cudaMalloc, int(np.prod(shape)) * self.kinds[name].itemsize)
             self.context.set_tensor_address(name, self.memory[name])
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """Compute the outputs of normalised images; see `Backend`."""
+        """Run the network on normalised images; see `Backend`."""
         bounds = zip(self.smallest, images.shape, self.largest, strict=True)
         if not all(low <= length <= high for low, length, high in bounds):
             raise ValueError(
-                f'{self.path}: a batch of shape {images.shape}; accepted: {self.smallest} to {self.largest}, for which '
-                'the engine was built'
+                f'{self.path}: the shape of a batch must be from {self.smallest} to {self.largest}, the range of the '
+                f'engine, got {images.shape}'
             )
         images = np.ascontiguousarray(images, self.kinds[INPUT])
         self._set_shape(images.shape)
         self._copy(self.memory[INPUT], images.ctypes.data, images.nbytes, 'cudaMemcpyHostToDevice')
         if not self.context.execute_async_v3(int(self.stream)):
-            raise RuntimeError(f'{self.path}: TensorRT does not run it; its log above has the reason')
+            raise RuntimeError(f'{self.path}: TensorRT can not run it; the reason is in its log above')
         outputs = []
         for name in self.info.outputs:
             output = np.empty(tuple(self.context.get_tensor_shape(name)), self.kinds[name])
@@ -93,29 +95,31 @@ class TensorRTBackend:
 
     def _set_shape(self, shape: tuple[int, ...]) -> None:
         if not self.context.set_input_shape(INPUT, shape):
-            raise RuntimeError(f'{self.path}: TensorRT does not take the shape {shape}; its log above has the reason')
+            raise RuntimeError(
+                f'{self.path}: TensorRT does not accept the shape {shape}; the reason is in its log above'
+            )
 
     def _copy(self, target: int, source: int, size: int, direction: str) -> None:
         _call(cudart.cudaMemcpyAsync, target, source, size, getattr(cudart.cudaMemcpyKind, direction), self.stream)
 
 
 def _call(function: Callable, *arguments):
-    """What a function of CUDA gives beside its error code.
+    """Call a CUDA function, and return its result without the error code.
 
     Raises:
-        RuntimeError: with CUDA's words, where there is an error.
+        RuntimeError: if CUDA reports an error, with CUDA's message.
     """
     error, *results = function(*arguments)
     if error != cudart.cudaError_t.cudaSuccess:
         reason = cudart.cudaGetErrorString(error)[1].decode()
         raise RuntimeError(
-            f'CUDA: {reason}; TensorRT needs an NVIDIA GPU, memory of it, and a driver as new as cuda-bindings'
+            f'CUDA: {reason}; TensorRT needs an NVIDIA GPU, free GPU memory, and a driver as new as cuda-bindings'
         )
     return results[0] if results else None
 
 
 def _release(memory: dict[str, int], stream: object) -> None:
-    """Give the GPU's memory back."""
+    """Free the GPU memory and the stream."""
     for pointer in memory.values():
         cudart.cudaFree(pointer)
     cudart.cudaStreamDestroy(stream)

@@ -180,19 +180,19 @@ class TestMetadata:
     @pytest.mark.parametrize(
         ('steps', 'said'),
         [
-            ([dict(type='Pad', size=(64, 64))], 'Resize has scale=None'),
-            ([1], r'the test pipeline is \[1\]; accepted: a list of steps'),
-            ([dict(scale=640)], 'the test pipeline is .*; accepted: a list of steps'),
-            (5, 'the test pipeline is 5; accepted: a list of steps'),
-            ([dict(type='Resize', scale=('a', 64))], 'Resize has scale=.*; accepted: .width, height.'),
+            ([dict(type='Pad', size=(64, 64))], 'scale of Resize .* got None'),
+            ([1], r'test pipeline must be a list of steps .* got \[1\]'),
+            ([dict(scale=640)], 'test pipeline must be a list of steps'),
+            (5, 'test pipeline must be a list of steps .* got 5'),
+            ([dict(type='Resize', scale=('a', 64))], 'scale of Resize .* must be .width, height., got'),
             (
                 [dict(type='Resize', scale=(64, 32), keep_ratio=True), dict(type='Pad', size=64)],
-                'Pad has size=64',
+                'size of Pad in the test pipeline must be that of Resize, .* got 64',
             ),
-            ([dict(type='Resize', scale=640)], 'Resize has scale=640; accepted: .width, height.'),
+            ([dict(type='Resize', scale=640)], 'scale of Resize .* must be .width, height., got 640'),
             (
                 [dict(type='Resize', scale=(64, 32), keep_ratio=True), dict(type='Pad', size_divisor=32)],
-                'Pad has size=None',
+                'size of Pad in the test pipeline must be that of Resize, .* got None',
             ),
         ],
     )
@@ -212,7 +212,7 @@ class TestMetadata:
         assert preprocessing(config) == dict(input_size=(32, 64), keep_ratio=True, pad_value=(7, 7, 7))
 
     def test_another_nms(self):
-        with pytest.raises(ValueError, match="accepted: dict.type='nms', iou_threshold=...."):
+        with pytest.raises(ValueError, match="test_cfg.nms must be dict.type='nms', iou_threshold=...."):
             thresholds(dict(nms=dict(type='soft_nms', iou_threshold=0.5)))
 
 
@@ -223,7 +223,7 @@ def test_a_config_without_a_test_set(random_model):
     assert info.input_size == (32, 64) and info.classes[:2] == ('class 0', 'class 1')
     for nothing in ({}, dict(test_dataloader=None, test_pipeline=None)):
         model.cfg = Config(dict(model={}, **nothing))
-        with pytest.raises(ValueError, match='accepted: one with test_dataloader or test_pipeline'):
+        with pytest.raises(ValueError, match='must have test_dataloader or test_pipeline, got neither'):
             model_info(model, 'raw', None)
 
 
@@ -240,11 +240,11 @@ def test_all_candidates(everything):
 @pytest.mark.parametrize(
     ('test_cfg', 'said'),
     [
-        (None, 'model.test_cfg=None; accepted: dict'),
-        (dict(nms=1), 'test_cfg.nms=1; accepted: dict'),
-        (dict(nms=dict(iou_threshold='x')), "iou_threshold='x'; accepted: a number"),
-        (dict(nms=dict(iou_threshold=0.5), score_thr='abc'), "score_thr='abc'; accepted: a number"),
-        (dict(nms=dict(iou_threshold=0.5), max_per_img=None), 'max_per_img=None; accepted: a number'),
+        (None, 'model.test_cfg must be a dict .* got None'),
+        (dict(nms=1), 'test_cfg.nms must be a dict .* got 1'),
+        (dict(nms=dict(iou_threshold='x')), "iou_threshold must be a number, got 'x'"),
+        (dict(nms=dict(iou_threshold=0.5), score_thr='abc'), "score_thr must be a number, got 'abc'"),
+        (dict(nms=dict(iou_threshold=0.5), max_per_img=None), 'max_per_img must be a number, got None'),
     ],
 )
 def test_thresholds_that_are_none(test_cfg, said):
@@ -256,5 +256,5 @@ def test_a_test_set_that_is_none(random_model):
     for loader in (1, dict(dataset=1), dict(dataset=dict(type='Concat', datasets=[]))):
         config = random_model('nano').cfg.copy()
         config.test_dataloader = loader
-        with pytest.raises(ValueError, match='test_dataloader of the config has no data set with a pipeline'):
+        with pytest.raises(ValueError, match='test_dataloader of the config must have a dataset with a pipeline'):
             preprocessing(config)

@@ -25,11 +25,11 @@ def test_says_what_it_wrote_and_what_not(theirs, shapes_model, tmp_path):
     done = rtmdet('convert', theirs, tmp_path / 'ours.pth', '--to', 'mmdet')
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[-2:] == [
-        f'{tmp_path}/ours.pth: {count} tensors, weights, by the names of mmdet, for model.bbox_head.exp_on_reg=False',
+        f'{tmp_path}/ours.pth: {count} tensors, weights, in the names of mmdet, for model.bbox_head.exp_on_reg=False',
         'dropped: optimizer, meta.cfg',
     ]
     done = rtmdet('convert', tmp_path / 'ours.pth', tmp_path / 'back.pth', '--to', 'mmyolo')
-    assert done.output.splitlines()[-1] == f'{tmp_path}/back.pth: {count} tensors, weights, by the names of mmyolo'
+    assert done.output.splitlines()[-1] == f'{tmp_path}/back.pth: {count} tensors, weights, in the names of mmyolo'
     done = rtmdet('publish', theirs, '-o', tmp_path / 'published.pth')
     assert "weights, converted from mmyolo's names, " in done.output
 

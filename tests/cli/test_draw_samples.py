@@ -116,5 +116,5 @@ def test_no_image_of_the_dataset_is_replaced(config, tmp_path):
     assert (tmp_path / '3.png').read_bytes() == before
     (tmp_path / 'other.png').write_bytes(before)
     done = CliRunner().invoke(main, [*command[:-1], str(tmp_path / 'other.png')])
-    assert 'other.png would replace a file that rtmdet did not draw' in done.output
+    assert 'other.png would replace a file that rtmdet did not write' in done.output
     assert (tmp_path / 'other.png').read_bytes() == before

@@ -1,4 +1,4 @@
-"""One call sets the input size in all pipelines of a config, or changes nothing and says why not."""
+"""One call sets the input size in all pipelines of a config, or raises an error and changes nothing."""
 
 import copy
 import re
@@ -21,7 +21,7 @@ def config():
 
 
 def with_sizes(config: Config, x: float, y: float) -> str:
-    """The config as text, each pair of 320 or more multiplied: an independent way to edit its sizes."""
+    """Return the config as text with each pair of 3-digit numbers scaled: an independent way to edit its sizes."""
     pair = re.compile(r'\((\d{3,}), (\d{3,})\)')
     return pair.sub(lambda m: f'({round(int(m[1]) * x)}, {round(int(m[2]) * y)})', repr(config.to_dict()))
 
@@ -111,9 +111,9 @@ def batch_augment(config):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (one_size, r'train_pipeline_stage2: Pad has size=\(512, 512\), the test pipeline \(640, 640\)'),
-        (no_size, r'test_pipeline: Resize has scale=None'),
-        (ratio, r'train_pipeline: RTMCachedMixUp has img_scale=\(0.5, 0.5\); img_scale must be'),
+        (one_size, r'train_pipeline_stage2: Pad has size=\(512, 512\), but the test pipeline has \(640, 640\)'),
+        (no_size, 'scale of Resize in the test pipeline must be .* got None'),
+        (ratio, r'train_pipeline: img_scale of RTMCachedMixUp must be .* got \(0.5, 0.5\)'),
         (unknown_step, r'train_pipeline: RandomAffine has border=\(-320, -320\), an argument'),
         (batch_augment, r'batch_augments: BatchSyncRandomResize has random_size_range=\(480, 800\), an argument'),
     ],

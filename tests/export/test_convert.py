@@ -49,32 +49,34 @@ def test_all_files_and_no_other(source, tmp_path, convert, module, name, files):
 
 
 def test_refusals(source, tmp_path):
-    assert 'accepted: a name that ends in .xml' in refusal(to_openvino, source(), tmp_path / 'm.bin')
-    assert 'accepted: a name that ends in .param' in refusal(to_ncnn, source(), tmp_path / 'm.onnx')
-    assert 'ncnn has no NonMaxSuppression' in refusal(to_ncnn, source('nms'), tmp_path / 'm.param')
+    assert 'path must end in .xml, got' in refusal(to_openvino, source(), tmp_path / 'm.bin')
+    assert 'path must end in .param, got' in refusal(to_ncnn, source(), tmp_path / 'm.onnx')
+    assert 'for ncnn, which has no NMS nodes, got nms' in refusal(to_ncnn, source('nms'), tmp_path / 'm.param')
     assert 'fixed size and batch' in refusal(to_ncnn, source('raw', 'batch'), tmp_path / 'm.param')
     for convert, name in ((to_ncnn, 'm.param'), (to_openvino, 'm.xml')):
-        assert 'for TensorRT alone' in refusal(convert, source('trt'), tmp_path / name)
+        assert 'got trt, which needs TensorRT' in refusal(convert, source('trt'), tmp_path / name)
         assert 'no such model' in refusal(convert, tmp_path / 'none.onnx', tmp_path / name, FileNotFoundError)
     (tmp_path / 'bad.onnx').write_text('not an onnx file')
-    assert 'bad.onnx: not an ONNX file' in refusal(to_openvino, tmp_path / 'bad.onnx', tmp_path / 'm.xml')
+    assert 'bad.onnx must be an ONNX file' in refusal(to_openvino, tmp_path / 'bad.onnx', tmp_path / 'm.xml')
     value = helper.make_tensor_value_info('x', TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', [value], [value])
     onnx.save(helper.make_model(graph), tmp_path / 'other.onnx')
-    assert 'not a model that `rtmdet export` wrote' in refusal(to_ncnn, tmp_path / 'other.onnx', tmp_path / 'm.param')
+    assert 'must be a model that `rtmdet export` wrote' in refusal(
+        to_ncnn, tmp_path / 'other.onnx', tmp_path / 'm.param'
+    )
 
 
 def test_what_is_no_model(source, tmp_path):
     for name, content in (('empty', b''), ('page', b'<html>'), ('cut', source().read_bytes()[:99999])):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f'{name}: not an ONNX file'):
+        with pytest.raises(ValueError, match=f'{name} must be an ONNX file'):
             read_info(tmp_path / name)
     with pytest.raises(FileNotFoundError, match='no such model'):
         read_info(tmp_path)
     onnx.save(onnx.load(source()), tmp_path / 'm.onnx', save_as_external_data=True, location='m.data')
     assert read_info(tmp_path / 'm.onnx') == read_info(source())
     (tmp_path / 'm.data').unlink()
-    with pytest.raises(ValueError, match='m.onnx: not a whole ONNX model: .*m.data'):
+    with pytest.raises(ValueError, match='m.onnx must be a complete ONNX model, .*m.data'):
         read_info(tmp_path / 'm.onnx')
 
 
@@ -97,7 +99,7 @@ def test_weights_of_another_model_stay(source, tmp_path, convert, name, other):
     (tmp_path / other).write_text('graph')
     (tmp_path / 'm.bin').write_text('weights')
     said = refusal(convert, source(), tmp_path / name, FileExistsError)
-    assert 'm.bin, would take the place of those of' in said and said.endswith(f'{other}; accepted: another name')
+    assert 'm.bin, would replace those of' in said and said.endswith(f'{other}; choose another name')
     assert (tmp_path / 'm.bin').read_text() == 'weights'
 
 
@@ -120,7 +122,7 @@ def test_a_missing_backend(source, tmp_path, monkeypatch, convert, module, name)
 def test_a_converter_that_fails(source, tmp_path, monkeypatch):
     pnnx = pytest.importorskip('pnnx')
     monkeypatch.setattr(pnnx, 'EXEC_PATH', 'false')
-    assert 'pnnx fails on' in refusal(to_ncnn, source(), tmp_path / 'm.param', RuntimeError)
+    assert 'pnnx can not convert' in refusal(to_ncnn, source(), tmp_path / 'm.param', RuntimeError)
 
 
 @pytest.mark.parametrize('error', [RuntimeError('iostream error'), OSError(28, 'No space left on device')])

@@ -128,7 +128,7 @@ class TestSizes:
 
     @pytest.mark.parametrize('size', [pytest.param(size, marks=() if size == 'tiny' else slow) for size in SIZES])
     def test_trt(self, random_model, size, tmp_path):
-        """The plugin's inputs are the boxes and scores of the form decoded; it itself runs in TensorRT alone."""
+        """The plugin's inputs are the boxes and scores of the export format decoded; the plugin runs only in TensorRT."""
         model = random_model(size)
         path = tmp_path / 'model.onnx'
         info = export_onnx(model, path, form='trt', size=SIZE, opset=TORCHSCRIPT, dynamic='batch', iou_thr=0.6)
@@ -305,13 +305,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ('settings', 'said'),
         [
-            (dict(form='boxes'), f"form='boxes'; accepted: {', '.join(FORMS)}"),
-            (dict(dynamic='size'), "dynamic='size'; accepted: none, batch, all"),
-            (dict(opset=11), 'opset=11; accepted: 13 to 20'),
+            (dict(form='boxes'), f"form must be one of {', '.join(FORMS)}, got 'boxes'"),
+            (dict(dynamic='size'), "dynamic must be one of none, batch, all, got 'size'"),
+            (dict(opset=11), 'opset must be from 13 to 20, got 11'),
             (dict(size=(320, 300)), r'^size must be \(height, width\), multiples of 32 .*, got \(320, 300\)'),
             (dict(size=(0, 320)), r'got \(0, 320\)'),
             (dict(iou_thr=1.5), 'iou_thr must be from 0 to 1, got 1.5'),
-            (dict(max_per_img=0), 'max_per_img must be 1 or more, got 0'),
+            (dict(max_per_img=0), 'max_per_img must be at least 1, got 0'),
         ],
     )
     def test_values(self, random_model, settings, said, tmp_path):
@@ -320,7 +320,7 @@ class TestRefusals:
         assert not list(tmp_path.iterdir())
 
     def test_another_model(self, tmp_path):
-        with pytest.raises(ValueError, match='Linear can not be exported; accepted: RTMSepBNHead'):
+        with pytest.raises(ValueError, match='bbox_head must be RTMSepBNHead or RTMDetSepBNHead, got Linear'):
             export_onnx(torch.nn.Linear(1, 1), tmp_path / 'm.onnx')
 
     def test_nothing_is_left_of_a_graph_that_the_checker_refuses(self, random_model, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Trained weights on images of several sizes: every form and backend against PyTorch, boxes and AP."""
+"""Boxes and AP of trained weights on images of several sizes: every export format and backend against PyTorch."""
 
 import copy
 
@@ -16,12 +16,12 @@ from rtmdet_plugin.inference.evaluation import evaluate, evaluate_checkpoint, us
 from rtmdet_runtime import RTMDetector
 
 TORCHSCRIPT, DYNAMO = 17, 18  # opsets
-NMS = dict(for_map=True, iou_thr=0.6)  # another one than the config's 0.65
+NMS = dict(for_map=True, iou_thr=0.6)  # differs from the config's 0.65
 
 
 @pytest.fixture(scope='module')
 def models(shapes_model, tmp_path_factory):
-    """A function: a name -> the file, exported when it is first asked for."""
+    """Return a function that returns the file of a name, and exports it on first use."""
     folder = tmp_path_factory.mktemp('models')
     settings = {
         'raw': dict(form='raw'),
@@ -55,7 +55,7 @@ def pictures(shape_images):
 
 
 def as_rows(boxes, scores, labels) -> np.ndarray:
-    """Boxes in pixels, scores in thousandths and labels far apart: one distance for all of them, (N, 6)."""
+    """Return boxes in pixels with scaled scores and labels, so that one distance compares all: (N, 6)."""
     return np.concatenate([boxes, 1000 * scores[:, None], 1000 * labels[:, None]], axis=1)
 
 
@@ -64,7 +64,7 @@ def expected(shapes_model, pictures):
     """PyTorch's boxes: mmdet's test pipeline, network and post-processing. One array for each image."""
     pipeline = [step for step in shapes_model.cfg.test_dataloader.dataset.pipeline if step.type != 'LoadAnnotations']
     prepare = Compose(pipeline)
-    model = copy.deepcopy(shapes_model)  # other tests have it as well
+    model = copy.deepcopy(shapes_model)  # other tests share it
     model.bbox_head.test_cfg = Config(
         dict(model.bbox_head.test_cfg, nms=dict(type='nms', iou_threshold=NMS['iou_thr']))
     )
@@ -79,13 +79,13 @@ def expected(shapes_model, pictures):
 
 
 def assert_same_boxes(found, expected, pixels: float = 0.05) -> None:
-    """As sets, because scores that rounding alone tells apart change places; NMS may drop one in a hundred."""
+    """Compare as sets, because rounding can change the order of almost equal scores; NMS may drop 1 % of the boxes."""
     assert len(expected) > 20, 'too few boxes to compare'
     assert abs(len(found) - len(expected)) <= 1
     distance = np.abs(as_rows(found.boxes, found.scores, found.labels)[:, None] - expected).max(2)
     for nearest in (distance.min(0), distance.min(1)):
         assert (nearest > pixels).sum() <= max(1, 0.01 * len(expected))
-    # what a user sees has to be there without exception
+    # a box with a score that a user sees must always be found
     assert distance.min(0)[expected[:, 4] > 50].max(initial=0) < pixels
 
 
@@ -98,7 +98,7 @@ def nms_config(shapes_config) -> Config:
 def expected_ap(nms_config, tmp_path_factory) -> dict[str, float]:
     """Metrics of the checkpoint, from mmengine's Runner."""
     metrics, _ = evaluate_checkpoint(nms_config, SHAPES_WEIGHTS, tmp_path_factory.mktemp('runner'))
-    assert metrics['coco/bbox_mAP'] > 0.6, 'a detector that finds nothing proves nothing'
+    assert metrics['coco/bbox_mAP'] > 0.6, 'a detector that finds nothing tests nothing'
     return metrics
 
 
@@ -137,7 +137,7 @@ def test_ap_is_pytorch_s(models, nms_config, expected_ap, name, suffix, backend)
 
 @pytest.mark.slow
 def test_ap_of_the_person_weights(data_root, weights_root, monkeypatch, tmp_path):
-    """0.264 in each form, as in PyTorch: see tests/test_parity_mmdet.py."""
+    """The AP is 0.264 in each export format, as in PyTorch: see tests/test_parity_mmdet.py."""
     monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
     config = Config.fromfile(ROOT / 'configs' / 'rtmdet_nano_person.py')
     config.model.test_cfg.nms.iou_threshold = NMS['iou_thr']
@@ -151,21 +151,21 @@ def test_ap_of_the_person_weights(data_root, weights_root, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize(('name', 'backend'), [('decoded', None), ('nms', None), ('decoded', 'openvino')])
-def test_a_batch_of_eight_is_eight_pictures(models, pictures, name, backend):
+def test_a_batch_of_eight_equals_eight_images(models, pictures, name, backend):
     detector = open_detector(models, name, backend=backend)
     together = detector.predict(pictures, batch_size=8)
     for path, found in zip(pictures, together, strict=True):
-        alone = detector.predict(path)
-        sure = alone.scores > 0.05  # with lower ones, equal scores change places
-        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-5)
-        np.testing.assert_allclose(found.boxes[sure], alone.boxes[sure], atol=1e-2)
-        np.testing.assert_array_equal(found.labels[sure], alone.labels[sure])
+        single = detector.predict(path)
+        sure = single.scores > 0.05  # boxes with lower, almost equal scores can change their order
+        np.testing.assert_allclose(found.scores, single.scores, atol=1e-5)
+        np.testing.assert_allclose(found.boxes[sure], single.boxes[sure], atol=1e-2)
+        np.testing.assert_array_equal(found.labels[sure], single.labels[sure])
     assert sum((found.scores > 0.05).sum() for found in together) > 10
 
 
 @pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
 def test_sizes_on_one_model(models, pictures, shapes_model, backend):
-    """The trained size, a larger and a wide one: each as PyTorch gives it for the same input."""
+    """The trained size, a larger one and a wide one: outputs equal PyTorch's for the same input."""
     for size in ((128, 128), (320, 320), (192, 256)):
         detector = open_detector(models, 'decoded', backend=backend, size=size)
         inputs, _ = detector.preprocess([pictures[0]])
@@ -185,5 +185,5 @@ def test_sizes_on_one_model(models, pictures, shapes_model, backend):
 
 def test_a_test_set_of_other_classes_is_refused(models, shapes_config):
     config = shapes_config({'test_dataloader.dataset.metainfo': dict(classes=('circle', 'cross'))})
-    with pytest.raises(ValueError, match='the model has 4 classes, the test set 2'):
+    with pytest.raises(ValueError, match='the model must have the 2 classes of the test set, got 4'):
         evaluate(config, open_detector(models, 'raw'))

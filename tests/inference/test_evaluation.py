@@ -25,24 +25,24 @@ from rtmdet_runtime import Detections
 
 def test_classes_by_name_and_order():
     check_classes(('cat', 'dog'), ['cat', 'dog'])
-    check_classes(('class 0', 'class 1'), ('cat', 'dog'))  # a model that nobody gave names
-    with pytest.raises(ValueError, match='the model has 2 classes, the test set 3; accepted: the same'):
+    check_classes(('class 0', 'class 1'), ('cat', 'dog'))  # a model without class names
+    with pytest.raises(ValueError, match='the model must have the 3 classes of the test set, got 2'):
         check_classes(('cat', 'dog'), ('cat', 'dog', 'cow'))
-    with pytest.raises(ValueError, match=r"label 1 is 'dog' in the model and 'cow' in the test set; accepted"):
+    with pytest.raises(ValueError, match="class 1 of the model must be 'cow', as in the test set, got 'dog'; use"):
         check_classes(('cat', 'dog'), ('cat', 'cow'))
     with pytest.raises(
-        ValueError, match=r"label 0 is 'cat' .* 'dog' in the test set \(the same names in another order"
+        ValueError, match=r"class 0 of the model must be 'dog', .* got 'cat' \(the same names in another order"
     ):
         check_classes(('cat', 'dog'), ('dog', 'cat'))
-    with pytest.raises(ValueError, match="label 1 is 'class 5' in the model and 'dog'"):
+    with pytest.raises(ValueError, match="class 1 of the model must be 'dog', as in the test set, got 'class 5'"):
         check_classes(('class 0', 'class 5'), ('class 0', 'dog'))
 
 
 @pytest.mark.parametrize(
     ('changes', 'kind', 'said'),
     [
-        ({'test_dataloader': None}, ValueError, 'rtmdet_demo.py has no test_dataloader'),
-        ({'test_evaluator': None}, ValueError, 'rtmdet_demo.py has no test_evaluator'),
+        ({'test_dataloader': None}, ValueError, 'rtmdet_demo.py must have test_dataloader'),
+        ({'test_evaluator': None}, ValueError, 'rtmdet_demo.py must have test_evaluator'),
         ({'test_dataloader.dataset.data_root': '/nowhere'}, FileNotFoundError, 'no such file: /nowhere/val.json'),
         ({'test_evaluator.ann_file': '/nowhere.json'}, FileNotFoundError, 'test_evaluator of .*: /nowhere.json'),
         (
@@ -61,7 +61,7 @@ def test_configs_that_can_not_serve(shapes_config, changes, kind, said):
 
 
 class Finder:
-    """A detector that finds one box of no object in every picture."""
+    """A detector that finds one box in every image, which contains no object."""
 
     def __init__(self, classes):
         self.info = type('Info', (), dict(classes=classes))
@@ -76,7 +76,7 @@ OTHERS = ('circle', 'dog', *CLASSES[2:])
 
 def test_the_names_of_an_exported_model(shapes_config):
     assert evaluate(shapes_config(), Finder(CLASSES), 20)['coco/bbox_mAP'] == 0
-    with pytest.raises(ValueError, match="label 1 is 'dog' in the model and 'square'"):
+    with pytest.raises(ValueError, match="class 1 of the model must be 'square', as in the test set, got 'dog'"):
         evaluate(shapes_config(), Finder(OTHERS))
 
 
@@ -84,7 +84,7 @@ def test_the_names_of_a_checkpoint(shapes_config, shapes_checkpoint, tmp_path):
     content = torch.load(shapes_checkpoint, weights_only=True)
     content['meta'] = dict(dataset_meta=dict(CLASSES=OTHERS))  # as mmdet 2 spelt it
     torch.save(content, tmp_path / 'dog.pth')
-    with pytest.raises(ValueError, match="label 1 is 'dog' in the model and 'square'"):
+    with pytest.raises(ValueError, match="class 1 of the model must be 'square', as in the test set, got 'dog'"):
         evaluate_checkpoint(shapes_config(), tmp_path / 'dog.pth', tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_a_checkpoint_s_batch_and_the_callers_config(shapes_config, tmp_path, mo
 
 
 def test_a_checkpoint_of_mmyolo(shapes_model, shapes_config, tmp_path, monkeypatch):
-    """Also with an EMA hook, which evaluates with its own copy of the weights."""
+    """The weights are also used by an EMA hook, which evaluates with its own copy of them."""
     used = []
 
     def see(self, *args, **kwargs):
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_mmyolo(shapes_model, shapes_config, tmp_path, monkeypat
 
     predict = RTMDet.predict
     monkeypatch.setattr(RTMDet, 'predict', see)
-    # The second change also takes away our hook, which would rename the weights for the EMA hook.
+    # The second change also removes our hook, which would rename the weights for the EMA hook.
     changes = {'custom_hooks': [], 'default_hooks.load_report.type': 'EMAHook'}
     config = shapes_config({'test_dataloader.dataset.indices': 1, **changes})
     meta = dict(dataset_meta=shapes_model.dataset_meta)
@@ -156,7 +156,7 @@ def rtmdet_test(model: Path, *changes: str) -> Result:
 
 
 def test_metrics_are_shown_and_the_rest_is_in_the_log(generated):
-    """And a model that finds nothing has an AP of 0."""
+    """A model that finds nothing has an AP of 0."""
     done = rtmdet_test(generated)
     assert done.exit_code == 0 and 'coco/bbox_mAP ' in done.stdout and '0.000' in done.stdout, done.output
     lines = done.stderr.splitlines()
@@ -166,7 +166,7 @@ def test_metrics_are_shown_and_the_rest_is_in_the_log(generated):
     assert 'Config:' in log and 'coco/bbox_mAP: 0.0000' in log
 
 
-def test_bad_images_are_reported_beside_the_metrics(generated):
+def test_bad_images_are_reported_with_the_metrics(generated):
     (generated.parent / 'val2017' / '1.png').write_bytes(b'no image')
     done = rtmdet_test(generated, 'test_dataloader.dataset.max_bad_share=1')
     assert done.exit_code == 0 and 'coco/bbox_mAP ' in done.stdout, done.output

@@ -65,13 +65,13 @@ def test_size_and_thresholds_are_the_callers(pictures):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(precision='int8'), 'precision=.int8.; accepted: float32'),
-        (dict(precision='float16'), 'accepted: float32, bfloat16'),
-        (dict(cuda_graphs=True), 'cuda_graphs=True on device=.cpu.'),
+        (dict(precision='int8'), 'precision must be one of float32, .* got .int8.'),
+        (dict(precision='float16'), 'precision must be float32 or bfloat16 .* got float16'),
+        (dict(cuda_graphs=True), 'must be a CUDA device for cuda_graphs=True, got .cpu.'),
         (dict(size=(100, 320)), 'multiples of 32'),
     ],
 )
-def test_says_what_is_accepted(arguments, message):
+def test_invalid_settings(arguments, message):
     with pytest.raises(ValueError, match=message):
         RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, **arguments)
 
@@ -83,24 +83,24 @@ def test_says_what_is_accepted(arguments, message):
         (2, ['cpu', 'cuda', 'cuda:0', 'cuda:1'], ['cuda:2', 'cuda:99']),
     ],
 )
-def test_devices_that_are_not_there(monkeypatch, count, accepted, refused):
+def test_unavailable_devices(monkeypatch, count, accepted, refused):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
     for device in accepted:
         check_settings(device, 'float32', False)
-    said = f'; accepted: {", ".join(accepted)}' + ('' if count else '; PyTorch sees no CUDA device')
+    seen = '' if count else '; PyTorch sees no CUDA device'
     for device in (*refused, 'zzz', 'mps', 'meta', 'cuda:-1', ''):
         with pytest.raises(ValueError) as caught:
             check_settings(device, 'float32', False)
-        assert str(caught.value) == f'device={device!r}{said}'
+        assert str(caught.value) == f'device must be one of {", ".join(accepted)}, got {device!r}{seen}'
 
 
 def test_cuda_graphs_are_recorded_on_their_own_device(monkeypatch):
-    """Of two, on stand-ins: kernels are launched on the current device's stream, and are recorded on the same."""
+    """With two fake devices: kernels are launched on the current device's stream, and recorded on the same one."""
     devices, streams, launched = [0], [], []
 
     @contextlib.contextmanager
     def on_device(device):
-        assert device == torch.device('cpu')  # in the place of cuda:1
+        assert device == torch.device('cpu')  # stands for cuda:1
         devices.append(1)
         yield
         devices.pop()
@@ -117,7 +117,7 @@ def test_cuda_graphs_are_recorded_on_their_own_device(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, 'device', on_device)
     monkeypatch.setattr(torch.cuda, 'stream', on_stream)
-    first = SimpleNamespace(device=0)  # PyTorch's own for recordings, of the first device that recorded
+    first = SimpleNamespace(device=0)  # PyTorch's own stream for recordings, on the first device that recorded
     monkeypatch.setattr(torch.cuda, 'graph', lambda graph, stream=first: on_stream(stream))
     monkeypatch.setattr(torch.cuda, 'CUDAGraph', lambda: SimpleNamespace(replay=lambda: None))
     stand_in = lambda device=None: SimpleNamespace(device=devices[-1], wait_stream=lambda stream: None)  # noqa: E731

@@ -316,7 +316,7 @@ def test_results_that_differ_are_not_kept(refused, monkeypatch):
 
 def test_a_folder_that_holds_something_is_left_alone(inputs, tmp_path):
     (tmp_path / 'mine').write_text('kept')
-    with pytest.raises(FileExistsError, match='not an empty folder'):
+    with pytest.raises(FileExistsError, match='must be a new or an empty folder'):
         deploy(*inputs, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['mine']
 

@@ -89,7 +89,7 @@ def test_a_folder_in_the_place_of_a_file_leaves_the_old_ones(tmp_path, name):
         (tmp_path / file).write_text('old')
     (tmp_path / name).mkdir()
     before, files = sorted(tmp_path.iterdir()), unfinished(tmp_path / 'm.bin', tmp_path / 'm.xml')
-    with pytest.raises(OSError, match=f'{name} can not be written: it is no file'), files:
+    with pytest.raises(OSError, match=f'{name} can not be written: it must be a file'), files:
         raise AssertionError('the work comes after the check')
     assert sorted(tmp_path.iterdir()) == before
 
@@ -125,7 +125,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [path.name for path in (tmp_path / 'a').iterdir()] == ['b']
     assert (tmp_path / 'a' / 'b' / 'file').read_text() == 'x'
     whole = unfinished_folder(tmp_path / 'a' / 'b')
-    with pytest.raises(FileExistsError, match='b exists already and is not an empty folder'), whole:
+    with pytest.raises(FileExistsError, match='b must be a new or an empty folder'), whole:
         pass
 
 

@@ -1,4 +1,4 @@
-"""Pictures to network inputs: bit for bit what mmdet's test pipeline makes of them, where a fixed size allows it."""
+"""Images to network inputs: bit for bit equal to mmdet's test pipeline if the fixed size of the input allows it."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_same_input_as_mmdet(info, tmp_path, shape, to_rgb):
 
 
 def mmdets_canvas(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float]]:
-    """What mmdet's `Resize` and `Pad` make of a picture for a canvas of (height, width), and the factors (x, y)."""
+    """Return mmdet's canvas (`Resize` and `Pad`) of a size (height, width), and the scale factors (x, y)."""
     prepare = Compose(
         [
             dict(type='Resize', scale=size[::-1], keep_ratio=True),
@@ -55,15 +55,15 @@ def mmdets_canvas(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray,
     [
         ((48, 64), (48, 64)),
         ((48, 64), (333, 500)),
-        ((48, 64), (20, 100)),  # the width is what limits it
-        ((48, 64), (100, 110)),  # the height is
+        ((48, 64), (20, 100)),  # the width limits the scale
+        ((48, 64), (100, 110)),  # the height limits the scale
         ((48, 64), (50, 50)),
         ((64, 48), (500, 333)),
         ((64, 48), (110, 100)),
         ((64, 48), (50, 50)),
     ],
 )
-def test_same_canvas_as_mmdet_where_the_picture_lies_as_it_does(size, shape):
+def test_same_canvas_as_mmdet_for_the_same_orientation(size, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     expected, expected_scale = mmdets_canvas(image, size)
     canvas, scale = letterbox(image, size, (114, 114, 114))
@@ -80,10 +80,10 @@ def test_same_canvas_as_mmdet_where_the_picture_lies_as_it_does(size, shape):
         ((64, 48), (48, 64), (64, 64), (36, 48)),
     ],
 )
-def test_mmdet_turns_what_it_resizes_to_but_not_what_it_pads_to(size, shape, theirs, ours):
-    """A picture that lies otherwise makes mmdet's canvas grow, by as much as it is larger then; the runtime's doesn't.
+def test_mmdet_swaps_the_sides_of_resize_but_not_of_pad(size, shape, theirs, ours):
+    """An image of the other orientation is larger in mmdet, and so is the canvas; the runtime's canvas stays.
 
-    `theirs` is mmdet's canvas, `ours` the part of the runtime's that shows the picture.
+    `theirs` is the size of mmdet's canvas, `ours` that of the image in the runtime's canvas.
     """
     image = np.full((*shape, 3), 7, np.uint8)
     assert mmdets_canvas(image, size)[0].shape[:2] == theirs
@@ -112,7 +112,7 @@ def test_stretch():
 
 
 class TestReading:
-    def test_a_name_outside_ascii_and_a_grey_picture(self, tmp_path):
+    def test_non_ascii_name_and_grey_image(self, tmp_path):
         path = tmp_path / 'Straße 日本.png'
         cv2.imencode('.png', np.full((5, 6), 9, np.uint8))[1].tofile(path)
         assert (read_image(path) == 9).all() and read_image(str(path)).shape == (5, 6, 3)
@@ -122,10 +122,10 @@ class TestReading:
             read_image(tmp_path / 'none.jpg')
         for content in (b'', b'not an image'):
             (tmp_path / 'bad.jpg').write_bytes(content)
-            with pytest.raises(ValueError, match='bad.jpg: not an image that OpenCV reads'):
+            with pytest.raises(ValueError, match='bad.jpg must be an image that OpenCV can decode, got .* bytes'):
                 read_image(tmp_path / 'bad.jpg')
 
     @pytest.mark.parametrize('image', [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-    def test_arrays_that_are_no_picture(self, image):
-        with pytest.raises(ValueError, match='accepted: .H, W, 3., uint8, BGR'):
+    def test_arrays_that_are_no_image(self, image):
+        with pytest.raises(ValueError, match='image must be BGR, uint8, .H, W, 3., got'):
             read_image(image)

@@ -1,4 +1,4 @@
-"""Sizes from headers of every format, and images that would fill the memory."""
+"""Sizes from the headers of all formats; images that would fill the memory are refused."""
 
 import struct
 import zlib
@@ -16,13 +16,13 @@ from rtmdet_runtime.image_size import MAX_PIXELS, VARIABLE, PixelLimitError, che
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A small PNG whose header says that it is as large."""
+    """Return a small PNG with this size in its header."""
     chunk = b'IHDR' + struct.pack('>II', width, height) + b'\x08\x02\0\0\0'
     checksum = struct.pack('>I', zlib.crc32(chunk))
     return b'\x89PNG\r\n\x1a\n\0\0\0\x0d' + chunk + checksum + pictures.PNG[33:]
 
 
-def test_every_format_that_says_its_size():
+def test_size_in_the_header_of_every_format():
     others = {
         'lossy webp': pictures.by_pillow('WEBP'),
         'big tiff': pictures.by_pillow('TIFF', big_tiff=True),
@@ -48,7 +48,7 @@ def test_the_bmp_header_of_os2():
     assert image_size(data) == (100, 100) and decode(data, 'a.bmp').shape == (100, 100, 3)
 
 
-def test_no_size_is_no_error():
+def test_unknown_size_is_no_error():
     for data in (b'', b'text', *(data[:8] for data in pictures.GOOD.values())):
         assert image_size(data) is None
         check_pixels(data, 'a')
@@ -64,12 +64,14 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
         with pytest.raises(BadImageError, match='a.png: .* at most 180,000,000 pixels, got 40,000 x 30,000'):
             decode(path.read_bytes(), 'a.png', (30000, 40000))
     monkeypatch.setenv(VARIABLE, '2000000000')
-    with pytest.raises(ValueError, match='a.png: OpenCV does not decode it .*; OPENCV_IO_MAX_IMAGE') as said:
+    with pytest.raises(
+        ValueError, match='a.png must be an image that OpenCV can decode, got .* raise OPENCV_IO_MAX_IMAGE'
+    ) as said:
         read_image(path)
     assert '\n' not in str(said.value)
 
 
-def test_the_limit_can_be_moved(tmp_path, monkeypatch):
+def test_limit_is_configurable(tmp_path, monkeypatch):
     (tmp_path / 'a.jpg').write_bytes(pictures.JPEG)
     monkeypatch.setenv(VARIABLE, str(96 * 64 - 1))
     with pytest.raises(ValueError, match='at most 6,143 pixels, got 96 x 64 = 6,144; set RTMDET_MAX_PIXELS'):
@@ -84,7 +86,7 @@ def test_the_limit_can_be_moved(tmp_path, monkeypatch):
 def test_a_wrong_limit_is_no_bad_image(tmp_path, monkeypatch, text):
     (tmp_path / 'a.jpg').write_bytes(pictures.JPEG)
     monkeypatch.setenv(VARIABLE, text)
-    said = f'{VARIABLE} must be a whole number of pixels, 1 or more, got {text!r}'
+    said = f'{VARIABLE} must be an integer of at least 1, got {text!r}'
     with pytest.raises(PixelLimitError, match=said):
         list(read_images([tmp_path / 'a.jpg'], []))
     with pytest.raises(RefusedError, match=said) as caught:
@@ -92,8 +94,8 @@ def test_a_wrong_limit_is_no_bad_image(tmp_path, monkeypatch, text):
     assert not isinstance(caught.value, BadImageError)
 
 
-def test_what_a_training_decodes_smaller_counts_as_smaller():
-    """An aerial image of 200 million pixels costs a training little, as a JPEG."""
+def test_limit_applies_to_the_size_after_reduced_decoding():
+    """Training decodes a JPEG of 200 million pixels, such as an aerial image, at a fraction of its size."""
     data = bytearray(pictures.JPEG)
     start = data.index(b'\xff\xc0')
     data[start + 5 : start + 9] = struct.pack('>HH', 10000, 20000)

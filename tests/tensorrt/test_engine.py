@@ -298,9 +298,9 @@ def test_places_that_can_not_be_written_come_before_the_work(exported, tmp_path,
     if name != 'cache':  # trtexec's own
         arguments = ['engine', str(exported('trt')), '-o', str(tmp_path / 'm.engine'), '--for-trtexec']
         done = CliRunner().invoke(main, arguments)
-        assert done.exit_code == 1 and f'{name} can not be written: it is no file' in done.output, done.output
+        assert done.exit_code == 1 and f'{name} can not be written: it must be a file' in done.output, done.output
     if name != 'm.engine.onnx':
-        with pytest.raises(OSError, match=f'{name} can not be written: it is no file'):
+        with pytest.raises(OSError, match=f'{name} can not be written: it must be a file'):
             build_engine(exported('trt'), tmp_path / 'm.engine', **settings)
         assert 'flags' not in fake[0].said
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -385,7 +385,7 @@ def test_command(exported, tmp_path):
     assert done.exit_code == 0 and '--optShapes=images:2x3x64x64' in done.output, done.output
     assert sorted(file.name for file in tmp_path.iterdir()) == ['m.engine.json', 'm.engine.onnx']
     done = CliRunner().invoke(main, [*arguments, '--min-size', '64', '64'])
-    assert done.exit_code == 1 and '--min-size, --opt-size and --max-size go together' in done.output
+    assert done.exit_code == 1 and '--min-size, --opt-size and --max-size must be given together' in done.output
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0 and '--maxShapes=images:8x3x64x64' in done.output
     # Options without effect are refused, even with the default's values.

@@ -1,4 +1,4 @@
-"""Any batch and size; height and width must be multiples of 32."""
+"""Any batch size and image size; height and width must be multiples of 32."""
 
 _base_ = 'rtmdet.py'
 

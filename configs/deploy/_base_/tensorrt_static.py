@@ -1,4 +1,4 @@
-"""TensorRT, one image of a fixed size. `rtmdet export` replaces 640 x 640 by the size of the graph."""
+"""TensorRT, one image of a fixed size. `rtmdet mmdeploy` replaces 640 x 640 with the size of the graph."""
 
 _base_ = 'rtmdet.py'
 
