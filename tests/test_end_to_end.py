@@ -1,4 +1,8 @@
-"""The commands that a user types: mim train, --resume, --launcher pytorch, mim test; and mmdet's DetInferencer."""
+"""The commands that a user types: mim train, --resume, --launcher pytorch, mim test; and mmdet's DetInferencer.
+
+A new process costs seconds, so one training is started as a user starts it. If the start isn't what is tested, mmdet's
+tool, which mim starts, runs in this process.
+"""
 
 import json
 import math
@@ -15,6 +19,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from samples import SHAPES_CONFIG
+from user_commands import run_mim as run_tool
 from user_run import CONFIGS, ROOT, write_user_data
 
 
@@ -74,7 +79,7 @@ def test_a_refused_run_names_both_numbers_and_leaves_no_checkpoint(pictures, tmp
     assert {path.suffix for path in tmp_path.rglob('*') if path.is_file()} <= {'.log', '.py'}
 
 
-def test_the_config_of_the_readme_trains(pictures, tmp_path):
+def test_the_config_of_the_readme_trains(pictures, tmp_path, monkeypatch):
     """The block as it stands, on pictures under its names; the weights it loads can't be had here."""
     blocks = re.findall(r'``python\n(.*?)``', (ROOT / 'README.md').read_text(), flags=re.DOTALL)
     (block,) = [block for block in blocks if block.startswith('# cats.py')]
@@ -87,9 +92,12 @@ def test_the_config_of_the_readme_trains(pictures, tmp_path):
     options = ('load_from=None', 'train_cfg.max_epochs=1', 'train_dataloader.num_workers=0')
     options += ('train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0')
     options += ('val_dataloader.persistent_workers=False',)
-    output = mim('train', 'mmdet', 'cats.py', '--auto-scale-lr', '--cfg-options', *options, cwd=tmp_path)
-    assert 'coco/bbox_mAP' in output
-    assert (tmp_path / 'work_dirs' / 'cats' / 'last_checkpoint').exists()
+    options += ('train_dataloader.dataset.indices=4', 'train_dataloader.batch_size=2')  # two steps of 640x640 pixels
+    monkeypatch.chdir(tmp_path)
+    run_tool('train', 'mmdet', 'cats.py', '--auto-scale-lr', '--cfg-options', *options)
+    work_dir = tmp_path / 'work_dirs' / 'cats'
+    assert any('coco/bbox_mAP' in entry for entry in scalars(work_dir))
+    assert (work_dir / 'last_checkpoint').exists()
 
 
 def test_mim_resume_goes_on_where_it_stopped(pictures, trained, tmp_path):
@@ -99,13 +107,13 @@ def test_mim_resume_goes_on_where_it_stopped(pictures, trained, tmp_path):
     for name in ('epoch_2.pth', 'last_checkpoint'):
         content = (trained[0] / name).read_bytes().replace(str(trained[0]).encode(), str(work_dir).encode())
         (work_dir / name).write_bytes(content if name == 'last_checkpoint' else (trained[0] / name).read_bytes())
-    output = mim(
-        'train', 'mmdet', pictures / 'config.py', '--work-dir', work_dir, '--resume',
-        '--cfg-options', 'train_cfg.max_epochs=3',
-    )  # fmt: skip
+    options = ('train_cfg.max_epochs=3', 'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False')
+    arguments = (pictures / 'config.py', '--work-dir', work_dir, '--resume', '--cfg-options', *options)
+    run_tool('train', 'mmdet', *map(str, arguments))
     entries = [entry for entry in scalars(work_dir) if 'loss' in entry]
     assert [(entry['epoch'], entry['step']) for entry in entries] == [(3, 9), (3, 10), (3, 11), (3, 12)]
-    assert 'resumed epoch: 2, iter: 8' in output
+    (log,) = work_dir.glob('*/*.log')
+    assert 'resumed epoch: 2, iter: 8' in log.read_text()
     before, after = (torch.load(work_dir / f'epoch_{k}.pth', weights_only=True) for k in (2, 3))
     assert after['ema_state_dict']['steps'] == before['ema_state_dict']['steps'] + 4
     assert after['optimizer']['state'][0]['step'] == before['optimizer']['state'][0]['step'] + 4
@@ -120,8 +128,8 @@ def test_mim_test_evaluates_the_checkpoint(pictures, trained, tmp_path):
         if key.startswith('bbox_head.rtm_reg') and key.endswith('bias'):
             value.fill_(2.0)
     torch.save(checkpoint, tmp_path / 'biased.pth')
-    arguments = ('test', 'mmdet', pictures / 'config.py', '--work-dir', tmp_path, '--out', tmp_path / 'found.pkl')
-    mim(*arguments, '--checkpoint', tmp_path / 'biased.pth')
+    arguments = (pictures / 'config.py', '--work-dir', tmp_path, '--out', tmp_path / 'found.pkl')
+    run_tool('test', 'mmdet', *map(str, arguments), '--checkpoint', str(tmp_path / 'biased.pth'))
     found = mmengine.load(tmp_path / 'found.pkl')
     assert len(found) == 16
     for picture in found:
@@ -186,31 +194,15 @@ def test_two_processes_evaluate_each_picture_once(shapes, shapes_checkpoint, tmp
 # -- DetInferencer --------------------------------------------------------------------------------------------
 
 INFER = """
-import sys
+import json, sys
 from mmdet.apis import DetInferencer
-picture, weights, out_dir, *configs = sys.argv[1:]
-for k, config in enumerate(configs):
-    inferencer = DetInferencer(model=config, weights=weights or None, device='cpu')
-    inferencer(picture, out_dir=f'{out_dir}/{k}', pred_score_thr=0.5, no_save_pred=False)
+for out_dir, config, weights, picture in json.loads(sys.argv[1]):
+    inferencer = DetInferencer(model=config, weights=weights, device='cpu')
+    inferencer(picture, out_dir=out_dir, pred_score_thr=0.5, no_save_pred=False)
 """
 
 
-def infer(picture, weights, out_dir, *configs):
-    """Run mmdet's DetInferencer in a new process that does not import the plugin itself; the boxes by config."""
-    command = [sys.executable, '-c', INFER, *map(str, (picture, weights, out_dir, *configs))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert all(cv2.imread(str(out_dir / str(k) / 'vis' / picture.name)) is not None for k in range(len(configs)))
-    return [json.loads((out_dir / str(k) / 'preds' / f'{picture.stem}.json').read_text()) for k in range(len(configs))]
-
-
-def test_det_inferencer_takes_every_config(pictures, tmp_path):
-    configs = sorted(CONFIGS.glob('rtmdet_*.py'))
-    assert len(configs) == 7
-    for found in infer(pictures / 'img' / '0.png', '', tmp_path, *configs):
-        assert found.keys() == {'bboxes', 'labels', 'scores'}
-
-
+INFERRED_SIZES = ('nano_person', 'tiny', 'm')  # each pipeline, with and without pretrained weights of the backbone
 ODD_SIZE = """
 _base_ = '{configs}/rtmdet_nano.py'
 
@@ -223,17 +215,35 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 """
 
 
-def test_det_inferencer_takes_sizes_that_32_does_not_divide(pictures, tmp_path):
-    (tmp_path / 'config.py').write_text(ODD_SIZE.format(configs=CONFIGS))
-    cv2.imwrite(str(tmp_path / 'wide.png'), np.full((61, 97), 128, dtype=np.uint8))  # grey, too
-    (found,) = infer(tmp_path / 'wide.png', '', tmp_path, tmp_path / 'config.py')
-    assert found.keys() == {'bboxes', 'labels', 'scores'}
+@pytest.fixture(scope='module')
+def inferred(pictures, shape_images, shapes_checkpoint, tmp_path_factory):
+    """What mmdet's DetInferencer finds, by case, in a new process that does not import the plugin itself."""
+    folder = tmp_path_factory.mktemp('inferencer')
+    (folder / 'odd_size.py').write_text(ODD_SIZE.format(configs=CONFIGS))
+    cv2.imwrite(str(folder / 'wide.png'), np.full((61, 97), 128, dtype=np.uint8))  # grey, too
+    cases = {size: (CONFIGS / f'rtmdet_{size}.py', None, pictures / 'img' / '0.png') for size in INFERRED_SIZES}
+    cases['odd size'] = (folder / 'odd_size.py', None, folder / 'wide.png')
+    cases['shapes'] = (SHAPES_CONFIG, shapes_checkpoint, shape_images[1])
+    listed = [[str(folder / name), *(path and str(path) for path in case)] for name, case in cases.items()]
+    done = subprocess.run(
+        [sys.executable, '-c', INFER, json.dumps(listed)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(cv2.imread(str(folder / name / 'vis' / case[2].name)) is not None for name, case in cases.items())
+    return {
+        name: json.loads((folder / name / 'preds' / f'{case[2].stem}.json').read_text()) for name, case in cases.items()
+    }
 
 
-def test_det_inferencer_finds_shapes(shape_images, shapes, shapes_checkpoint, tmp_path):
+@pytest.mark.parametrize('case', [*INFERRED_SIZES, 'odd size'])
+def test_det_inferencer_takes_the_configs_and_sizes_that_32_does_not_divide(inferred, case):
+    assert inferred[case].keys() == {'bboxes', 'labels', 'scores'}
+
+
+def test_det_inferencer_finds_shapes(inferred, shape_images, shapes):
     truth = json.loads((shapes / 'val.json').read_text())
     (image,) = (image for image in truth['images'] if image['file_name'] == shape_images[1].name)
     shown = [a['category_id'] - 1 for a in truth['annotations'] if a['image_id'] == image['id']]
-    (found,) = infer(shape_images[1], shapes_checkpoint, tmp_path, SHAPES_CONFIG)
+    found = inferred['shapes']
     sure = [label for label, score in zip(found['labels'], found['scores'], strict=True) if score > 0.5]
     assert sorted(sure) == sorted(shown) != []

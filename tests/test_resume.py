@@ -60,8 +60,6 @@ def start(config: Config, kill_after: int | None = None) -> multiprocessing.Proc
     """A training in a process of its own, because it may be killed."""
 
     def run() -> None:
-        # Formatting it takes most of the time of so short a run, with every checkpoint anew.
-        Config.pretty_text = property(lambda self: self.text)
         runner = Runner.from_cfg(config)
         if kill_after is not None:
             runner.register_hook(KillHook(kill_after), priority='VERY_LOW')

@@ -153,7 +153,11 @@ def test_another_sample_takes_the_place_of_a_bad_picture(folder, logged, kind):
     assert f'img/{BROKEN}.jpg' in line
 
 
-@pytest.mark.parametrize('kind', FILES)
+# One for each way in which an image fails: not decoded, cut off, of another size, not opened.
+TYPICAL = ('text', 'jpeg without its last byte', 'another size', 'missing', 'directory')
+
+
+@pytest.mark.parametrize('kind', TYPICAL)
 def test_raise_names_the_bad_picture(folder, kind):
     dataset = RTMCocoDataset(**settings(broken_file(folder, kind), on_bad_sample='raise'))
     with pytest.raises((BadImageError, OSError), match=f'img/{BROKEN}.jpg'):
@@ -161,8 +165,10 @@ def test_raise_names_the_bad_picture(folder, kind):
     assert dataset[0]['data_samples'].img_id == 0
 
 
-@pytest.mark.parametrize('stage', PIPELINES)
-@pytest.mark.parametrize('wrapper', ['none', 'concat', 'repeat', 'balanced'])
+@pytest.mark.parametrize(
+    ('wrapper', 'stage'),
+    [('none', 'stage_1'), ('none', 'stage_2'), ('concat', 'stage_1'), ('repeat', 'stage_2'), ('balanced', 'plain')],
+)
 def test_bad_picture_inside_a_wrapper(folder, logged, wrapper, stage):
     one = dict(type='RTMCocoDataset', **settings(broken_file(folder), pipeline=PIPELINES[stage]))
     config = dict(
@@ -180,12 +186,11 @@ def test_bad_picture_inside_a_wrapper(folder, logged, wrapper, stage):
 
 
 @pytest.mark.parametrize('stage', ['stage_1', 'stage_2'])
-@pytest.mark.parametrize('name', pictures.GOOD)
-def test_every_kind_of_pixels_goes_through_both_stages(folder, name, stage):
-    (folder / 'img' / f'{BROKEN}.jpg').write_bytes(pictures.GOOD[name])
+def test_every_kind_of_pixels_goes_through_both_stages(folder, stage):
+    for place, content in enumerate(pictures.GOOD.values()):
+        (folder / 'img' / f'{place}.jpg').write_bytes(content)
     dataset = RTMCocoDataset(**settings(folder, pipeline=PIPELINES[stage], on_bad_sample='raise'))
-    random.seed(0)
-    for place in (0, BROKEN):
+    for place in range(len(pictures.GOOD)):
         packed = dataset[place]
         assert packed['inputs'].shape == (3, 64, 64) and packed['inputs'].dtype == torch.uint8
 
@@ -258,15 +263,15 @@ def test_the_draw_in_its_place_follows_the_seed(folder):
 
 @pytest.mark.parametrize('pipeline', [STAGE_2, PLAIN], ids=['ours', "mmdet's"])
 @pytest.mark.parametrize('exif', ['turned', 'stored'])
-@pytest.mark.parametrize('orientation', range(1, 9))
-def test_exif_is_a_setting_for_any_loader(folder, orientation, exif, pipeline):
-    stored = pictures.flat() if exif == 'stored' else pictures.as_stored(orientation, pictures.flat())
-    (folder / 'img' / '0.jpg').write_bytes(pictures.with_exif(orientation, stored))
+def test_exif_is_a_setting_for_any_loader(folder, exif, pipeline):
     dataset = RTMCocoDataset(**settings(folder, pipeline=pipeline[:1], exif=exif, on_bad_sample='raise'))
-    np.testing.assert_allclose(pictures.red_box(dataset[0]['img']), pictures.BOX, atol=1)
+    for orientation in range(1, 9):
+        stored = pictures.flat() if exif == 'stored' else pictures.as_stored(orientation, pictures.flat())
+        (folder / 'img' / '0.jpg').write_bytes(pictures.with_exif(orientation, stored))
+        np.testing.assert_allclose(pictures.red_box(dataset[0]['img']), pictures.BOX, atol=1)
 
 
-@pytest.mark.parametrize('orientation', range(5, 9))
+@pytest.mark.parametrize('orientation', [5, 6])
 def test_evaluation_reads_a_turned_picture_as_training_does(folder, orientation):
     (folder / 'img' / '0.jpg').write_bytes(pictures.with_exif(orientation, pictures.flat()))
     trained = RTMCocoDataset(**settings(folder, pipeline=STAGE_2[:1]))[0]
@@ -278,7 +283,7 @@ def test_evaluation_reads_a_turned_picture_as_training_does(folder, orientation)
 # -- evaluation ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('kind', FILES)
+@pytest.mark.parametrize('kind', TYPICAL)
 def test_bad_picture_is_evaluated_as_a_grey_one(folder, logged, kind):
     """Its objects count as missed, so that a broken file can't raise AP."""
     dataset = RTMCocoDataset(**settings(broken_file(folder, kind), pipeline=TEST, test_mode=True))
@@ -290,7 +295,7 @@ def test_bad_picture_is_evaluated_as_a_grey_one(folder, logged, kind):
     assert f'img/{BROKEN}.jpg' in line
 
 
-@pytest.mark.parametrize('kind', FILES)
+@pytest.mark.parametrize('kind', TYPICAL)
 def test_evaluation_raises_where_that_is_asked_for(folder, kind):
     dataset = RTMCocoDataset(
         **settings(broken_file(folder, kind), pipeline=TEST, test_mode=True, on_bad_sample='raise')
@@ -376,17 +381,23 @@ def test_picture_with_an_entry_that_can_not_be_understood_is_left_out(folder, lo
     assert dataset[0]['data_samples'].img_id == 0
 
 
-@pytest.mark.parametrize('kind', ENTRIES)
-@pytest.mark.parametrize('strict', [dict(on_bad_sample='raise'), dict(test_mode=True)], ids=['raise', 'test'])
-def test_entry_that_can_not_be_understood_is_an_error(folder, kind, strict):
+@pytest.mark.parametrize(
+    'kind',
+    [
+        *('box NaN', 'box missing', 'area text', 'category unknown', 'image id missing', 'annotation no object'),
+        *('image no object', 'image without id', 'file_name null', 'width zero', 'image id null'),
+    ],
+)
+def test_entry_that_can_not_be_understood_is_an_error(folder, kind):
     """In a test set it always is: skipped objects would be missing from AP."""
     change, message = ENTRIES[kind]
     content = coco()
     change(content)
     write(folder, content)
-    with pytest.raises(ValueError, match=message) as error:
-        RTMCocoDataset(**settings(folder, **strict))
-    assert 'ann.json' in str(error.value) and ' must ' in str(error.value)
+    for strict in (dict(on_bad_sample='raise'), dict(test_mode=True)):
+        with pytest.raises(ValueError, match=message) as error:
+            RTMCocoDataset(**settings(folder, **strict))
+        assert 'ann.json' in str(error.value) and ' must ' in str(error.value)
 
 
 def test_images_of_one_id_are_left_out_both(folder, logged):
@@ -435,7 +446,7 @@ def test_box_that_shows_nothing_is_left_out_and_told(folder, logged, kind):
         RTMCocoDataset(**settings(folder, on_bad_sample='raise'))
 
 
-@pytest.mark.parametrize('kind', BOXES)
+@pytest.mark.parametrize('kind', ['zero width', 'outside on the right'])
 def test_picture_whose_only_box_shows_nothing_is_no_background(folder, kind):
     content = coco()
     content['annotations'][BROKEN]['bbox'] = BOXES[kind]
@@ -444,11 +455,14 @@ def test_picture_whose_only_box_shows_nothing_is_no_background(folder, kind):
     assert BROKEN not in [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
 
 
-@pytest.mark.parametrize('stage', ['stage_1', 'stage_2'])
 @pytest.mark.parametrize(
-    'bbox', [[-10, -10, 40, 40], [80, 50, 100, 100], [-1e6, -1e6, 3e6, 3e6], [1e-3, 1e-3, 95.9, 63.9]], ids=str
+    ('stage', 'bbox'),
+    [
+        *(('stage_1', [-10, -10, 40, 40]), ('stage_2', [80, 50, 100, 100]), ('stage_1', [-1e6, -1e6, 3e6, 3e6])),
+        *(('stage_2', [-1e6, -1e6, 3e6, 3e6]), ('stage_1', [1e-3, 1e-3, 95.9, 63.9])),
+    ],
 )
-def test_box_partly_outside_or_huge_is_cut_at_the_border(folder, bbox, stage):
+def test_box_partly_outside_or_huge_is_cut_at_the_border(folder, stage, bbox):
     content = coco()
     for annotation in content['annotations']:
         annotation['bbox'] = bbox
@@ -469,7 +483,6 @@ def test_annotations_of_an_unknown_image_are_told(folder, logged):
     assert '1 of 25 annotations belong to images that are not in the file' in line
 
 
-@pytest.mark.parametrize('policy', ['skip', 'raise'])
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
@@ -496,11 +509,12 @@ def test_annotations_of_an_unknown_image_are_told(folder, logged):
         *('category ids repeat', 'category names repeat', 'category without a name', 'category no object'),
     ],
 )
-def test_broken_file_stops_the_run_before_its_first_step(folder, text, message, policy):
+def test_broken_file_stops_the_run_before_its_first_step(folder, text, message):
     write(folder, text)
-    with pytest.raises(ValueError, match=message) as error:
-        RTMCocoDataset(**settings(folder, on_bad_sample=policy))
-    assert 'ann.json' in str(error.value) and ' must ' in str(error.value)
+    for policy in ('skip', 'raise'):
+        with pytest.raises(ValueError, match=message) as error:
+            RTMCocoDataset(**settings(folder, on_bad_sample=policy))
+        assert 'ann.json' in str(error.value) and ' must ' in str(error.value)
 
 
 # -- images without objects, crowds -----------------------------------------------------------------------------
@@ -603,8 +617,13 @@ def test_a_long_list_is_cut():
     assert str(error.value).count('.jpg') == 50
 
 
-@pytest.mark.parametrize('name', ['on_bad_sample', 'exif', 'max_bad_share'])
-@pytest.mark.parametrize('value', ['ignore', None, -0.1, 5], ids=str)
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        *(('on_bad_sample', 'ignore'), ('on_bad_sample', None), ('exif', 'ignore'), ('exif', None)),
+        *(('max_bad_share', 'ignore'), ('max_bad_share', None), ('max_bad_share', -0.1), ('max_bad_share', 5)),
+    ],
+)
 def test_settings_out_of_their_range_are_refused(folder, name, value):
     with pytest.raises(ValueError, match=f'{name} must be .* got ') as error:
         RTMCocoDataset(**settings(folder, **{name: value}))

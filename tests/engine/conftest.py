@@ -1,7 +1,13 @@
 """A toy run for the hooks: ten generated images, a model of a few weights, and mmengine's Runner."""
 
 import json
+import multiprocessing
+import os
+import runpy
+import socket
+import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -166,3 +172,31 @@ def make_runner(tmp_path, coco):
         # The garbage collector would wait 5 s for each persistent worker.
         if isinstance(runner._train_loop, BaseLoop):
             restart_workers(runner._train_loop.dataloader)
+
+
+@pytest.fixture
+def run_two_ranks() -> Callable:
+    """A function that runs a script as two ranks, in forks of this process: a new one imports for seconds.
+
+    `test_end_to_end.py` starts ranks as a user does, with `--launcher pytorch`.
+    """
+
+    def start(rank: int, port: int, script: Path, arguments: list[str]) -> None:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', LOCAL_WORLD_SIZE='2')
+        os.environ.update(MASTER_ADDR='localhost', MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES='-1')
+        sys.argv = [str(script), *arguments]
+        runpy.run_path(str(script), run_name='__main__')
+
+    def run(script: Path, *arguments: object) -> None:
+        with socket.create_server(('localhost', 0)) as server:
+            port = server.getsockname()[1]
+        context = multiprocessing.get_context('fork')
+        ranks = [context.Process(target=start, args=(k, port, script, [*map(str, arguments)])) for k in (0, 1)]
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(120)
+            rank.kill()
+        assert [rank.exitcode for rank in ranks] == [0, 0]
+
+    return run

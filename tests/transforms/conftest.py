@@ -68,7 +68,7 @@ def find_colour(img, colour, tolerance):
     return xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def random_results():
     return make_results
 

@@ -1,5 +1,7 @@
 """Decoding of bad images, of all kinds of good images, and of every EXIF orientation."""
 
+from itertools import product
+
 import cv2
 import numpy as np
 import pictures
@@ -8,13 +10,14 @@ import pytest
 from rtmdet_plugin.transforms.decoding import BadImageError, check_complete, decode
 
 SHAPE = pictures.SIZE[::-1]
+FULL_AND_HALF = ((None, 1), ((40, 40), 2))  # img_scale, and the share of each side that is decoded
 
 
-@pytest.mark.parametrize('img_scale', [None, (40, 40)], ids=['full', 'reduced'])
 @pytest.mark.parametrize('name', pictures.BAD)
-def test_bad_picture_is_refused_by_name(name, img_scale):
-    with pytest.raises(BadImageError, match=r'^img/a\.jpg must .* got '):
-        decode(pictures.BAD[name], 'img/a.jpg', SHAPE, img_scale)
+def test_bad_picture_is_refused_by_name(name):
+    for img_scale in (None, (40, 40)):  # decoded in full and reduced
+        with pytest.raises(BadImageError, match=r'^img/a\.jpg must .* got '):
+            decode(pictures.BAD[name], 'img/a.jpg', SHAPE, img_scale)
 
 
 @pytest.mark.parametrize('name', pictures.GOOD)
@@ -25,26 +28,22 @@ def test_every_kind_of_pixels_becomes_8_bit_bgr(name):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('img_scale', [None, (40, 40)], ids=['full', 'reduced'])
-def test_exif_turned(orientation, img_scale):
+def test_exif_turned(orientation):
     """An image that was annotated in a viewer, which follows the tag."""
     data = pictures.with_exif(orientation, pictures.as_stored(orientation, pictures.flat()))
-    for mode in ('turned', 'as_annotated'):
+    for mode, (img_scale, part) in product(('turned', 'as_annotated'), FULL_AND_HALF):
         img = decode(data, 'a.jpg', SHAPE, img_scale, mode)
-        part = 1 if img_scale is None else 2
         assert img.shape[:2] == tuple(side // part for side in SHAPE)
         np.testing.assert_allclose(pictures.red_box(img), np.array(pictures.BOX) / part, atol=1)
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('img_scale', [None, (40, 40)], ids=['full', 'reduced'])
-def test_exif_stored(orientation, img_scale):
+def test_exif_stored(orientation):
     """An image that was annotated by a tool that doesn't know the tag."""
     data = pictures.with_exif(orientation, pictures.flat())
     modes = ('stored', 'as_annotated') if orientation >= 5 else ('stored',)  # the others have the same size
-    for mode in modes:
+    for mode, (img_scale, part) in product(modes, FULL_AND_HALF):
         img = decode(data, 'a.jpg', SHAPE, img_scale, mode)
-        part = 1 if img_scale is None else 2
         np.testing.assert_allclose(pictures.red_box(img), np.array(pictures.BOX) / part, atol=1)
 
 

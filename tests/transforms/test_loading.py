@@ -58,11 +58,13 @@ def test_is_what_mmdet_loads(jpeg, masks):
 
 
 @pytest.mark.parametrize(
-    ('img_scale', 'part'),
-    [(None, 1), ((600, 600), 1), ((301, 301), 1), ((300, 300), 2), ((151, 300), 2), ((150, 101), 4), ((20, 20), 8)],
+    ('img_scale', 'part', 'masks'),
+    [
+        *((None, 1, None), ((600, 600), 1, 'bitmap'), ((301, 301), 1, 'polygon'), ((300, 300), 2, None)),
+        *(((151, 300), 2, 'bitmap'), ((150, 101), 4, 'polygon'), ((20, 20), 8, 'bitmap')),
+    ],
     ids=str,
 )
-@pytest.mark.parametrize('masks', [None, 'bitmap', 'polygon'])
 def test_jpeg_is_decoded_no_larger_than_needed(jpeg, colour_box, img_scale, part, masks):
     load = RTMLoadImageAndAnnotations(img_scale, with_mask=masks is not None, poly2mask=masks == 'bitmap')
     out = load(info(jpeg(flat_image())))

@@ -72,9 +72,14 @@ def assert_same(ours, theirs):
     np.testing.assert_array_equal(ours['gt_ignore_flags'], theirs['gt_ignore_flags'])
 
 
-@pytest.mark.parametrize('flip', [False, True])
-@pytest.mark.parametrize('ratio', [1.0, 0.5, 0.83, 1.27, 1.5])
-@pytest.mark.parametrize('sizes', SIZES)
+RATIOS = [1.0, 0.5, 0.83, 1.27, 1.5]
+
+
+# All sizes with and without a flip; each ratio is drawn at least twice.
+@pytest.mark.parametrize(
+    ('sizes', 'flip', 'ratio'),
+    [(sizes, flip, RATIOS[(i + 2 * flip) % 5]) for i, sizes in enumerate(SIZES) for flip in (False, True)],
+)
 def test_equals_mmdet_for_the_same_draws(monkeypatch, random_results, sizes, ratio, flip):
     results, partner = (random_results(i, w, h, num_boxes=5) for i, (w, h) in enumerate(SIZES[sizes]))
     for img_scale in ((64, 48), (40, 80)):
@@ -116,9 +121,13 @@ def test_one_padding_value_a_channel(random_results):
         our_mixup(*grey, params, (60, 60), (0, 114, 255))
 
 
-@pytest.mark.parametrize('flip', [False, True])
-@pytest.mark.parametrize('ratio', [1.0, 0.5, 1.5])
-@pytest.mark.parametrize('masks', ['bitmap', 'polygon'])
+@pytest.mark.parametrize(
+    ('masks', 'ratio', 'flip'),
+    [
+        *(('bitmap', 1.0, True), ('bitmap', 0.5, False), ('bitmap', 1.5, True)),
+        *(('polygon', 1.0, False), ('polygon', 0.5, True), ('polygon', 1.5, False)),
+    ],
+)
 def test_boxes_and_masks_lie_on_the_objects(flat_results, colours, colour_box, masks, ratio, flip):
     """The partner is wide and the canvas square: mmdet then flips masks on another axis than boxes."""
     results = flat_results(0, 80, 80, box=(4, 50, 30, 76), masks=masks)
@@ -152,9 +161,7 @@ def test_mmdet_moves_flipped_masks_off_their_boxes(monkeypatch, flat_results):
         assert on_box == right
 
 
-@pytest.mark.parametrize('flip', [False, True])
-@pytest.mark.parametrize('ratio', [1.0, 0.7])
-@pytest.mark.parametrize('channels', [None, 1])
+@pytest.mark.parametrize(('channels', 'ratio', 'flip'), [(None, 1.0, True), (None, 0.7, False), (1, 0.7, True)])
 def test_grayscale(random_results, channels, ratio, flip):
     """mmdet fails on both shapes. The pixels are those of a colour image with equal channels."""
     grey = [random_results(i, channels=channels) for i in range(2)]

@@ -57,9 +57,11 @@ def assert_same(ours, theirs):
     np.testing.assert_array_equal(ours['gt_ignore_flags'], theirs['gt_ignore_flags'])
 
 
-@pytest.mark.parametrize('center', CENTERS, ids=str)
-@pytest.mark.parametrize('sizes', SIZES)
-@pytest.mark.parametrize('clip', [True, False])
+# All sizes with and without clipping; each centre is drawn at least twice.
+@pytest.mark.parametrize(
+    ('sizes', 'clip', 'center'),
+    [(sizes, clip, CENTERS[(i + 3 * clip) % 6]) for i, sizes in enumerate(SIZES) for clip in (True, False)],
+)
 def test_equals_mmdet_for_the_same_draws(monkeypatch, random_results, sizes, center, clip):
     results, *partners = [random_results(i, w, h, num_boxes=12) for i, (w, h) in enumerate(SIZES[sizes])]
     settings = {'img_scale': (64, 48), 'bbox_clip_border': clip}
@@ -69,8 +71,10 @@ def test_equals_mmdet_for_the_same_draws(monkeypatch, random_results, sizes, cen
         assert 0 < len(theirs['gt_bboxes']) < 48, 'nothing was cut off: the test would not see the filter'
 
 
-@pytest.mark.parametrize('counts', [(0, 0, 0, 0), (0, 2, 0, 1), (3, 0, 0, 0), (0, 0, 0, 4)], ids=str)
-@pytest.mark.parametrize('pad_val', [0, 114.0, 255])
+@pytest.mark.parametrize(
+    ('counts', 'pad_val'),
+    [((0, 0, 0, 0), 0), ((0, 0, 0, 0), 255), ((0, 2, 0, 1), 114.0), ((3, 0, 0, 0), 0), ((0, 0, 0, 4), 255)],
+)
 def test_equals_mmdet_without_boxes_and_with_other_padding(monkeypatch, random_results, counts, pad_val):
     results, *partners = [random_results(i, 50, 70, num_boxes=n) for i, n in enumerate(counts)]
     settings = {'img_scale': (64, 64), 'pad_val': pad_val}
@@ -95,8 +99,7 @@ def test_equals_mmdet_on_masks_of_a_square_mosaic(monkeypatch, random_results):
                 np.testing.assert_allclose(mine[0], reference[0])
 
 
-@pytest.mark.parametrize('center', CENTERS, ids=str)
-@pytest.mark.parametrize('masks', ['bitmap', 'polygon'])
+@pytest.mark.parametrize(('center', 'masks'), [*zip(CENTERS, ['bitmap', 'polygon'] * 3, strict=True)])
 def test_boxes_and_masks_lie_on_the_objects(flat_results, colours, colour_box, center, masks):
     """Known colours on a canvas that isn't square: mmdet's masks are (width, height) here."""
     samples = [flat_results(label, masks=masks) for label in range(4)]

@@ -25,8 +25,13 @@ def colours(seed):
     return img
 
 
-@pytest.mark.parametrize('hue', [-5, -4, -1, 0, 1, 4, 5])
-@pytest.mark.parametrize(('saturation', 'value'), [(0, 0), (-30, 30), (29, -29), (0, 7), (-12, 0)])
+@pytest.mark.parametrize(
+    ('hue', 'saturation', 'value'),
+    [
+        *((0, 0, 0), (-5, 0, 0), (4, 0, 7), (0, 0, -29), (0, -12, 0), (0, 29, 30)),
+        *((-4, -30, 30), (-1, 29, -29), (1, -12, 0), (5, -30, -30), (5, 29, 30)),
+    ],
+)
 def test_hsv_gives_mmdets_pixels_for_the_same_gains(monkeypatch, hue, saturation, value):
     img = colours(abs(100 * hue + saturation + value))
     mmdet = YOLOXHSVRandomAug()
@@ -57,8 +62,7 @@ def test_hsv_of_other_images_is_refused_by_name(img):
         RTMYOLOXHSVRandomAug()({'img': img, 'img_path': 'a/b.jpg'})
 
 
-@pytest.mark.parametrize('masks', [None, 'bitmap', 'polygon'])
-@pytest.mark.parametrize('channels', [None, 1, 3])
+@pytest.mark.parametrize(('masks', 'channels'), [(None, None), ('bitmap', 1), ('polygon', 3)])
 def test_flip_is_mmdets_with_the_pixels_in_order(random_results, masks, channels):
     results = random_results(1, channels=channels, masks=masks)
     theirs = RandomFlip(prob=1.0)(copy.deepcopy(results))
@@ -102,8 +106,7 @@ def test_packing_is_mmdets(random_results, channels, boxed):
     assert channels is None or ours['inputs'].any(), 'the packed image shares memory with the one that went in'
 
 
-@pytest.mark.parametrize('masks', [None, 'bitmap', 'polygon'])
-@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize(('seed', 'masks'), enumerate([None, 'bitmap', 'polygon'] * 3))
 def test_resize_and_crop_keep_boxes_on_the_objects(flat_results, colour_box, masks, seed):
     transform = RTMRandomResizeCrop((96, 64), (0.5, 2.0), (70, 50), rng=random.Random(seed))
     results = flat_results(2, width=60, height=40, masks=masks)

@@ -2,10 +2,8 @@
 
 import json
 import logging
-import os
-import subprocess
+import runpy
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -124,15 +122,12 @@ with open(f'{sys.argv[1]}/{sys.argv[2]}{rank}.json', 'w') as file:
 """
 
 
-def test_several_processes_write_the_same(tmp_path):
-    (tmp_path / 'ranks.py').write_text(RANKS)
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get('PYTHONPATH')]))
-    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1', PYTHONPATH=path)
-    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    for flags, mode in (([], 'single'), (launcher, 'distributed')):
-        command = [sys.executable, *flags, str(tmp_path / 'ranks.py'), str(tmp_path), mode]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
+def test_several_processes_write_the_same(tmp_path, monkeypatch, run_two_ranks):
+    script = tmp_path / 'ranks.py'
+    script.write_text(RANKS)
+    monkeypatch.setattr(sys, 'argv', [str(script), str(tmp_path), 'single'])
+    runpy.run_path(str(script))
+    run_two_ranks(script, tmp_path, 'distributed')
     single, first, second = (
         json.loads((tmp_path / f'{name}.json').read_text()) for name in ('single0', 'distributed0', 'distributed1')
     )

@@ -5,9 +5,6 @@ doesn't divide, a loss that is NaN in one of them.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,15 +85,10 @@ default_hooks = dict(pipeline_switch=dict(num_last_epochs=1, switch_pipeline=pip
 """
 
 
-def test_two_processes_on_cpu_train_to_equal_weights(pictures, tmp_path):
+def test_two_processes_on_cpu_train_to_equal_weights(pictures, tmp_path, run_two_ranks):
     (tmp_path / 'train.py').write_text(TRAIN)
     (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, work=tmp_path / 'work', data=pictures))
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1', PYTHONPATH=path)
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    arguments = [tmp_path / 'train.py', tmp_path / 'config.py', tmp_path]
-    run = subprocess.run([*command, *map(str, arguments)], env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-3000:]
+    run_two_ranks(tmp_path / 'train.py', tmp_path / 'config.py', tmp_path)
 
     (first, seen), (second, also_seen) = (json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1))
     assert first == second
