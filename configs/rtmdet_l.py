@@ -7,6 +7,12 @@ RTX 3090, without NMS). 52.32 M parameters, 79.90 GFLOPs (multiply-adds). The ba
 pretrained.
 """
 
-_base_ = ['_base_/model.py', '_base_/coco_detection.py', '_base_/schedule_300e.py', '_base_/runtime.py']
+_base_ = [
+    '_base_/model.py',
+    '_base_/coco_detection.py',
+    '_base_/tta.py',
+    '_base_/schedule_300e.py',
+    '_base_/runtime.py',
+]
 
 default_hooks = dict(pipeline_switch=dict(switch_pipeline=_base_.train_pipeline_stage2))

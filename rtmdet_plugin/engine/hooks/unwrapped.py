@@ -1,10 +1,13 @@
-"""Access to the model of a run, with or without a wrapper for several processes."""
+"""Access to the detector of a run, with or without wrappers."""
 
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 
 def unwrapped(runner: Runner) -> nn.Module:
-    """Return the model without any wrapper for several processes."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    """Return the model without the wrappers for several processes and for test-time augmentation (`--tta`)."""
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
