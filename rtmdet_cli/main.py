@@ -18,6 +18,7 @@ COMMANDS = {
     'draw-samples': ('rtmdet_cli.draw_samples', 'Draw augmented training samples with their boxes.'),
     'export': ('rtmdet_cli.export', 'Export a checkpoint as an ONNX, OpenVINO or ncnn model.'),
     'mmdeploy': ('rtmdet_cli.mmdeploy', 'Export a checkpoint through mmdeploy, for its backends and SDK.'),
+    'migrate': ('rtmdet_cli.migrate', "Write a config that uses mmdet's, with the parts of this package."),
     'engine': ('rtmdet_cli.engine', 'Build a TensorRT engine from an exported ONNX model.'),
     'publish': (
         'rtmdet_cli.publish',

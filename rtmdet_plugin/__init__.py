@@ -26,6 +26,7 @@ _EXPORTED = {
     'RTMDetPredictor': 'inference.predictor',
     'composable': 'transforms.composable',
     'convert_checkpoint': 'checkpoints.publish',
+    'drop_in': 'config.drop_in',
     'find_step': 'config.pipelines',
     'load_model': 'checkpoints.load_model',
     'publish': 'checkpoints.publish',

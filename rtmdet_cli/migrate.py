@@ -1,0 +1,71 @@
+"""The command `rtmdet migrate`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rtmdet_plugin.config.drop_in import Migration
+
+
+@click.command('migrate')
+@click.argument('source', metavar='CONFIG')
+@click.option(
+    '-o',
+    '--out',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help="A new .py file. Default: CONFIG's name with _rtm, next to CONFIG, or in this folder for a shipped one.",
+)
+def command(source: str, out: Path | None) -> None:
+    """Write a config that uses CONFIG, one of mmdet's RTMDet with any edits, with the parts of this package.
+
+    CONFIG is a file, or a name such as mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py. FILE has it as its base, so later
+    edits of CONFIG apply to both. The output lists what was replaced, and what stays as it is and why.
+    """
+    from rtmdet_plugin.checkpoints.atomic_file import write_atomically
+    from rtmdet_plugin.checkpoints.load_model import config_file, read_config
+    from rtmdet_plugin.config.drop_in import drop_in
+
+    path = config_file(source)
+    shipped = '::' in source and not Path(source).is_file()
+    if out is None:
+        out = Path('' if shipped else path.parent, f'{path.stem}_rtm.py')
+    if out.suffix != '.py':
+        raise ValueError(f'{out} must end in .py')
+    if out.exists():
+        raise FileExistsError(f'{out} exists already; choose another name with -o')
+    if 'read_base(' in path.read_text(encoding='utf-8'):
+        raise ValueError(f'{source} must be a config with _base_, got one with read_base(), which no _base_ can name')
+
+    done = drop_in(read_config(source))
+    # Relative, so that both files can be moved together.
+    base = source if shipped else Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix()
+    write_atomically(out, text(base, done).encode())
+    click.echo(summary(done))
+    click.echo(f'{out}: written; its base is {base}')
+
+
+def summary(done: Migration) -> str:
+    """Return what was replaced and what wasn't, a line each."""
+    parts = [('Replaced', done.moved), ('Not replaced', done.stays)]
+    return '\n'.join(line for title, lines in parts if lines for line in (f'{title}:', *(f'  {x}' for x in lines)))
+
+
+def text(base: str, done: Migration) -> str:
+    """Return the config that has `base` as its base."""
+    comments = '\n'.join(f'# {line}' for line in summary(done).splitlines())
+    return f"""# Written by `rtmdet migrate`; change settings below the call. When it was written, the call did this:
+#
+{comments}
+
+_base_ = {base!r}
+
+from rtmdet_plugin import drop_in
+
+drop_in(_base_)
+"""
