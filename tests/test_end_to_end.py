@@ -92,8 +92,9 @@ def test_the_config_of_the_readme_trains(pictures, tmp_path, monkeypatch):
     options = ('load_from=None', 'train_cfg.max_epochs=1', 'train_dataloader.num_workers=0')
     options += ('train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0')
     options += ('val_dataloader.persistent_workers=False',)
-    # few images of 640x640 pixels
-    options += ('train_dataloader.dataset.indices=4', 'train_dataloader.batch_size=2', 'val_dataloader.dataset.indices=2')
+    # Few images, because they are enlarged to 640x640 pixels.
+    options += ('train_dataloader.dataset.indices=4', 'train_dataloader.batch_size=2')
+    options += ('val_dataloader.dataset.indices=2',)
     monkeypatch.chdir(tmp_path)
     run_tool('train', 'mmdet', 'cats.py', '--auto-scale-lr', '--cfg-options', *options)
     work_dir = tmp_path / 'work_dirs' / 'cats'
