@@ -155,11 +155,12 @@ print(load_deploy_config('rtmdet_plugin::deploy/onnxruntime_static.py').filename
     assert (empty / 'm.onnx').is_file()
 
 
-def test_mmdet_s_inferencer_imports_without_us(environment, empty):
+def test_mmcv_s_operators_import_without_us(environment, empty):
+    """As mmdet's DetInferencer imports them; `test_end_to_end.py` runs it."""
     code = """
 import sys
 assert 'rtmdet_plugin' not in sys.modules
-from mmdet.apis import DetInferencer
+import mmcv.ops
 print(sys.modules['mmcv._ext'].__spec__.origin)
 """
     if environment.run('import importlib.util as u; print(u.find_spec("mmcv._ext").origin)', empty) == [

@@ -87,11 +87,10 @@ def final_state(config: Config) -> dict:
 @pytest.mark.parametrize(
     ('num_workers', 'stage'),
     [
-        (0, 'across the switch'),
-        (2, 'in stage 1'),
+        (2, 'across the switch'),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in [(0, 'in stage 1'), (0, 'in stage 2'), (2, 'across the switch'), (2, 'in stage 2')]
+            for case in [(0, 'across the switch'), *itertools.product((0, 2), ('in stage 1', 'in stage 2'))]
         ),
     ],
 )

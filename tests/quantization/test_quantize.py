@@ -100,7 +100,7 @@ def test_each_form_finds_what_the_float_model_finds(shapes_model, pictures, form
         assert (distance.min(1, initial=np.inf) < 3).all()  # pixels; measured: 0.6
 
 
-@pytest.mark.parametrize('form', [pytest.param('raw', marks=pytest.mark.slow), 'decoded', 'nms'])
+@pytest.mark.parametrize('form', ['nms', *(pytest.param(f, marks=pytest.mark.slow) for f in ('raw', 'decoded'))])
 def test_nothing_has_to_stay_in_float(random_model, pictures, form, tmp_path):
     """Nodes after the predictions don't belong to them: they are never rounded as the predictions' activation."""
     export_onnx(random_model('nano'), tmp_path / 'm.onnx', form=form, size=(96, 96), opset=17)
