@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -27,9 +28,9 @@ def command(source: str, out: Path | None) -> None:
     CONFIG is a file, or a name such as mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py. FILE has it as its base, so later
     edits of CONFIG apply to both. The output lists what was replaced, and what stays as it is and why.
     """
-    from rtmdet_plugin.checkpoints.atomic_file import write_atomically
     from rtmdet_plugin.checkpoints.load_model import config_file, read_config
     from rtmdet_plugin.config.drop_in import drop_in
+    from rtmdet_runtime.atomic_files import write_atomically
 
     path = config_file(source)
     shipped = '::' in source and not Path(source).is_file()
@@ -58,7 +59,8 @@ def summary(done: Migration) -> str:
 
 def text(base: str, done: Migration) -> str:
     """Return the config that has `base` as its base."""
-    comments = '\n'.join(f'# {line}' for line in summary(done).splitlines())
+    lines = (part for line in summary(done).splitlines() for part in wrap(line, 116, subsequent_indent=' ' * 6))
+    comments = '\n'.join(f'# {line}' for line in lines)
     return f"""# Written by `rtmdet migrate`; change settings below the call. When it was written, the call did this:
 #
 {comments}

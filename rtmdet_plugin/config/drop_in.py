@@ -17,7 +17,6 @@ import copy
 import logging
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -90,9 +89,9 @@ class Migration:
 def drop_in(config: Config | ConfigDict) -> Migration:
     """Move a config to the parts of this package, in place; the config's own settings stay.
 
-    Backbone, neck, head, assigner, losses, data preprocessor, training pipelines, datasets, sampler, metric, train loop,
-    optimiser, learning rate, EMA and hooks are replaced if ours do the same with the config's arguments. Others stay
-    mmdet's; inside a config, they are logged as warnings.
+    Backbone, neck, head, assigner, losses, data preprocessor, training pipelines, datasets, sampler, metric, train
+    loop, optimiser, learning rate, EMA and hooks are replaced if ours do the same with the config's arguments. The
+    others stay mmdet's; inside a config, they are logged as warnings.
 
     Args:
         config: `_base_` within a config, or a loaded `Config`.
@@ -214,12 +213,16 @@ def _move_data(config: Config | ConfigDict, done: Migration) -> None:
     done.swap('train_dataloader.sampler', loader.get('sampler'), SAMPLERS)
     collate = loader.get('collate_fn', dict(type='pseudo_collate'))
     if loader and isinstance(collate, dict) and step_name(collate) == 'pseudo_collate':
-        if all(map(fixed_size, _pipelines_of_batches(config))):
-            loader['collate_fn'] = dict(type='rtm_collate')
-            done.note('train_dataloader.collate_fn', moved='pseudo_collate -> rtm_collate')
+        place, preprocessor = 'train_dataloader.collate_fn', config['model'].get('data_preprocessor')
+        if not preprocessor or step_name(preprocessor) != 'RTMDetDataPreprocessor':
+            done.note(place, stays='pseudo_collate stays; rtm_collate needs RTMDetDataPreprocessor')
+        elif not all(map(fixed_size, _pipelines_of_batches(config))):
+            done.note(
+                place, stays='pseudo_collate stays; rtm_collate needs images of one size, padded by Pad(size=...)'
+            )
         else:
-            reason = 'a training pipeline may give images of several sizes'
-            done.note('train_dataloader.collate_fn', stays=f'pseudo_collate stays; {reason}')
+            loader['collate_fn'] = dict(type='rtm_collate')
+            done.note(place, moved='pseudo_collate -> rtm_collate')
 
 
 def _leaf_datasets(dataset: object, place: str) -> Iterator[tuple[str, dict]]:

@@ -102,14 +102,14 @@ def _move_switch(config: Config | ConfigDict, done: Migration) -> None:
         reason = f'there are {len(hooks)}' if len(hooks) > 1 else f'{extra or [epochs, start]} is unknown'
         done.note('custom_hooks', stays=f'PipelineSwitchHook stays; {reason}')
         return
-    if any(milestone > start for milestone, _ in intervals):
-        done.note('custom_hooks', stays=f'PipelineSwitchHook stays; dynamic_intervals={intervals} go on in stage 2')
+    if any(start < milestone <= epochs for milestone, _ in intervals):
+        done.note('custom_hooks', stays=f'PipelineSwitchHook stays; dynamic_intervals={intervals} change in stage 2')
         return
     number = max(0, epochs - start)
-    interval = ([loop.get('val_interval', 1)] + [every for _, every in intervals])[-1]
-    before = [pair for pair in intervals if pair[0] < start]
-    if before:
-        loop['dynamic_intervals'] = before
+    interval = ([loop.get('val_interval', 1)] + [every for milestone, every in intervals if milestone <= start])[-1]
+    others = [pair for pair in intervals if pair[0] != start]
+    if others:
+        loop['dynamic_intervals'] = others
     else:
         loop.pop('dynamic_intervals', None)
     del hooks[0]['switch_epoch']
@@ -117,5 +117,5 @@ def _move_switch(config: Config | ConfigDict, done: Migration) -> None:
     done.note(
         'custom_hooks',
         moved=f'PipelineSwitchHook(switch_epoch={start}) -> RTMPipelineSwitchHook(num_last_epochs={number}, '
-        f'val_interval={interval}), without dynamic_intervals={intervals}',
+        f'val_interval={interval})' + (f', instead of dynamic_intervals={intervals}' if intervals != others else ''),
     )
