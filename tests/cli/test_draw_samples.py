@@ -85,7 +85,7 @@ def test_more_samples_than_pictures(config):
 
 
 def test_bad_requests_are_refused(config):
-    with pytest.raises(ValueError, match='count=0'):
+    with pytest.raises(ValueError, match='count must be an integer of at least 1, got 0'):
         draw_samples([], count=0)
     config.default_hooks.pipeline_switch.num_last_epochs = 0
     with pytest.raises(ValueError, match='stage=2: the config has none'):

@@ -128,7 +128,7 @@ class TestSizes:
 
     @pytest.mark.parametrize('size', [pytest.param(size, marks=() if size == 'tiny' else slow) for size in SIZES])
     def test_trt(self, random_model, size, tmp_path):
-        """The plugin's inputs are the boxes and scores of the export format decoded; the plugin runs only in TensorRT."""
+        """The plugin's inputs are boxes and scores of the export format decoded; the plugin runs only in TensorRT."""
         model = random_model(size)
         path = tmp_path / 'model.onnx'
         info = export_onnx(model, path, form='trt', size=SIZE, opset=TORCHSCRIPT, dynamic='batch', iou_thr=0.6)
