@@ -32,7 +32,8 @@ class Swap(NamedTuple):
 MODEL = {
     'CSPNeXt': Swap(
         'RTMCSPNeXt',
-        _NETWORK + 'arch deepen_factor widen_factor out_indices frozen_stages arch_ovewrite channel_attention norm_eval',
+        _NETWORK
+        + 'arch deepen_factor widen_factor out_indices frozen_stages arch_ovewrite channel_attention norm_eval',
         dict(spp_kernel_sizes=(5, 9, 13), conv_cfg=None),
         dict(norm_cfg=_NORM),
     ),
@@ -64,9 +65,7 @@ TRANSFORMS = {
     'CachedMosaic': Swap('RTMCachedMosaic'),
     'CachedMixUp': Swap('RTMCachedMixUp'),
     'YOLOXHSVRandomAug': Swap('RTMYOLOXHSVRandomAug'),
-    'RandomFlip': Swap(
-        'RTMRandomFlip', 'prob', dict(direction='horizontal', swap_seg_labels=None)
-    ),
+    'RandomFlip': Swap('RTMRandomFlip', 'prob', dict(direction='horizontal', swap_seg_labels=None)),
     'PackDetInputs': Swap('RTMPackDetInputs'),
 }
 DATASETS = {'CocoDataset': Swap('RTMCocoDataset')}

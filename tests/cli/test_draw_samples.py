@@ -88,7 +88,7 @@ def test_bad_requests_are_refused(config):
     with pytest.raises(ValueError, match='count must be an integer of at least 1, got 0'):
         draw_samples([], count=0)
     config.default_hooks.pipeline_switch.num_last_epochs = 0
-    with pytest.raises(ValueError, match='stage=2: the config has none'):
+    with pytest.raises(ValueError, match='stage must be 1 for a config without stage 2, got 2'):
         training_set(config, 2)
 
 
