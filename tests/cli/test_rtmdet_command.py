@@ -112,7 +112,7 @@ def test_predict_takes_the_threshold_of_the_model_or_the_caller(model, shape_ima
 
 
 def test_a_picture_that_its_format_does_not_take(tmp_path):
-    with pytest.raises(ValueError, match=r'a.webp: OpenCV does not write an image of \(1, 20000\)'):
+    with pytest.raises(ValueError, match=r'a.webp: OpenCV can not write an image of \(1, 20000\)'):
         write_image(tmp_path / 'a.webp', np.zeros((1, 20000, 3), np.uint8))
     assert not list(tmp_path.iterdir())
 
@@ -156,7 +156,7 @@ def test_test_refuses(model, checkpoint, tmp_path, monkeypatch):
         said = refusal('test', CONFIG, path)
         assert said.endswith('no such file: /nowhere/val.json')
         said = refusal('test', CONFIG, path, '--cfg-options', 'test_evaluator=None')
-        assert 'has no test_evaluator' in said
+        assert 'must have test_evaluator' in said
         assert 'it has no model.backbone' in refusal('test', CONFIG, path, '--cfg-options', 'model=1')
         assert 'batch-size' in refusal('test', CONFIG, path, '--batch-size', 0, code=2)
     said = refusal('test', CONFIG, checkpoint, '--threads', 1, '--backend', 'openvino')

@@ -79,9 +79,9 @@ def test_what_lies_outside_the_profile_names_it(engine, fake):
 def test_a_shape_that_tensorrt_does_not_take(engine, fake, monkeypatch):
     detector = RTMDetector(engine(PROFILE))
     monkeypatch.setattr(fake_tensorrt.Engine, 'set_input_shape', lambda *args: False)
-    with pytest.raises(RuntimeError, match=r'm.engine: TensorRT does not take the shape \(1, 3, 64, 96\)'):
+    with pytest.raises(RuntimeError, match=r'm.engine: TensorRT does not accept the shape \(1, 3, 64, 96\)'):
         detector.predict(image())
-    assert 'TensorRT does not take the shape (4, 3, 64, 96)' in refusal(engine(PROFILE), RuntimeError)
+    assert 'TensorRT does not accept the shape (4, 3, 64, 96)' in refusal(engine(PROFILE), RuntimeError)
 
 
 def test_memory_is_given_back(engine, fake):
