@@ -1,4 +1,4 @@
-"""Prepare every test: the plugin is imported first, torch uses one thread; images and weights are fixtures."""
+"""Prepare all tests: import the plugin first, run torch in one thread, provide images and weights as fixtures."""
 
 import ctypes
 import os
@@ -19,13 +19,13 @@ import rtmdet_plugin  # noqa: F401  tests that import mmdet straight away find t
 from rtmdet_plugin.checkpoints.load_model import load_model
 
 torch.set_num_threads(1)
-cv2.setNumThreads(0)  # a forked worker would wait for ever for threads that OpenCV had started before the fork
+cv2.setNumThreads(0)  # a forked worker would wait forever for threads that OpenCV started before the fork
 # Each run formats the text of its config, which takes a third of a second; no test reads the format.
 mmengine.config.config.FormatCode = lambda text, **_: (text, False)
 
 
 class SignalStack(ctypes.Structure):
-    """What `sigaltstack` takes: address, flags, size."""
+    """Argument of `sigaltstack`: address, flags, size."""
 
     _fields_ = [('address', ctypes.c_void_p), ('flags', ctypes.c_int), ('size', ctypes.c_size_t)]
 
@@ -35,10 +35,10 @@ NO_SIGNAL_STACK = SignalStack(None, 2, 0)  # SS_DISABLE
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Names are looked up in mmdet, as under a config's default_scope; the test before may have left another."""
+    """Look names up in mmdet, as with a config's default_scope; an earlier test may have set another scope."""
     init_default_scope('mmdet')
-    # faulthandler gives signals a small stack of their own. OpenVINO switches on the CPU's AMX, whose registers don't
-    # fit on it: from then on any signal, such as the end of a DataLoader's worker, would end the process.
+    # faulthandler installs a small stack for signal handlers. OpenVINO enables the CPU's AMX, whose registers don't fit
+    # on it: any later signal, for example at the end of a DataLoader's worker, would kill the process.
     if sys.platform == 'linux':
         ctypes.CDLL(None).sigaltstack(ctypes.byref(NO_SIGNAL_STACK), None)
 
@@ -68,7 +68,7 @@ def weights_root() -> Path:
 NEED_OPENMMLAB = pytest.StashKey[list[str]]()
 
 
-@pytest.hookimpl(tryfirst=True)  # before the tests that are marked slow are left out
+@pytest.hookimpl(tryfirst=True)  # before the tests that are marked slow are deselected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     names = {'data_root', 'weights_root'}
     config.stash[NEED_OPENMMLAB] = [item.nodeid for item in items if names & set(item.fixturenames)]
@@ -96,7 +96,7 @@ def shape_images(shapes) -> list[Path]:
 
 @pytest.fixture(scope='session')
 def shapes_config(shapes):
-    """A function: changes -> the demo's config on `shapes`."""
+    """Return a function that returns the demo's config on `shapes`, with changes."""
 
     def get(changes: dict | None = None) -> Config:
         with pytest.MonkeyPatch.context() as patch:
@@ -110,7 +110,7 @@ def shapes_config(shapes):
 
 @pytest.fixture(scope='session')
 def shapes_model(shapes_config) -> nn.Module:
-    """The demo's detector with its trained weights, in float32, for all tests: change a copy only."""
+    """The demo's detector with its trained weights, in float32. All tests share it: change only a copy."""
     return load_model(shapes_config(), SHAPES_WEIGHTS)
 
 
@@ -124,9 +124,9 @@ def shapes_checkpoint(shapes_model, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def random_model():
-    """A function: a size of configs/ -> its model with weights and statistics by which boxes differ between priors.
+    """Return a function that builds a size of configs/, with random weights so that boxes differ between priors.
 
-    One model is kept, because the large ones are large.
+    Only the last model is kept, to save memory.
     """
     kept = {}
 

@@ -25,7 +25,7 @@ def write_constant_model(path: Path, boxes, scores, properties=None, batch='batc
     boxes, scores = (np.pad(values, ((0, missing), (0, 0))) for values in (boxes, scores))
     nodes, initializers = [], []
     for name, value in (('boxes', boxes), ('scores', scores)):
-        # The sum of the input times zero, so that the output has the input's batch.
+        # Add the mean of the input times zero, so that the output has the batch size of the input.
         initializers.append(numpy_helper.from_array(value[None], f'{name}_value'))
         nodes.append(helper.make_node('Add', [f'{name}_value', 'nothing'], [name]))
     initializers.append(numpy_helper.from_array(np.float32(0), 'zero'))

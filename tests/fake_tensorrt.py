@@ -1,4 +1,4 @@
-"""Stand-ins for `tensorrt` and `cuda.bindings.runtime`, where there is no NVIDIA GPU.
+"""Stand-ins for `tensorrt` and `cuda.bindings.runtime`, for machines without an NVIDIA GPU.
 
 They do what the documentation of TensorRT 10 and 11 and of cuda-bindings says, as far as the package asks for it: an
 engine is an ONNX graph with its profile, computed by ONNX Runtime; work on a stream is done when one waits for it;
@@ -24,7 +24,7 @@ FLOAT, INT32, INT64 = 'DataType.FLOAT', 'DataType.INT32', 'DataType.INT64'
 
 
 class Cuda:
-    """`cuda.bindings.runtime`: functions give their error code and their results."""
+    """Fake `cuda.bindings.runtime`, whose functions return their error code and results."""
 
     cudaError_t = enum.Enum('cudaError_t', dict(cudaSuccess=0, cudaErrorInvalidValue=1, cudaErrorNoDevice=100))
     cudaMemcpyKind = enum.Enum('cudaMemcpyKind', dict(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2))
@@ -62,7 +62,7 @@ class Cuda:
         to_device = kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice
         if size > len(self.memory[target if to_device else source]):
             return (self.cudaError_t.cudaErrorInvalidValue,)
-        if to_device:  # from memory that isn't page-locked: CUDA takes it over at once
+        if to_device:  # from memory that isn't page-locked: CUDA copies it at once
             content = ctypes.string_at(source, size)
             self.queues[stream].append(lambda: self.write(target, content))
         else:
@@ -80,7 +80,7 @@ class Cuda:
 
 
 class Network:
-    """A graph in ONNX Runtime; what the plugin `EfficientNMS_TRT` does is done by the runtime's own NMS."""
+    """Run a graph in ONNX Runtime; the NMS of `rtmdet_runtime` replaces the plugin `EfficientNMS_TRT`."""
 
     def __init__(self, content: bytes) -> None:
         self.model = onnx.load_from_string(content)
@@ -123,7 +123,7 @@ class Network:
 
 
 class Engine:
-    """`ICudaEngine` and, because there is never more than one, its `IExecutionContext`."""
+    """Fake `ICudaEngine` and its `IExecutionContext`, of which there is never more than one."""
 
     def __init__(self, network: Network, profile: list | None, cuda: Cuda) -> None:
         self.network, self.cuda = network, cuda
@@ -134,7 +134,7 @@ class Engine:
         self.num_io_tensors = 1 + len(network.outputs)
 
     def get_tensor_name(self, index: int) -> str:
-        return [*reversed(self.network.outputs), self.network.input][index]  # no order is promised
+        return [*reversed(self.network.outputs), self.network.input][index]  # the API promises no order
 
     def get_tensor_dtype(self, name: str) -> str:
         values = (*self.network.model.graph.input, *self.network.model.graph.output)
@@ -183,12 +183,12 @@ class Engine:
 
 
 def serialize(content: bytes, profile: list | None, version: str = VERSION) -> bytes:
-    """An engine's file: for a version of TensorRT, with the shapes of its profile."""
+    """Return the content of an engine file for a version of TensorRT, with the shapes of its profile."""
     return json.dumps(dict(version=version, profile=profile)).encode() + b'\n' + content
 
 
 class Builder:
-    """`Builder`, `INetworkDefinition`, `OnnxParser` and `IBuilderConfig` in one; what it was told is in `said`."""
+    """`Builder`, `INetworkDefinition`, `OnnxParser` and `IBuilderConfig` in one; `said` contains the settings."""
 
     def __init__(self, said: dict) -> None:
         self.said = said
@@ -232,7 +232,7 @@ class Builder:
 
 
 def install(monkeypatch) -> tuple[ModuleType, Cuda]:
-    """Put the stand-ins in the places of the two modules, for one test."""
+    """Replace the two modules with the fakes for one test."""
     cuda, trt = Cuda(), ModuleType('tensorrt')
     trt.__spec__ = ModuleSpec('tensorrt', None)
     trt.__version__, trt.said = VERSION, {}
@@ -262,7 +262,7 @@ def install(monkeypatch) -> tuple[ModuleType, Cuda]:
     trt.Logger = Logger
     trt.init_libnvinfer_plugins = lambda logger, namespace: trt.said.update(plugins=namespace)
     trt.NetworkDefinitionCreationFlag = enum.IntEnum('NetworkDefinitionCreationFlag', dict(STRONGLY_TYPED=1))
-    trt.BuilderFlag = SimpleNamespace(TF32='TF32')  # those for precisions are gone in 11
+    trt.BuilderFlag = SimpleNamespace(TF32='TF32')  # TensorRT 11 has no flags for precisions
     trt.Builder = lambda logger: started(Builder(trt.said))
     trt.OnnxParser = parser
     trt.Runtime = lambda logger: started(SimpleNamespace(deserialize_cuda_engine=deserialize))
@@ -271,7 +271,7 @@ def install(monkeypatch) -> tuple[ModuleType, Cuda]:
     bindings.runtime = cuda
     for name, module in (('tensorrt', trt), ('cuda', ModuleType('cuda')), ('cuda.bindings', bindings)):
         monkeypatch.setitem(sys.modules, name, module)
-    # The backend is imported anew, and forgotten afterwards: set, so that it is known that it wasn't there.
+    # The test imports the backend again; setting it first lets monkeypatch remove it after the test.
     monkeypatch.setitem(sys.modules, 'rtmdet_runtime.backends.tensorrt', None)
     del sys.modules['rtmdet_runtime.backends.tensorrt']
     return trt, cuda

@@ -1,4 +1,4 @@
-"""A disk that is full, or a process that is killed, at the n-th thing that it does to the disk."""
+"""Simulate a full disk or a killed process at the n-th disk operation."""
 
 import builtins
 import errno
@@ -11,7 +11,7 @@ KILLED = 77
 
 
 class Faults:
-    """Counts what is done to the disk, and lets the `at`-th go wrong; -1 lets nothing go wrong."""
+    """Count disk operations and let the `at`-th one fail; -1 lets none fail."""
 
     def __init__(self, monkeypatch, fail: Callable[[], None], at: int = -1) -> None:
         self.fail, self.at, self.done = fail, at, 0
@@ -33,7 +33,7 @@ class Faults:
 
 
 class TornFile:
-    """A file whose content reaches the disk in three pieces."""
+    """A file that writes its content to the disk in three parts."""
 
     def __init__(self, file, step) -> None:
         self.file, self.step = file, step
@@ -64,7 +64,7 @@ def kill() -> None:
 
 
 def in_child(work: Callable[[], None]) -> int:
-    """Do `work` in a fork of this process; its exit code, 1 after an exception."""
+    """Run `work` in a fork of this process; return its exit code, which is 1 after an exception."""
     pid = os.fork()
     if pid == 0:
         code = 1

@@ -1,4 +1,4 @@
-"""What a small model says about itself."""
+"""Metadata of a small model."""
 
 from rtmdet_runtime import ModelInfo
 

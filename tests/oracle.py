@@ -25,7 +25,7 @@ NORM = dict(type='BN', momentum=0.1, eps=1e-5)
 
 
 def to_mmdet(cfg):
-    """The same config with mmdet's types; arguments that only we have stay, and fail there."""
+    """Return the config with mmdet's types; arguments that only our types have remain, and fail in mmdet."""
     if not isinstance(cfg, dict):
         return cfg
     cfg = {key: to_mmdet(value) for key, value in cfg.items()}
@@ -47,7 +47,7 @@ def model_cfg(
     nano: bool = False,
     num_classes: int = 80,
 ) -> dict:
-    """An RTMDet of any size, written out here so that a mistake in configs/ can't hide in its own test."""
+    """Return the config of an RTMDet of any size, independent of configs/, so that tests find mistakes there."""
     return dict(
         type='RTMDet',
         data_preprocessor=dict(type='DetDataPreprocessor'),
@@ -99,7 +99,7 @@ SIZES = dict(
 
 
 def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -2.0, norm_std: float = 0.0) -> None:
-    """Give a new model weights with which boxes and scores differ between priors, and statistics to its norms."""
+    """Set random weights and norm statistics of a new model, so that boxes and scores differ between priors."""
     head = model.bbox_head
     with torch.no_grad():
         for layer in head.rtm_cls:
@@ -117,7 +117,7 @@ def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -
 
 
 def build_pair(size: str) -> tuple[nn.Module, nn.Module]:
-    """Our model and mmdet's with the same weights, such that boxes and scores differ between priors."""
+    """Build our model and mmdet's with the same weights, with which boxes and scores differ between priors."""
     torch.manual_seed(0)
     ours = MODELS.build(ConfigDict(copy.deepcopy(SIZES[size])))
     mmdets = MODELS.build(ConfigDict(to_mmdet(SIZES[size])))
@@ -128,7 +128,7 @@ def build_pair(size: str) -> tuple[nn.Module, nn.Module]:
 
 
 def random_gt(generator: torch.Generator, num_images: int, size: int, num_classes: int = 80) -> list[InstanceData]:
-    """Boxes of 8 px up to the picture, as many as 12 an image, none in the first."""
+    """Return boxes from 8 px to the image size, up to 12 per image, none in the first image."""
     images = []
     for i in range(num_images):
         n = 0 if i == 0 else int(torch.randint(1, 13, (), generator=generator))
@@ -141,7 +141,7 @@ def random_gt(generator: torch.Generator, num_images: int, size: int, num_classe
 
 
 def build_random(size: str) -> nn.Module:
-    """Build a shipped model with random weights and statistics by which boxes differ between priors."""
+    """Build a shipped model with random weights and norm statistics, so that boxes differ between priors."""
     torch.manual_seed(0)
     config = Config.fromfile(ROOT / 'configs' / f'rtmdet_{size}.py')
     config.model.backbone.init_cfg = None

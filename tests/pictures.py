@@ -1,4 +1,4 @@
-"""Picture files of every kind, sound and broken, as bytes: a red rectangle on a dark ground."""
+"""Image files of all formats, valid and broken, as bytes: a red rectangle on a dark background."""
 
 import io
 import struct
@@ -36,14 +36,14 @@ def by_pillow(form, mode='RGB', **settings):
 
 
 def animated(form):
-    """Three frames, of which the first is the picture."""
+    """Return three frames, the first of which is the image."""
     others = [Image.fromarray(np.full((SIZE[1], SIZE[0], 3), value, np.uint8)) for value in (90, 200)]
     lossless = {'lossless': True} if form == 'WEBP' else {}
     return by_pillow(form, save_all=True, append_images=others, **lossless)
 
 
 def with_exif(orientation, img=None, thumbnail=b''):
-    """A JPEG with an EXIF tag that says how to turn the picture, and other bytes behind it."""
+    """Return a JPEG with an EXIF orientation tag, followed by other bytes."""
     tag = struct.pack('>HHIHH', 0x0112, 3, 1, orientation, 0)
     exif = b'Exif\0\0MM\0*' + struct.pack('>IH', 8, 1) + tag + b'\0' * 4 + thumbnail
     data = encoded('.jpg', img)
@@ -51,7 +51,7 @@ def with_exif(orientation, img=None, thumbnail=b''):
 
 
 def as_stored(orientation, img):
-    """The pixels of a file whose tag makes a viewer show `img`."""
+    """Return the pixels of a file whose orientation tag makes a viewer show `img`."""
     undo = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -66,7 +66,7 @@ def as_stored(orientation, img):
 
 
 def red_box(img):
-    """xyxy of the red rectangle."""
+    """Return the red rectangle, xyxy."""
     x, y, width, height = cv2.boundingRect(((img[..., 2] > 128) & (img[..., 0] < 128)).astype(np.uint8))
     return x, y, x + width, y + height
 
@@ -74,7 +74,7 @@ def red_box(img):
 JPEG = encoded('.jpg')
 PNG = encoded('.png')
 
-# What is in the file, in whose place another sample comes.
+# Broken files, which are replaced with another sample.
 BAD = {
     'empty': b'',
     'text': b'see the folder of last year\n',
@@ -97,7 +97,7 @@ BAD = {
     'size turned, without a tag': encoded('.jpg', flat((64, 96), (16, 24, 48, 64))),
 }
 
-# What can be read, and must come out as 8-bit BGR with the rectangle in its place.
+# Valid files, which must be decoded to 8-bit BGR with the rectangle in its place.
 GOOD = {
     'jpeg': JPEG,
     'progressive jpeg': by_pillow('JPEG', progressive=True),
@@ -125,7 +125,7 @@ COLOURLESS = ('gray', 'bilevel')
 
 
 def is_right(name, img):
-    """Whether a decoded picture of `GOOD` shows the rectangle where it is."""
+    """Return whether a decoded image of `GOOD` shows the rectangle in its place."""
     bright = img.max(axis=2) if not any(word in name for word in COLOURLESS) else img[..., 0]
     dark = bright[2, 2]
     found = cv2.boundingRect((bright > (int(dark) + int(bright[32, 44])) / 2).astype(np.uint8))

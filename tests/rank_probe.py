@@ -1,4 +1,4 @@
-"""A hook for test_end_to_end.py: writes what each process holds at the end of a run."""
+"""A hook for test_end_to_end.py that writes the state of each process at the end of a run."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class RankProbe(Hook):
-    """Sums of the weights, and the pictures that this process trained on, into RANK_PROBE/rank<k>.json."""
+    """Write sums of the weights and the image ids that this process trained on to RANK_PROBE/rank<k>.json."""
 
     def __init__(self):
         self.pictures = []

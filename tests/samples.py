@@ -1,6 +1,6 @@
-"""A detector that finds something, and images to find it in: the demo's weights and generated shapes.
+"""A trained detector and images with objects: the demo's weights and generated shapes.
 
-The fixtures `shapes...` of conftest.py are made of them.
+The fixtures `shapes...` of conftest.py use them.
 """
 
 import json
@@ -17,12 +17,12 @@ SHAPES_CONFIG = ROOT / 'projects' / 'demo' / 'rtmdet_demo.py'
 SHAPES_WEIGHTS = SHAPES_CONFIG.with_suffix('.safetensors')
 
 # Scale of an image, and the columns and rows added to it: the detector's input is 128x128 pixels, so most images are
-# resized and padded on the way to it, and their boxes are scaled back.
+# resized and padded for it, and their boxes are scaled back.
 CHANGES = ((1, 0, 0), (1.5, 60, 0), (0.75, 0, 24), (1.25, 0, 37), (1, 31, 0), (2, 0, 0))
 
 
 def write_shapes(folder: Path, train: int = 12, val: int = 24) -> None:
-    """Write the demo's dataset with few images, those to test on in several sizes."""
+    """Write the demo's dataset with few images; the validation images have several sizes."""
     generate(folder, Settings(train=train, val=val))
     labels = json.loads((folder / 'val.json').read_text())
     scales = {}
@@ -43,8 +43,9 @@ def write_shapes(folder: Path, train: int = 12, val: int = 24) -> None:
 def assert_same_ap(found: dict[str, float], expected: dict[str, float]) -> None:
     """Compare the metrics of two backends on `shapes`.
 
-    About 17 shapes of a class in 24 images: a box that rounding moves over one of the ten IoU thresholds changes AP by
-    0.002, and AP at one threshold, or of one size, by up to 0.02. Processors round differently, so two may move.
+    There are about 17 shapes per class in 24 images. If rounding moves a box across one of the ten IoU thresholds, AP
+    changes by 0.002, and AP at one threshold or of one size by up to 0.02. Processors round differently, so up to two
+    boxes may move.
     """
     assert found.keys() == expected.keys()
     for name, value in expected.items():

@@ -1,4 +1,4 @@
-"""Every config loads, builds, dumps to the same and trains one step; the sizes hold mmdet's numbers."""
+"""Every config loads, builds, is dumped unchanged and trains one step; the sizes have mmdet's numbers."""
 
 import argparse
 import inspect
@@ -33,7 +33,7 @@ MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
 
 
 def all_configs() -> list[Path]:
-    """Configs that train something: those that inherit, outside `_base_` and `deploy`."""
+    """Return the configs for training: those that inherit, outside `_base_` and `deploy`."""
     found = [*ROOT.glob('configs/**/*.py'), *ROOT.glob('projects/**/*.py')]
     return sorted(
         path for path in found if not {'_base_', 'deploy'} & set(path.parts) and '\n_base_ = ' in path.read_text()
@@ -155,13 +155,13 @@ MMDET_ONLY = dict(
     pos_weight=-1,
     debug=False,
     backend_args=None,
-    pad_size_divisor=32,  # ours alone: no effect at sizes that mmdet's pipelines make
-    use_syncbn=False,  # ours alone: mmdet's class default is True, ours syncs in the model wrapper
+    pad_size_divisor=32,  # only in ours: no effect at the sizes of mmdet's pipelines
+    use_syncbn=False,  # only in ours: mmdet's class default is True, ours syncs in the model wrapper
 )
 
 
 def plain(value):
-    """Both dialects brought to one: mmdet's names, BN written out, arguments without a counterpart dropped."""
+    """Return a config with mmdet's names, explicit BN, and without arguments that have no counterpart."""
     if isinstance(value, dict):
         value = {k: plain(v) for k, v in value.items() if not (k in MMDET_ONLY and v == MMDET_ONLY[k])}
         if value.get('type') in ('SyncBN', 'BN'):
@@ -288,12 +288,12 @@ def test_nano_person_keeps_one_class_everywhere():
     assert config.model.bbox_head.num_classes == 1
 
 
-# -- what a user does with them -------------------------------------------------------------------
+# -- use of the configs -------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory) -> Path:
-    """Eight generated pictures of 64 px with one box each, laid out as COCO."""
+    """Eight generated images of 64 px with one box each, in the folders of COCO."""
     root = tmp_path_factory.mktemp('coco')
     rng = np.random.default_rng(0)
     for split in ('train2017', 'val2017'):

@@ -29,14 +29,14 @@ def pictures(tmp_path_factory):
 
 
 def run_mim(*args, cwd=None, **env) -> subprocess.CompletedProcess:
-    """Run mim as a user would, from another folder."""
+    """Run mim as a user does, from another folder."""
     command = [sys.executable, '-m', 'mim', *map(str, args)]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
 def mim(*args, **kwargs) -> str:
-    """The output of a run; the test fails with it where the run does."""
+    """Return the output of a run; if the run fails, the test fails and shows it."""
     done = run_mim(*args, **kwargs)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -44,13 +44,13 @@ def mim(*args, **kwargs) -> str:
 
 @pytest.fixture(scope='module')
 def trained(pictures, tmp_path_factory):
-    """A run of two epochs, one a stage: its work directory and its output."""
+    """A run of two epochs, one per stage: its work directory and its output."""
     work_dir = tmp_path_factory.mktemp('run') / 'work'
     return work_dir, mim('train', 'mmdet', pictures / 'config.py', '--work-dir', work_dir)
 
 
 def scalars(work_dir):
-    """What was logged, run by run."""
+    """Return the logged records, run by run."""
     lines = [
         line for path in sorted(work_dir.glob('*/vis_data/scalars.json')) for line in path.read_text().splitlines()
     ]
@@ -80,7 +80,7 @@ def test_a_refused_run_names_both_numbers_and_leaves_no_checkpoint(pictures, tmp
 
 
 def test_the_config_of_the_readme_trains(pictures, tmp_path, monkeypatch):
-    """The block as it stands, on pictures under its names; the weights it loads can't be had here."""
+    """Run the unchanged block on images with its names, without the weights, which tests can't download."""
     blocks = re.findall(r'``python\n(.*?)``', (ROOT / 'README.md').read_text(), flags=re.DOTALL)
     (block,) = [block for block in blocks if block.startswith('# cats.py')]
     (tmp_path / 'cats.py').write_text(block)
@@ -124,7 +124,7 @@ def test_mim_resume_goes_on_where_it_stopped(pictures, trained, tmp_path):
 
 
 def test_mim_test_evaluates_the_checkpoint(pictures, trained, tmp_path):
-    """The weights of the run, with the head made to see one blue object everywhere: boxes that another head lacks."""
+    """The weights of the run, with a head changed to find a blue object everywhere, unlike other heads."""
     checkpoint = torch.load(trained[0] / 'epoch_2.pth', weights_only=True)
     for key, value in checkpoint['state_dict'].items():
         if key.startswith('bbox_head.rtm_cls') and key.endswith('bias'):
@@ -146,7 +146,7 @@ _base_ = 'config.py'
 
 custom_imports = dict(imports=['rtmdet_plugin', 'rank_probe'], allow_failed_imports=False)
 custom_hooks = [dict(type='RankProbe')]
-# Whole pictures: where a crop shows no object, another picture is drawn.
+# Images without crops: if a crop shows no object, another image is drawn.
 train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=_base_.test_pipeline))
 default_hooks = dict(pipeline_switch=dict(num_last_epochs=0))
 train_cfg = dict(max_epochs=1)
@@ -168,7 +168,7 @@ def test_two_processes_on_cpu_end_with_equal_weights(pictures, tmp_path):
 NINE_PICTURES = """
 _base_ = '{config}'
 
-# One at a time: which pictures share a batch changes the last bits.
+# One image at a time: the other images of a batch change the last bits.
 test_dataloader = dict(batch_size=1, dataset=dict(indices=9))
 load_from = '{weights}'
 work_dir = '{work}'
@@ -177,13 +177,13 @@ work_dir = '{work}'
 
 @pytest.mark.slow
 def test_two_processes_evaluate_each_picture_once(shapes, shapes_checkpoint, tmp_path, monkeypatch):
-    """Nine pictures: two processes take five each, and the one that is there twice counts once."""
+    """Nine images: two processes test five each, and the one that both test counts once."""
     monkeypatch.setenv('RTMDET_DEMO_DATA', str(shapes))
     weights, work = shapes_checkpoint, tmp_path / 'work'
     path = tmp_path / 'nine.py'
     path.write_text(NINE_PICTURES.format(config=SHAPES_CONFIG, weights=weights, work=work))
     alone = Runner.from_cfg(Config.fromfile(path)).test()
-    assert alone['coco/bbox_mAP'] > 0.05, 'of 24 pictures, of which nine were looked at'
+    assert alone['coco/bbox_mAP'] > 0.05, 'nine of 24 images are tested'
 
     arguments = ('--checkpoint', weights, '--launcher', 'pytorch', '--gpus', 2, '--out', tmp_path / 'found.pkl')
     output = mim('test', 'mmdet', path, '--work-dir', tmp_path / 'two', *arguments)
@@ -221,7 +221,7 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 @pytest.fixture(scope='module')
 def inferred(pictures, shape_images, shapes_checkpoint, tmp_path_factory):
-    """What mmdet's DetInferencer finds, by case, in a new process that does not import the plugin itself."""
+    """Results of mmdet's DetInferencer by case, in a new process that does not import the plugin explicitly."""
     folder = tmp_path_factory.mktemp('inferencer')
     (folder / 'odd_size.py').write_text(ODD_SIZE.format(configs=CONFIGS))
     cv2.imwrite(str(folder / 'wide.png'), np.full((61, 97), 128, dtype=np.uint8))  # grey, too

@@ -1,4 +1,4 @@
-"""What `import rtmdet_plugin` does, and what it leaves alone."""
+"""Effects of `import rtmdet_plugin`, and the parts that it must not load or change."""
 
 import json
 import subprocess
@@ -80,7 +80,7 @@ print(json.dumps(codes))
 
 @pytest.mark.parametrize(('kind', 'name'), NAMES)
 def test_each_registry_knows_the_room_of_its_names(kind, name):
-    """It imports the rooms that it knows when it is asked for a name that it hasn't got yet."""
+    """A registry imports its packages when an unknown name is looked up."""
     assert f'rtmdet_plugin.{registration.PACKAGES[kind][0]}' in getattr(registration.mmdet_registry, kind)._locations
     assert getattr(registration.mmdet_registry, kind).get(name).__name__ == name
 
@@ -116,7 +116,7 @@ def test_without_mmengine_s_private_list_the_room_is_imported(monkeypatch, priva
 
 
 class TestVersions:
-    """One error, no stack of causes, that says what to install."""
+    """A single error, without a chain of causes, says what to install."""
 
     @pytest.mark.parametrize(
         ('text', 'numbers'),

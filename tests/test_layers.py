@@ -1,4 +1,4 @@
-"""Imports run one way, as CONTRIBUTING.md draws it."""
+"""Imports run in one direction, as in the diagram of CONTRIBUTING.md."""
 
 import ast
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def allowed(package: str) -> set[str]:
 
 
 def package_of(module: str) -> str:
-    """`rtmdet_plugin.export.forms` -> `export`; packages beside `rtmdet_plugin` keep their name."""
+    """Return `export` for `rtmdet_plugin.export.forms`; packages outside `rtmdet_plugin` keep their name."""
     first, _, rest = module.partition('.')
     return rest.partition('.')[0] or first if first == 'rtmdet_plugin' else first
 

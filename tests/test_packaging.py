@@ -1,4 +1,4 @@
-"""The wheel, installed where the repository isn't in reach; and the gates of `make setup` and `make smoke`."""
+"""The wheel in an environment without access to the repository; and the checks of `make setup` and `make smoke`."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def build_from(source: Path, out: Path) -> Path:
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory) -> Path:
-    """A copy of what a build needs: builds leave `build/` and `*.egg-info` behind, and pick them up again."""
+    """A copy of the sources for builds, which leave `build/` and `*.egg-info` and would use them again."""
     source = tmp_path_factory.mktemp('source')
     copy_source(source)
     return source
@@ -56,7 +56,7 @@ class Environment:
         self.site = Path(
             call(self.python, '-c', 'import site; print(site.getsitepackages()[0])', cwd='/').stdout.strip()
         )
-        # A plain path in a .pth: the .pth files over there (an editable install of this repository) don't run.
+        # A plain path in a .pth: .pth files in that folder (an editable install of this repository) don't run.
         (self.site / 'stack.pth').write_text(sysconfig.get_path('purelib') + '\n')
 
     def install(self, *what, cwd):
@@ -84,7 +84,7 @@ def empty(tmp_path) -> Path:
 LOAD = """
 import sys
 from mmengine.config import Config
-assert 'rtmdet_plugin' not in sys.modules, 'mmengine alone has to get there'
+assert 'rtmdet_plugin' not in sys.modules, 'mmengine must find it without the plugin'
 config = Config.fromfile('my_config.py')
 print(config.model.backbone.type, config.train_dataloader.batch_size)
 print('_scope_' in config.pretty_text, config.model.backbone.get('_scope_'))
@@ -129,7 +129,7 @@ except FileNotFoundError as error:
 
 
 def test_the_command_takes_packaged_configs_by_name(environment, empty):
-    """`rtmdet export`, and what `deploy` reads a deploy config with, where there is no checkout."""
+    """`rtmdet export` and the reader of deploy configs work without a checkout."""
     code = """
 import sys
 import torch
@@ -195,17 +195,17 @@ print(Config.fromfile('my_config.py').model.backbone.type)
 
 
 def test_a_pth_without_its_package_is_silent(tmp_path):
-    alone = Environment(tmp_path / 'venv')
-    shutil.copy(REPO / 'rtmdet_plugin.pth', alone.site)
-    done = call(alone.python, '-c', 'print("ok")', cwd=tmp_path)
+    single = Environment(tmp_path / 'venv')
+    shutil.copy(REPO / 'rtmdet_plugin.pth', single.site)
+    done = call(single.python, '-c', 'print("ok")', cwd=tmp_path)
     assert (done.stdout, done.stderr) == ('ok\n', '')
 
 
 def test_the_hook_without_its_package_changes_nothing(tmp_path):
-    """The start-up module alone, as after a broken uninstall: `mmcv._ext` is absent again, mmdet's bases work."""
-    alone = Environment(tmp_path / 'venv')
+    """Only the start-up module, as after a broken uninstall: `mmcv._ext` is absent again, mmdet's bases work."""
+    single = Environment(tmp_path / 'venv')
     for name in ('rtmdet_plugin.pth', 'rtmdet_plugin_startup.py'):
-        shutil.copy(REPO / name, alone.site)
+        shutil.copy(REPO / name, single.site)
     (tmp_path / 'my_config.py').write_text("_base_ = 'mmdet::_base_/default_runtime.py'\n")
     code = """
 import importlib.util
@@ -214,7 +214,7 @@ print(Config.fromfile('my_config.py').log_level)
 spec = importlib.util.find_spec('mmcv._ext')
 print(spec is None or 'stand-in' not in spec.origin)
 """
-    assert alone.run(code, tmp_path)[-2:] == ['INFO', 'True']
+    assert single.run(code, tmp_path)[-2:] == ['INFO', 'True']
 
 
 def test_an_editable_install_has_the_start_too(source, tmp_path):
@@ -249,7 +249,7 @@ def test_what_the_wheel_holds(wheel):
 
 
 def test_the_sdist_builds_the_same_wheel(source, wheel, tmp_path):
-    """Out of the sdist the links are real files."""
+    """In the sdist, links are real files."""
     code = "import setuptools.build_meta as backend; print(backend.build_sdist('out'))"
     (source / 'out').mkdir()
     archive = source / 'out' / call(sys.executable, '-c', code, cwd=source).stdout.split()[-1]

@@ -21,7 +21,7 @@ def pair(request):
 
 
 def total(losses: dict) -> dict:
-    """mmdet's losses are lists over the levels, ours one tensor."""
+    """Sum losses: mmdet's are lists over the levels, ours are one tensor."""
     return {name: sum(value) if isinstance(value, list | tuple) else value for name, value in losses.items()}
 
 
@@ -59,7 +59,7 @@ def test_losses_and_gradients(pair):
         losses = total(model(x, data_samples, mode='loss'))
         sum(losses.values()).backward()
         results.append((losses, {name: p.grad for name, p in model.named_parameters()}))
-        model.load_state_dict(before)  # the batch norms have moved
+        model.load_state_dict(before)  # the statistics of the batch norms have changed
     (losses, grads), (expected_losses, expected_grads) = results
     assert losses.keys() == expected_losses.keys() == {'loss_cls', 'loss_bbox'}
     for name, expected in expected_losses.items():
@@ -118,7 +118,7 @@ def test_exp_on_reg_and_batch_norm_of_each_config(size, exp_on_reg):
 
 
 def test_the_published_person_weights_reach_their_ap(data_root, weights_root, tmp_path, monkeypatch):
-    """AP 0.264, AP50 0.503, AP75 0.254 on the 50 images: what mmdet's own modules measured there."""
+    """AP 0.264, AP50 0.503 and AP75 0.254 on the 50 images, as measured with mmdet's modules."""
     monkeypatch.setenv('RTMDET_COCO', str(data_root / 'coco_tiny') + '/')
     cfg = Config.fromfile(CONFIGS / 'rtmdet_nano_person.py')
     cfg.merge_from_dict(

@@ -66,7 +66,7 @@ def folder(shapes, shape_images, shapes_checkpoint, tmp_path, monkeypatch) -> Pa
 
 
 def run_python(code: str) -> None:
-    """Run a block; one that begins with the name of a file is that file."""
+    """Run a block; if it begins with the name of a file, write it to this file."""
     if name := re.match(r'# (\S+\.py)\n', code):
         Path(name[1]).write_text(code)
         return

@@ -28,7 +28,7 @@ STAGES = {'in stage 1': 0, 'across the switch': 2, 'in stage 2': 3}
 
 
 class KillHook(Hook):
-    """Kills the process, as the system does where memory runs out, after a number of steps."""
+    """Kill the process after a number of steps, as the system does if it runs out of memory."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -49,7 +49,7 @@ def user_config(pictures: Path, work_dir: Path, num_workers: int, num_last_epoch
     config.train_cfg.update(max_epochs=MAX_EPOCHS, val_interval=3)
     config.train_dataloader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
     config.default_hooks.pipeline_switch.num_last_epochs = num_last_epochs
-    # Steps of weight and learning rate that a slip would show in, within so few steps.
+    # Weight and learning rate change enough for a mistake to show within so few steps.
     config.param_scheduler[0].end = 5
     config.default_hooks.ema.update(momentum=0.1, gamma=5)
     config.randomness.seed = seed
@@ -57,7 +57,7 @@ def user_config(pictures: Path, work_dir: Path, num_workers: int, num_last_epoch
 
 
 def start(config: Config, kill_after: int | None = None) -> multiprocessing.Process:
-    """A training in a process of its own, because it may be killed."""
+    """Train in a separate process, because it may be killed."""
 
     def run() -> None:
         runner = Runner.from_cfg(config)
@@ -74,7 +74,7 @@ def start(config: Config, kill_after: int | None = None) -> multiprocessing.Proc
 
 
 def train(config: Config, kill_after: int | None = None) -> None:
-    """Train to the end, or until it kills itself; `AssertionError` where it ends in another way."""
+    """Train to the end, or until it kills itself; raise `AssertionError` if it ends in another way."""
     process = start(config, kill_after)
     process.join(300)
     assert process.exitcode == (0 if kill_after is None else -signal.SIGKILL)

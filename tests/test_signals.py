@@ -1,4 +1,4 @@
-"""What a user or a spot machine does: `mim train`, a signal, `mim train --resume`; the same bits as without it.
+"""A user or a spot machine interrupts and resumes `mim train`: the result has the same bits as without a signal.
 
 With the data path of the configs, mosaic and caches included. See
 tests/engine/hooks/test_graceful_stop.py for all the moments at which a signal can come.
@@ -38,7 +38,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def start(config: Path, work_dir: Path, *args: str, at: str = '') -> subprocess.Popen:
-    """`mim train`; the probe in it waits where `at` says, `rank:iteration`, and for a signal."""
+    """Start `mim train`, whose probe waits for a signal at `at`, `rank:iteration`."""
     paths = os.pathsep.join(filter(None, (str(ROOT / 'tests'), str(ROOT), os.environ.get('PYTHONPATH'))))
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'SIGNAL_PROBE': at, 'PYTHONPATH': paths}
     command = [sys.executable, '-m', 'mim', 'train', 'mmdet', str(config), '--work-dir', str(work_dir), *args]
@@ -78,7 +78,7 @@ def test_stopped_and_resumed_is_as_never_stopped(data, tmp_path, number, workers
     stopped = start(config, parts, at='0:5')
     while not (parts / 'ready').exists() and stopped.poll() is None:
         time.sleep(0.1)
-    # SIGTERM as a supervisor sends it, to what it has started; Ctrl-C as a terminal sends it, to everybody.
+    # A supervisor sends SIGTERM to the process that it started; a terminal sends Ctrl-C to all processes.
     os.kill(stopped.pid, number) if number == signal.SIGTERM else os.killpg(stopped.pid, number)
     output = ended(stopped, 128 + number)
     assert f'{number.name}: stopped after iteration 6' in output and 'Traceback' not in output
@@ -90,7 +90,7 @@ def test_stopped_and_resumed_is_as_never_stopped(data, tmp_path, number, workers
 
 
 def test_two_ranks_stop_after_the_same_step(data, tmp_path):
-    """One of them gets the signal; torchrun sends it to all where it gets it itself."""
+    """One process gets the signal; torchrun would send its own to all."""
     options = ('--launcher', 'pytorch', '--gpus', '2')
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     config = data / 'workers_0.py'

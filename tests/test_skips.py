@@ -1,4 +1,4 @@
-"""Without RTMDET_DATA and RTMDET_WEIGHTS only tests about OpenMMLab's weights and COCO's images themselves skip."""
+"""Without RTMDET_DATA and RTMDET_WEIGHTS, only tests of OpenMMLab's weights and of COCO's images are skipped."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ SET_THEM = {'test_packaging.py'}
 
 
 def test_at_most_ten_tests_need_data_or_weights_of_others(need_openmmlab):
-    """Of the files that were collected; a run of the suite counts all."""
+    """Count the skips in the collected files; a run of the suite counts all."""
     assert len(need_openmmlab) <= 10, '\n'.join(need_openmmlab)
 
 

@@ -1,4 +1,4 @@
-"""`rtmdet_plugin::name.py` works wherever a path of a config does: Config, DetInferencer, mim train, mim test."""
+"""`rtmdet_plugin::name.py` works in place of the path of a config: Config, DetInferencer, mim train, mim test."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-# What mim does, once it has its command; and a training that says when it is asked to stop.
+# The part of mim that runs its command, and a training that prints when it must stop.
 MIM = """
 import sys
 import rtmdet_plugin_startup  # as the .pth does
@@ -43,7 +43,7 @@ def test_the_training_ends_by_itself(number):
     mim = start(TRAINING)
     assert mim.stdout.readline() == 'ready\n'
     if number == signal.SIGINT:
-        os.killpg(mim.pid, number)  # a terminal sends it to everybody
+        os.killpg(mim.pid, number)  # a terminal sends it to all processes
     else:
         os.kill(mim.pid, number)
     out, err = mim.communicate(timeout=20)
@@ -73,7 +73,7 @@ def test_other_endings_are_one_line_and_exit_code_1():
     assert mim.communicate(timeout=60)[0] == 'over\n' and mim.returncode == 0
 
 
-# A training that fails after its log was set up; `{}` is what it raises.
+# A training that raises `{}` after its log was set up.
 FAILING = """
 import sys
 from mmengine.logging import MMLogger

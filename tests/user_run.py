@@ -1,4 +1,4 @@
-"""What a user brings to a run, as small as can be: pictures, a COCO file, and a config over ours."""
+"""Write the smallest input of a user's run: images, a COCO file, and a config that inherits from ours."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'
 SIZE = 64  # pixels
-# A user's own config: a few lines over ours, here with everything small.
+# A user's config: a few lines that inherit from ours, here with small values.
 USER_CONFIG = """
 _base_ = '{configs}/rtmdet_nano.py'
 
@@ -32,21 +32,21 @@ randomness = dict(seed=0)
 
 
 def write_user_data(root: Path) -> Path:
-    """Sixteen pictures of one or two rectangles on grey, two classes by colour, and `config.py`; in `root`."""
+    """Write sixteen images with one or two rectangles on grey, in two classes by colour, and `config.py` to `root`."""
     (root / 'img').mkdir()
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for i in range(16):
-        picture = np.full((SIZE, SIZE, 3), 128, dtype=np.uint8)
+        image = np.full((SIZE, SIZE, 3), 128, dtype=np.uint8)
         for k in range(1 + i % 2):
             x, y = rng.integers(0, SIZE // 2, 2).tolist()
             w, h = rng.integers(SIZE // 4, SIZE // 2, 2).tolist()
             category = int(rng.integers(1, 3))
-            picture[y : y + h, x : x + w] = (255, 0, 0) if category == 1 else (0, 0, 255)
+            image[y : y + h, x : x + w] = (255, 0, 0) if category == 1 else (0, 0, 255)
             annotations.append(
                 dict(id=10 * i + k + 1, image_id=i, category_id=category, bbox=[x, y, w, h], area=w * h, iscrowd=0)
             )
-        cv2.imwrite(str(root / 'img' / f'{i}.png'), picture)
+        cv2.imwrite(str(root / 'img' / f'{i}.png'), image)
         images.append(dict(id=i, file_name=f'{i}.png', width=SIZE, height=SIZE))
     categories = [dict(id=1, name='blue'), dict(id=2, name='red')]
     (root / 'boxes.json').write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))

@@ -1,8 +1,8 @@
-"""Build the wheel into a folder, as the only one there; `make wheel` runs this file.
+"""Build the wheel in a folder, and remove older ones there; `make wheel` runs this file.
 
     python tests/wheels.py dist
 
-It is built from a copy of the repository: a build leaves files behind, and takes along what an earlier one left.
+It is built from a copy of the repository, because a build leaves files there and includes those of earlier builds.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Install the wheel with one extra into a fresh environment, and run what a user of this extra does first.
+"""Install the wheel with one extra into a fresh environment, and run the first steps of a user of this extra.
 
     python tests/smoke/run.py runtime    # or lite, deploy; `make smoke EXTRA=runtime` runs this file
 
