@@ -186,7 +186,7 @@ def test_warnings_of_the_dataset_are_shown_for_an_exported_model_too(generated):
         done = rtmdet_test(tested)
         assert done.exit_code == 0, done.output
         assert len([line for line in done.stderr.splitlines() if line.startswith('WARNING: ')]) == 1, done.stderr
-        assert 'boxes extend past their image' in done.stderr
+        assert 'boxes reach past their image' in done.stderr
 
 
 def test_a_failing_test_has_named_its_log(generated, monkeypatch):
