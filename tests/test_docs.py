@@ -43,12 +43,12 @@ def test_the_config_of_the_readme_is_that_of_the_page():
 
 
 def test_the_model_table_of_the_readme_is_that_of_the_page():
-    """The page has the reported latency as well."""
+    """The page has the reported latency as well, and a second table, of the larger models."""
     tables = []
     for page in (ROOT / 'README.md', DOCS / 'configs.md'):
         rows = [line.split(' | ') for line in page.read_text().splitlines() if line.startswith('| [`rtmdet_')]
         tables.append([[row[0].replace('../', ''), *row[1:4], row[-1]] for row in rows])
-    assert tables[0] == tables[1] and len(tables[0]) == 6
+    assert tables[0] == tables[1][:6] and len(tables[0]) == 6
 
 
 MODELS = {model['Name']: model for model in yaml.safe_load((ROOT / 'configs' / 'metafile.yml').read_text())['Models']}
@@ -65,7 +65,7 @@ def figures(name: str) -> list[str]:
 @pytest.mark.parametrize('page', [ROOT / 'README.md', DOCS / 'configs.md'], ids=lambda page: page.name)
 def test_the_figures_of_the_models_are_those_of_the_metafile(page):
     rows = re.findall(r'^\| \[`(rtmdet_\w+)`\][^|]*\|(.*)\|$', page.read_text(), flags=re.MULTILINE)
-    assert len(rows) == len(MODELS) - 1, 'all but rtmdet_nano'
+    assert len(rows) == (6 if page.name == 'README.md' else len(MODELS) - 1), 'all but rtmdet_nano'
     for name, cells in rows:
         assert [cell.strip() for cell in cells.split('|')[:3]] == figures(name), name
 

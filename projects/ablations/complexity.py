@@ -3,7 +3,7 @@
     python projects/ablations/complexity.py
 
 The models are on torch's meta device, so nothing is computed. FLOPs are multiply-adds of convolutions at 640 x 640, as
-in the paper.
+in the paper; in a Swin Transformer also those of linear layers and attention.
 """
 
 from pathlib import Path
@@ -69,10 +69,11 @@ def complexity(config: str) -> tuple[float, float]:
         cfg = Config.fromfile(ROOT / config)
     init_default_scope('mmdet')
     cfg.model.pop('data_preprocessor', None)
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model).eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.empty(1, 3, SIZE, SIZE))
+    # mmdet's Swin Transformer reads its drop rates from a tensor, which would have no values on the meta device.
+    with torch.device('cpu' if cfg.model.backbone.type == 'SwinTransformer' else 'meta'):
+        model = MODELS.build(cfg.model).eval().to('meta')
+    with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, SIZE, SIZE))
     params = sum(p.numel() for p in model.parameters())
     return params / 1e6, counter.get_total_flops() / 2 / 1e9  # the counter counts a multiply-add as two
 
