@@ -15,7 +15,10 @@ CONFIGS = Path(__file__).parents[1] / 'configs'
 SIZE = 96  # pixels: 12, 6 and 3 cells
 
 
-@pytest.fixture(scope='module', params=SIZES)
+@pytest.fixture(
+    scope='module',
+    params=[pytest.param(size, marks=pytest.mark.slow) if size == 'x' else size for size in SIZES],
+)
 def pair(request):
     return build_pair(request.param)
 

@@ -26,7 +26,7 @@ SIZE = (64, 96)
 TORCHSCRIPT, DYNAMO = 17, 18  # opsets
 SIZES = ('nano', 'tiny', 's', 'm', 'l', 'x')
 NETWORK_FORMS = ('raw', 'decoded', 'nms')  # those that ONNX Runtime runs
-QUICK = [('nano', form) for form in NETWORK_FORMS] + [('tiny', 'decoded'), ('s', 'nms'), ('m', 'raw')]
+QUICK = [('tiny', 'decoded'), ('s', 'nms'), ('m', 'raw')]  # nano: test_any_batch_and_size
 slow = pytest.mark.slow
 
 

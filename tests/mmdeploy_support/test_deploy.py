@@ -35,7 +35,10 @@ BACKENDS = {
     'ncnn_static': ('ncnn', 'pnnx'),
     'sdk': ('mmdeploy_runtime',),
 }
-backends = pytest.mark.parametrize('name', BACKENDS)
+# OpenVINO's static graph is the dynamic one with fixed axes, and takes as long.
+backends = pytest.mark.parametrize(
+    'name', [pytest.param(n, marks=pytest.mark.slow) if n == 'openvino_static' else n for n in BACKENDS]
+)
 
 
 @pytest.fixture(scope='module')
