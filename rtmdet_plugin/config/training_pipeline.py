@@ -114,21 +114,19 @@ def _fuse_loading(steps: list[dict], others: list[str]) -> tuple[dict | None, st
         reason = f'they return the boxes that {", ".join(others)} may need'
     if reason:
         return None, reason
-    step = dict(type='RTMLoadImageAndAnnotations')
     scale = _largest_scale(steps[2:])
-    if scale:
-        step['img_scale'] = scale
-    step.update({key: part[key] for part in (image, annotations) for key in _ANNOTATIONS.keeps.split() if key in part})
-    return step, ''
+    kept = {} if scale is None else dict(img_scale=scale)
+    for part in (image, annotations):
+        kept.update({key: part[key] for key in ('with_mask', 'poly2mask', 'backend_args') if key in part})
+    return dict(type='RTMLoadImageAndAnnotations', **kept), ''
 
 
 def _largest_scale(steps: list[dict]) -> tuple[int, int] | None:
     """Return the largest (width, height) that the first of `steps` scales an image to; None if it isn't known."""
-    first = steps[0] if steps else {'type': ''}
-    if step_name(first) in ('CachedMosaic', 'RTMCachedMosaic'):
-        return tuple(first.get('img_scale', (640, 640)))
-    if step_name(first) == 'RandomResize' and not _resize_obstacle(first):
-        width, height = (round(side * first['ratio_range'][1]) for side in first['scale'])
+    if steps and step_name(steps[0]) == 'CachedMosaic':
+        return tuple(steps[0].get('img_scale', (640, 640)))
+    if steps and step_name(steps[0]) == 'RandomResize' and not _resize_obstacle(steps[0]):
+        width, height = (round(side * steps[0]['ratio_range'][1]) for side in steps[0]['scale'])
         return width, height
     return None
 

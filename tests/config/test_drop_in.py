@@ -9,6 +9,7 @@ import torch
 from mmdet.registry import HOOKS, MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from oracle import vary_predictions
 
 from rtmdet_plugin import drop_in
 from rtmdet_plugin.config import swaps
@@ -163,9 +164,7 @@ def build(config: Config) -> torch.nn.Module:
     model['backbone'] = dict(model['backbone'], init_cfg=None)
     network = revert_sync_batchnorm(MODELS.build(model)).eval()
     torch.manual_seed(0)
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point() and not tensor.is_meta:
-            tensor.add_(0.02 * torch.rand_like(tensor))
+    vary_predictions(network)
     return network
 
 
