@@ -108,7 +108,8 @@ def allow_inferencer_names(module) -> None:
     def __init__(self, model=None, *args, **kwargs):
         init(self, resolved(model), *args, **kwargs)
 
-    __init__.knows_rtmdet_plugin = True
+    # The stub of `wraps` hides that this is a function.
+    __init__.knows_rtmdet_plugin = True  # pyright: ignore[reportAttributeAccessIssue]
     module.BaseInferencer.__init__ = __init__
 
 
@@ -251,7 +252,9 @@ class ExtFinder:
 
         if any(importlib.util.find_spec(name) is None for name in (SCOPE, 'mmdet')):
             return None
-        return importlib.util.spec_from_loader(EXT_MODULE, cls, origin=f'stand-in of {SCOPE}')
+        origin = f'stand-in of {SCOPE}'
+        # The stub asks for the deprecated `load_module`; importlib needs only `exec_module`.
+        return importlib.util.spec_from_loader(EXT_MODULE, cls, origin=origin)  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def create_module(spec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -11,7 +12,7 @@ import click
 @click.argument('checkpoint', metavar='IN', type=click.Path(path_type=Path))
 @click.argument('out', metavar='OUT', type=click.Path(path_type=Path))
 @click.option('--to', type=click.Choice(['mmdet', 'mmyolo']), required=True, help='Project whose names OUT has.')
-def command(checkpoint: Path, out: Path, to: str) -> None:
+def command(checkpoint: Path, out: Path, to: Literal['mmdet', 'mmyolo']) -> None:
     """Convert the weights in IN, an RTMDet checkpoint of mmyolo or mmdet, to the names of the other project.
 
     IN and OUT are .pth or .safetensors files. If the training used EMA, the averaged weights are converted. The

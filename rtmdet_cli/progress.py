@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from operator import length_hint
 
 import click
 
@@ -23,6 +24,6 @@ def show_progress() -> Iterator[Callable[..., Iterable]]:
 
 
 def _say(items: Iterable, description: str, total: int | None = None) -> Iterable:
-    count = len(items) if total is None else total
+    count = length_hint(items) if total is None else total
     click.echo(f'{description}: {count}', err=True)
     return items

@@ -136,12 +136,11 @@ class RTMDetector:
 
         If the model has a fixed batch size and there are fewer images, the rest of the input is 0.
         """
-        inputs = np.zeros((self.backend.batch or len(sources), 3, *self.info.input_size), np.float32)
+        height, width = self.info.input_size
+        inputs = np.zeros((self.backend.batch or len(sources), 3, height, width), np.float32)
         scales = []
         for source, out in zip(sources, inputs, strict=False):
-            canvas, scale = letterbox(
-                read_image(source), self.info.input_size, self.info.pad_value, self.info.keep_ratio
-            )
+            canvas, scale = letterbox(read_image(source), (height, width), self.info.pad_value, self.info.keep_ratio)
             write_input(canvas, self._table, self.info.to_rgb, out)
             scales.append(scale)
         return inputs, scales

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 INPUT = 'images'
 """Name of the network's input."""
-OUTPUTS = dict(
+OUTPUTS: dict[str, tuple[str, ...]] = dict(
     raw=('cls', 'reg'),
     decoded=('boxes', 'scores'),
     nms=('dets', 'labels'),

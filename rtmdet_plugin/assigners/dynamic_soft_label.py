@@ -137,8 +137,11 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
             iou = pairwise_iou(gt_boxes, boxes)  # (B, g, N)
             cost = torch.zeros_like(iou)
             if self.cls_weight:
-                own = [table[batch, labels] for table in (logits, softplus, score)]  # rows of the objects' classes
-                cost += (soft_bce(*own, iou) - own[1] * own[2].square() + background).mul_(self.cls_weight)
+                # Rows of the objects' classes, (B, g, N) each.
+                own_logits, own_softplus, own_score = (table[batch, labels] for table in (logits, softplus, score))
+                cost += (
+                    soft_bce(own_logits, own_softplus, own_score, iou) - own_softplus * own_score.square() + background
+                ).mul_(self.cls_weight)
             if self.iou_weight:
                 cost += (iou + EPS).log_().mul_(-self.iou_weight)
             if self.center_weight:

@@ -1,5 +1,6 @@
 """Compare the tensors of a checkpoint with those of a model, by name and shape."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -54,7 +55,7 @@ class LoadReport:
         return '; '.join(reasons)
 
 
-def compare(model_state: dict[str, Tensor], checkpoint_state: dict[str, Tensor]) -> LoadReport:
+def compare(model_state: Mapping[str, Tensor], checkpoint_state: Mapping[str, Tensor]) -> LoadReport:
     """Compare the names and shapes of tensors to find those of a checkpoint that a model can load.
 
     Args:
@@ -62,7 +63,7 @@ def compare(model_state: dict[str, Tensor], checkpoint_state: dict[str, Tensor])
         checkpoint_state: the checkpoint's state dict; a prefix `module.` of its names is ignored.
     """
 
-    def shapes(state: dict[str, Tensor]) -> dict[str, Shape]:
+    def shapes(state: Mapping[str, Tensor]) -> dict[str, Shape]:
         return {
             name.removeprefix('module.'): tuple(value.shape)
             for name, value in state.items()

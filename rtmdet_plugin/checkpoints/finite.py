@@ -19,10 +19,14 @@ def check_finite(weights: Mapping[str, object], source: str | Path) -> None:
     Raises:
         ValueError: if a weight isn't finite; the message names the source, the tensors and the number of such values.
     """
-    bad = {name: count for name, value in weights.items() if (count := count_invalid(value))}
+    bad = {
+        name: (count, value.numel())
+        for name, value in weights.items()
+        if isinstance(value, torch.Tensor) and (count := count_invalid(value))
+    }
     if not bad:
         return
-    named = [f'{name} ({count} of {weights[name].numel()} values)' for name, count in list(bad.items())[:MAX_NAMED]]
+    named = [f'{name} ({count} of {total} values)' for name, (count, total) in list(bad.items())[:MAX_NAMED]]
     more = f' and {len(bad) - MAX_NAMED} more' if len(bad) > MAX_NAMED else ''
     raise ValueError(
         f'{source}: weights must be finite, got NaN or infinity in {len(bad)} of {len(weights)} tensors: '
@@ -30,8 +34,8 @@ def check_finite(weights: Mapping[str, object], source: str | Path) -> None:
     )
 
 
-def count_invalid(value: object) -> int:
-    """Count the values of a tensor that are NaN or infinite; 0 for integers and for anything else."""
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+def count_invalid(value: torch.Tensor) -> int:
+    """Count the values of a tensor that are NaN or infinite; 0 for integers."""
+    if not value.is_floating_point():
         return 0
     return value.numel() - int(torch.isfinite(value).sum())

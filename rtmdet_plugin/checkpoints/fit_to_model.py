@@ -67,7 +67,7 @@ def fit_all_checkpoints() -> None:
         # Private, so if it isn't there, a checkpoint is loaded as it is.
         load = getattr(module, '_load_checkpoint_to_model', None)
         if load is not None and not hasattr(load, '__wrapped__'):
-            module._load_checkpoint_to_model = _fitting(load)
+            setattr(module, load.__name__, _fitting(load))
 
 
 def _fitting(load: Callable) -> Callable:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
-from torch import nn
 
 from rtmdet_plugin_startup import config_path
 
 from .comparison import compare
 from .finite import check_finite
 from .fit_to_model import fit_to_model
+
+if TYPE_CHECKING:
+    from mmdet.models import BaseDetector
 
 
 def config_file(source: str | Path) -> Path:
@@ -63,7 +65,7 @@ def config_name(config: Config) -> str:
     return config.filename or 'the config'
 
 
-def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module:
+def load_model(config: str | Path | Config, checkpoint: str | Path) -> BaseDetector:
     """Build the model of a config on the CPU, with the weights of a checkpoint, in evaluation mode.
 
     Args:
@@ -81,7 +83,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
         UnsafeCheckpointError: if the checkpoint asks for a class or function that isn't data.
         DamagedCheckpointError: if the checkpoint is truncated, altered, or of another format.
     """
-    config = read_config(config)
+    cfg = read_config(config)
     path = Path(checkpoint)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint')
@@ -90,19 +92,19 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> nn.Module
     weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
     check_finite(weights, path)
 
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    model_config = config.model.copy()
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model_config = cfg.model.copy()
     model_config.backbone = {**model_config.backbone, 'init_cfg': None}  # avoids a download of weights to be replaced
     try:
         model = revert_sync_batchnorm(MODELS.build(model_config))
     except (KeyError, TypeError, AttributeError, AssertionError) as error:  # an unknown type or argument, a bad value
-        raise ValueError(f'{config_name(config)}: its model cannot be built: {error}') from None
+        raise ValueError(f'{config_name(cfg)}: its model cannot be built: {error}') from None
     weights = fit_to_model(model, weights, content.get('meta'), path)
     report = compare(model.state_dict(), weights)
     if not report.complete:
-        raise ValueError(f'{path} does not fit the model of {config_name(config)}: {report.summary()}')
+        raise ValueError(f'{path} does not fit the model of {config_name(cfg)}: {report.summary()}')
     model.load_state_dict(weights, strict=False)  # only `num_batches_tracked` may be missing
-    model.cfg = config
+    model.cfg = cfg
     model.dataset_meta = {key.lower(): value for key, value in meta.items()}
     return model.eval()
 

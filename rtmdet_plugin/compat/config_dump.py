@@ -21,5 +21,6 @@ def keep_replaced_config() -> None:
         original(self)
         self.replaced_configs = {path: content for path, content in before.items() if path.read_bytes() != content}
 
-    dump_config.keeps_replaced = True
+    # The stub of `wraps` hides that this is a function.
+    dump_config.keeps_replaced = True  # pyright: ignore[reportAttributeAccessIssue]
     Runner.dump_config = dump_config

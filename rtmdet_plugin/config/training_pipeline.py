@@ -16,9 +16,10 @@ _LOAD = Swap(
     'backend_args',
     dict(to_float32=False, color_type='color', imdecode_backend='cv2', ignore_empty=False, file_client_args=_BACKEND),
 )
+_KEPT = 'with_mask poly2mask backend_args'
 _ANNOTATIONS = Swap(
     'RTMLoadImageAndAnnotations',
-    'with_mask poly2mask backend_args',
+    _KEPT,
     dict(
         with_bbox=True, with_label=True, with_seg=False, with_keypoints=False, box_type='hbox', reduce_zero_label=False,
         ignore_index=255, imdecode_backend='cv2', file_client_args=_BACKEND,
@@ -121,7 +122,7 @@ def _fuse_loading(steps: list[dict], others: list[str]) -> tuple[dict | None, st
     return dict(type='RTMLoadImageAndAnnotations', **kept), ''
 
 
-def _largest_scale(steps: list[dict]) -> tuple[int, int] | None:
+def _largest_scale(steps: list[dict]) -> tuple[int, ...] | None:
     """Return the largest (width, height) that the first of `steps` scales an image to; None if it isn't known."""
     if steps and step_name(steps[0]) == 'CachedMosaic':
         return tuple(steps[0].get('img_scale', (640, 640)))

@@ -58,7 +58,7 @@ class BadSamples:
         message = error_message(path, error)
         new = path not in self.known
         self.known[path] = message
-        if self.file is not None and self._append(path, message):
+        if self.file is not None and _append(self.file, path, message):
             return
         if new:
             print_log(f'Bad sample: {message}', logger='current', level=logging.WARNING)
@@ -85,17 +85,18 @@ class BadSamples:
         )
         raise BadSamplesError('\n  '.join([head, *lines]))
 
-    def _append(self, path: str, message: str) -> bool:
-        line = json.dumps([path, message]) + '\n'
+
+def _append(file: str, path: str, message: str) -> bool:
+    line = json.dumps([path, message]) + '\n'
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(descriptor, line.encode())
-            finally:
-                os.close(descriptor)
-        except OSError:  # e.g. a full disk: log in this process instead of stopping
-            return False
-        return True
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+    except OSError:  # e.g. a full disk: log in this process instead of stopping
+        return False
+    return True
 
 
 class Report(NamedTuple):

@@ -47,7 +47,7 @@ def box_format(boxes: ndarray, sizes: ndarray) -> BoxFormat:
     first, second = boxes[:, :2], boxes[:, 2:]
     past = ~_inside(first, first + second, sizes)
     found = BoxFormat(len(boxes), int(past.sum()), '')
-    relative = (boxes >= 0).all(1) & (boxes <= 1).all(1)
+    relative = np.all((boxes >= 0) & (boxes <= 1), axis=1)
     if _nearly_all(relative):
         text = (
             f'{relative.sum()} of {len(boxes)} boxes consist of numbers from 0 to 1: they seem to be fractions of the '
@@ -71,7 +71,7 @@ def box_format(boxes: ndarray, sizes: ndarray) -> BoxFormat:
 def _inside(low: ndarray, high: ndarray, sizes: ndarray) -> ndarray:
     """Return which boxes, given by two corners (N, 2), lie in their images up to rounding, (N,)."""
     slack = 1 + 0.01 * sizes
-    return ((low >= -slack) & (high <= sizes + slack)).all(1)
+    return np.all((low >= -slack) & (high <= sizes + slack), axis=1)
 
 
 def _nearly_all(fits: ndarray) -> bool:

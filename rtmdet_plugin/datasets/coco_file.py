@@ -14,7 +14,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from mmengine.fileio import get_local_path
@@ -284,7 +284,7 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int | str)
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and bool(value) and '\0' not in value
 
 

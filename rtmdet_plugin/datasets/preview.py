@@ -40,7 +40,7 @@ def training_set(config: Config, stage: int):
                 'stage must be 1 for a config without stage 2, got 2; set default_hooks.pipeline_switch in the config.'
             )
         for leaf in leaf_datasets(dataset):
-            leaf.pipeline = Compose(switch.switch_pipeline)
+            leaf.pipeline = Compose(switch['switch_pipeline'])
     return dataset
 
 

@@ -73,16 +73,17 @@ class SeededFetch:
 
     def __call__(self, indices: Sequence[int]) -> list:
         """Return the samples at `indices`, in order; without places, as from other samplers, nothing is seeded."""
-        if not all(isinstance(index, PlacedIndex) for index in indices):
+        placed = [index for index in indices if isinstance(index, PlacedIndex)]
+        if len(placed) < len(indices):
             return [self.dataset[index] for index in indices]
         worker = get_worker_info()
         if worker is not None:
-            return [self._fetch(index, worker.id) for index in indices]
+            return [self._fetch(index, worker.id) for index in placed]
         # Without workers this is the training process, whose own random numbers must not be affected.
         states = random.getstate(), np.random.get_state()
         try:
             with torch.random.fork_rng(devices=[]):
-                return [self._fetch(index, 0) for index in indices]
+                return [self._fetch(index, 0) for index in placed]
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])

@@ -22,8 +22,9 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     if model.training:
         raise ValueError('model must be in evaluation mode, got training mode; call model.eval() first')
     model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, ConvModule) and module.with_norm and isinstance(module.norm, _BatchNorm):
+    layers: list[ConvModule] = [module for module in model.modules() if isinstance(module, ConvModule)]
+    for module in layers:
+        if module.with_norm and isinstance(module.norm, _BatchNorm):
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
             setattr(module, module.norm_name, nn.Identity())
             module.with_norm = False

@@ -5,13 +5,17 @@ The export formats `nms` and `trt` are `decoded` with NMS nodes, see `nms_nodes.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from mmdet.models import BaseDetector
 
-def predict_maps(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+
+def predict_maps(model: BaseDetector, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Return the outputs of the last convolutions for each level, finest level first.
 
     Args:
@@ -21,7 +25,7 @@ def predict_maps(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[T
     Returns:
         Logits (B, C, H_i, W_i) and distances (B, 4, H_i, W_i) in cells, or their logarithms if `exp_on_reg`.
     """
-    head: Any = model.bbox_head
+    head = model.bbox_head
     logits, distances = [], []
     for i, feat in enumerate(model.extract_feat(images)):
         cls_feat = reg_feat = feat
@@ -80,7 +84,7 @@ class RawForm(nn.Module):
         model: see `predict_maps`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: BaseDetector) -> None:
         super().__init__()
         self.model = model
 
@@ -99,7 +103,10 @@ class DecodedForm(nn.Module):
             them.
     """
 
-    def __init__(self, model: nn.Module, size: tuple[int, int] | None) -> None:
+    points: Tensor
+    limits: Tensor
+
+    def __init__(self, model: BaseDetector, size: tuple[int, int] | None) -> None:
         super().__init__()
         self.model = model
         self.strides = [stride[0] for stride in model.bbox_head.prior_generator.strides]
@@ -109,9 +116,10 @@ class DecodedForm(nn.Module):
             self.register_buffer('points', points)
             self.register_buffer('limits', limits)
 
-    def _points(self, shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def _points(self, shapes: Iterable[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return the priors of all levels (2, N), and the width and height of the input (2, 1)."""
-        levels = [grid_points(*shape, stride) for shape, stride in zip(shapes, self.strides, strict=True)]
+        sizes = zip(shapes, self.strides, strict=True)
+        levels = [grid_points(height, width, stride) for (height, width), stride in sizes]
         return torch.cat(levels, dim=1), levels[0][:, -1:] + self.strides[0]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

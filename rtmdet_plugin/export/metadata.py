@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmengine.config import ConfigDict
-from torch import nn
 
 from rtmdet_runtime import ModelInfo
 from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
@@ -14,11 +13,14 @@ from rtmdet_runtime.info import fits
 from ..config.pipelines import preprocessing
 from ..version import __version__
 
+if TYPE_CHECKING:
+    from mmdet.models import BaseDetector
+
 NO_PRE_NMS_LIMIT = 2**31 - 1
 """`nms_pre` of a model whose NMS takes all candidates."""
 
 
-def class_names(model: nn.Module) -> tuple[str, ...]:
+def class_names(model: BaseDetector) -> tuple[str, ...]:
     """Return the class names of the checkpoint, or else of the config's test set, or else numbered names.
 
     Names are used only if there is one for each class of the head.
@@ -80,7 +82,7 @@ def thresholds(test_cfg: ConfigDict) -> dict:
 
 
 def model_info(
-    model: nn.Module, form: str, size: tuple[int, int] | None, *, for_map: bool = False, **given: float | None
+    model: BaseDetector, form: str, size: tuple[int, int] | None, *, for_map: bool = False, **given: float | None
 ) -> ModelInfo:
     """Collect everything that the runtime needs to know.
 
@@ -94,23 +96,23 @@ def model_info(
     Raises:
         ValueError: see `preprocessing` and `thresholds`.
     """
-    head: Any = model.bbox_head
-    config: Any = model.cfg
+    head, config = model.bbox_head, model.cfg
     normalization = config.model.get('data_preprocessor', {})
     settings = preprocessing(config)
     own = thresholds(head.test_cfg)
-    chosen = own if for_map else DEPLOY_THRESHOLDS
+    settings.update(own if for_map else DEPLOY_THRESHOLDS)
+    settings.update({name: value for name, value in given.items() if value is not None})
+    settings.update(
+        mean=tuple(normalization.get('mean') or (0, 0, 0)), std=tuple(normalization.get('std') or (1, 1, 1))
+    )
     if size is not None:
         settings['input_size'] = size
     return ModelInfo(
         form=form,
         classes=class_names(model),
-        mean=tuple(normalization.get('mean') or (0, 0, 0)),
-        std=tuple(normalization.get('std') or (1, 1, 1)),
         to_rgb=normalization.get('bgr_to_rgb', False),
         strides=tuple(stride[0] for stride in head.prior_generator.strides),
         exp_on_reg=head.exp_on_reg,
         version=__version__,
         **settings,
-        **(chosen | {name: value for name, value in given.items() if value is not None}),
     )

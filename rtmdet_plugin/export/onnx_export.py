@@ -91,13 +91,14 @@ def export_onnx(
     info = model_info(model, form, size, for_map=for_map, **given)
     info.check_given()
 
+    height, width = info.input_size
     folded = fold_batch_norms(model)
     if form == 'raw':
         module, names = RawForm(folded), info.outputs
     else:
-        module, names = DecodedForm(folded, None if dynamic == 'all' else info.input_size), OUTPUTS['decoded']
+        module, names = DecodedForm(folded, None if dynamic == 'all' else (height, width)), OUTPUTS['decoded']
     # torch.export treats a batch of 1 as a constant, so a dynamic batch is traced with 2.
-    images = torch.zeros(1 if dynamic == 'none' else 2, 3, *info.input_size)
+    images = torch.zeros(1 if dynamic == 'none' else 2, 3, height, width)
     if opset >= FIRST_OF_DYNAMO:
         graph = _export_dynamo(module.eval(), images, dynamic, opset, list(names), max(info.strides))
     else:
@@ -137,7 +138,7 @@ def _export_dynamo(
             output_names=names,
             verbose=False,
         )
-    return program.model_proto
+    return program.model_proto  # pyright: ignore[reportOptionalMemberAccess]  # None only with dynamo=False
 
 
 def _export_torchscript(
@@ -150,7 +151,7 @@ def _export_torchscript(
         torch.onnx.export(
             module,
             (images,),
-            file,
+            file,  # pyright: ignore[reportArgumentType]  # only the other exporter needs a path
             dynamo=False,
             opset_version=opset,
             dynamic_axes={INPUT: axes, **{name: out_axes for name in names}} if axes else None,

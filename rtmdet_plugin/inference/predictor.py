@@ -43,7 +43,9 @@ class TorchBackend:
     ) -> None:
         self.info = info
         self.dtype, self.device = PRECISIONS[precision], torch.device(device)
-        self.network = network.to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.network = network.to(  # pyright: ignore[reportCallIssue]  # torch's overloads lack `memory_format`
+            self.device, self.dtype, memory_format=torch.channels_last
+        )
         if compile:
             # Weights become constants: oneDNN arranges them once instead of at each call.
             self.network = torch.compile(self.network, options=dict(freezing=True))

@@ -8,6 +8,7 @@ the model config, and with the same thresholds in both.
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -84,7 +85,7 @@ def _are_integers(value: object, count: int) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == count and all(isinstance(item, int) for item in value)
 
 
-def _profile(inputs: object) -> bool:
+def _profile(inputs: Any) -> bool:
     """Return whether these are valid `model_inputs` for one input."""
     try:
         ((shapes,),) = (model_input['input_shapes'].values() for model_input in inputs)
@@ -131,8 +132,8 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
             shapes = dict(min_shape=shape, opt_shape=shape, max_shape=shape)
             deploy_cfg.backend_config.model_inputs = [dict(input_shapes=dict(input=shapes))]
         if model_cfg.get('val_dataloader'):  # INT8 is calibrated on it
-            (shapes,) = deploy_cfg.backend_config.model_inputs[0].input_shapes.values()
-            height, width = shapes.opt_shape[2:]
+            (shapes,) = deploy_cfg.backend_config.model_inputs[0]['input_shapes'].values()
+            height, width = shapes['opt_shape'][2:]
             # `Resize` swaps the sides for portrait images; mmdeploy would crop or repeat inputs of another size.
             step = dict(
                 type='FixShapeResize',

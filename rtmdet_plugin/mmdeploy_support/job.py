@@ -18,6 +18,7 @@ from mmdeploy.codebase import get_codebase_class, import_codebase
 from mmdeploy.utils import get_calib_filename, get_codebase, get_dynamic_axes
 from mmdeploy.utils.config_utils import get_codebase_external_module
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import nn
 
@@ -50,7 +51,7 @@ class Job:
     model_cfg: Config
     deploy_cfg: Config
     checkpoint: Path
-    model: nn.Module
+    model: BaseModel
     device: str
 
     @classmethod
@@ -155,7 +156,7 @@ class Job:
         )
         return self._predict(model, image)
 
-    def _predict(self, model: nn.Module, image: str | Path) -> InstanceData:
+    def _predict(self, model: BaseModel, image: str | Path) -> InstanceData:
         data, _ = self._input(image)
         with torch.no_grad():
             sample = model.test_step(data)[0]

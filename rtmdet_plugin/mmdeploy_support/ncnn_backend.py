@@ -9,6 +9,7 @@ import importlib.util
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import mmdeploy.backend.ncnn  # noqa: F401  its manager is registered first, so that this one replaces it
 import numpy as np
@@ -52,9 +53,12 @@ class RTMNCNNManager(NCNNManager):
         return files
 
     @classmethod
-    def build_wrapper(cls, backend_files, device='cpu', input_names=None, output_names=None, deploy_cfg=None, **kwargs):
+    def build_wrapper(
+        cls, backend_files, device='cpu', input_names=None, output_names=None, deploy_cfg: Any = None, **kwargs
+    ):
         """Return the wrapper that mmdeploy's models call."""
-        return RTMNCNNWrapper(*backend_files, PostProcessing.of(deploy_cfg))
+        param, weights = backend_files
+        return RTMNCNNWrapper(param, weights, PostProcessing.of(deploy_cfg))
 
 
 def convert(model: Path, param: Path, weights: Path) -> list[str]:
@@ -103,7 +107,7 @@ class RTMNCNNWrapper(BaseWrapper):
         """Return `dets` (B, K, 5) and `labels` (B, K), padded with score 0 and label -1; images run one by one."""
         outputs = self.network(inputs)
         images = zip(*(outputs[name].numpy() for name in DECODED), strict=True)
-        results = [postprocess(*image, self.settings) for image in images]
+        results = [postprocess(boxes, scores, self.settings) for boxes, scores in images]
         dets = [torch.from_numpy(np.column_stack((boxes, scores))) for boxes, scores, _ in results]
         labels = [torch.from_numpy(labels) for _, _, labels in results]
         pad = torch.nn.utils.rnn.pad_sequence

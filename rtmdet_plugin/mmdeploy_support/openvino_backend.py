@@ -4,6 +4,7 @@ mmdeploy 1.3.1 converts with the command `mo` and runs through `openvino.inferen
 """
 
 from pathlib import Path
+from typing import Any
 
 import mmdeploy.backend.openvino  # noqa: F401  its manager is registered first, so that this one replaces it
 import torch
@@ -33,7 +34,9 @@ class RTMOpenVINOManager(OpenVINOManager):
         return files
 
     @classmethod
-    def build_wrapper(cls, backend_files, device='cpu', input_names=None, output_names=None, deploy_cfg=None, **kwargs):
+    def build_wrapper(
+        cls, backend_files, device='cpu', input_names=None, output_names: Any = None, deploy_cfg=None, **kwargs
+    ):
         """Return the wrapper that mmdeploy's models call."""
         return RTMOpenVINOWrapper(backend_files[0], output_names)
 

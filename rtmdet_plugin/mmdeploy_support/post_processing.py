@@ -70,11 +70,11 @@ def postprocess(boxes: np.ndarray, scores: np.ndarray, settings: PostProcessing)
         best = np.sort(np.argsort(-scores.max(axis=1), kind='stable')[: settings.pre_top_k])
         boxes, scores = boxes[best], scores[best]
     candidates = select_candidates(boxes, scores, settings.score_threshold)
-    count = len(candidates[1])
+    count, num_classes = len(candidates[1]), scores.shape[1]
     # NMS must keep all boxes only if the limit per class may drop some of them.
     most = settings.keep_top_k if settings.max_output_boxes_per_class >= settings.keep_top_k else count
-    found = class_wise_nms(candidates, settings.iou_threshold, nms_pre=count, max_per_img=most)
-    labels = found[2]
-    seen = np.cumsum(labels[:, None] == np.arange(scores.shape[1]), axis=0)  # (K, C)
+    boxes, scores, labels = class_wise_nms(candidates, settings.iou_threshold, nms_pre=count, max_per_img=most)
+    seen = np.cumsum(labels[:, None] == np.arange(num_classes), axis=0)  # (K, C)
     kept = np.flatnonzero(seen[np.arange(len(labels)), labels] <= settings.max_output_boxes_per_class)
-    return tuple(part[kept[: settings.keep_top_k]] for part in found)
+    kept = kept[: settings.keep_top_k]
+    return boxes[kept], scores[kept], labels[kept]

@@ -154,9 +154,10 @@ class RTMSepBNHead(BaseDenseHead):
         cls_scores, bbox_preds = [], []
         for i, (x, stride) in enumerate(zip(feats, strides, strict=True)):
             cls_feat = reg_feat = x
-            for layer in self.cls_convs[i]:
+            # Each level is a ModuleList; torch's type of a ModuleList's items is Module.
+            for layer in self.cls_convs[i]:  # pyright: ignore[reportGeneralTypeIssues]
                 cls_feat = layer(cls_feat)
-            for layer in self.reg_convs[i]:
+            for layer in self.reg_convs[i]:  # pyright: ignore[reportGeneralTypeIssues]
                 reg_feat = layer(reg_feat)
             distances = self.rtm_reg[i](reg_feat).float()  # in cells
             cls_scores.append(self.rtm_cls[i](cls_feat))
@@ -285,7 +286,7 @@ def check_settings(
 def share_layers(levels: nn.ModuleList, share_norm: bool) -> None:
     """Give the layers of each level the convolutions of the first level, and its norms as well if `share_norm`."""
     for level in levels[1:]:
-        for layer, first in zip(level, levels[0], strict=True):
+        for layer, first in zip(level, levels[0], strict=True):  # pyright: ignore[reportArgumentType]  # see `forward`
             layer.conv = first.conv
             if share_norm:
                 layer.add_module(layer.norm_name, first.norm)

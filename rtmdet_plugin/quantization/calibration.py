@@ -7,7 +7,7 @@ method, with as many bins as it needs, took over six minutes for the smallest RT
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ class Observation:
 
 
 def observe(
-    model: onnx.ModelProto, tensors: Iterable[str], inputs: Callable[[str], Iterator[np.ndarray]], threads: int | None
+    model: onnx.ModelProto, tensors: Iterable[str], inputs: Callable[[str], Iterable[np.ndarray]], threads: int | None
 ) -> dict[str, Observation]:
     """Run a model on inputs and collect statistics of its tensors.
 
@@ -72,8 +72,10 @@ def observe(
     for images in inputs('Counting values'):
         for histogram, top, values in zip(histograms, tops, run(images), strict=True):
             histogram += absolute_histogram(values, top)
-    observations = (Observation(*end, histogram) for end, histogram in zip(ends.tolist(), histograms, strict=True))
-    return dict(zip(tensors, observations, strict=True))
+    return {
+        name: Observation(low, high, histogram)
+        for name, (low, high), histogram in zip(tensors, ends.tolist(), histograms, strict=True)
+    }
 
 
 def open_runner(

@@ -29,7 +29,7 @@ Shape = tuple[int, int, int, int]
 def input_shapes(
     source: str | Path,
     batches: tuple[int, int, int] | None = None,
-    sizes: tuple[tuple[int, int], ...] | None = None,
+    sizes: tuple[tuple[int, ...], ...] | None = None,
 ) -> tuple[Shape, Shape, Shape] | None:
     """Return the smallest, usual and largest input of an optimisation profile.
 
@@ -66,7 +66,9 @@ def input_shapes(
         raise ValueError(
             f'sizes must be {info.input_size}, for which {source} was exported, got {sizes}; export it with dynamic=all'
         )
-    return tuple((batch, 3, *size) for batch, size in zip(batches, sizes, strict=True))
+    shapes = zip(batches, sizes, strict=True)
+    smallest, usual, largest = ((batch, 3, height, width) for batch, (height, width) in shapes)
+    return smallest, usual, largest
 
 
 def prepare_graph(source: str | Path, precision: str) -> onnx.ModelProto:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
 
 from ..errors import RefusedError
 
@@ -44,11 +43,10 @@ def check_range(name: str, value: Sequence[float], high: float | None = None) ->
 
 def check_pad_value(name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
     """Return `value`, a number from 0 to 255 or one per channel of three; raise RefusedError otherwise."""
-    values: Any = (value,) if _is_real(value) else value
-    right = isinstance(values, Sequence) and not isinstance(values, str) and len(values) in (1, 3)
-    if not right or not all(_is_real(v) and 0 <= v <= 255 for v in values):
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    if len(values) not in (1, 3) or not all(_is_real(v) and 0 <= v <= 255 for v in values):
         raise RefusedError(f'{name} must be a number from 0 to 255, or three of them, got {value!r}.')
-    return values[0] if len(values) == 1 else tuple(values)
+    return values[0] if len(values) == 1 else values
 
 
 def _is_real(value: object) -> bool:

@@ -36,7 +36,8 @@ def shift_hsv(img: np.ndarray, hue: int, saturation: int, value: int) -> np.ndar
     if not hue and not saturation and not value:
         return img
     hsv = cv2.cvtColor(img, cv2.COLOR_BGR2HSV)
-    cv2.add(hsv, (0, saturation, value, 0), dst=hsv)  # saturates
+    # Saturates. OpenCV's types don't know that it adds a colour to each pixel.
+    cv2.add(hsv, (0, saturation, value, 0), dst=hsv)  # pyright: ignore[reportCallIssue, reportArgumentType]
     if hue:
         table = ((np.arange(256) + hue) % HUES).astype(np.uint8)
         cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), table), hsv, 0)

@@ -54,9 +54,9 @@ def load_image(results: dict, img_scale: tuple[int, int] | None = None, backend_
     # Each worker has one core; OpenCV's own threads would compete for it.
     if get_worker_info() is not None and cv2.getNumThreads() > 1:
         cv2.setNumThreads(1)
-    expected = (int(results['height']), int(results['width'])) if 'height' in results and 'width' in results else None
     if results.get('blank', False):
-        return np.full((*expected, 3), GREY, np.uint8)
+        return np.full((int(results['height']), int(results['width']), 3), GREY, np.uint8)
+    expected = (int(results['height']), int(results['width'])) if 'height' in results and 'width' in results else None
     path = results['img_path']
     data = bytes(fileio.get(path, backend_args=backend_args))  # some backends return a view
     return decode(data, path, expected, img_scale, results.get('exif', 'as_annotated'))

@@ -15,7 +15,7 @@ class RTMPackDetInputs(PackDetInputs):
 
     def transform(self, results: dict) -> dict:
         """Pack the image into `inputs`, (C, H, W), and the annotations into `data_samples`."""
-        img = results['img']
+        img: np.ndarray = results['img']
         if img.ndim != 3:
             return super().transform(results)
         planes = np.empty((img.shape[2], *img.shape[:2]), img.dtype)

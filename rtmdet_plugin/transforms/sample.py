@@ -103,10 +103,9 @@ class Sample:
     def nbytes(self) -> int:
         """Memory of the arrays, in bytes."""
         arrays = [self.img, self.boxes, self.labels, self.ignore_flags]
-        if isinstance(self.masks, BitmapMasks):
-            arrays.append(self.masks.masks)
-        elif self.masks is not None:
-            arrays.extend(polygon for polygons in self.masks.masks for polygon in polygons)
+        if self.masks is not None:
+            masks, packed = self.masks.masks, isinstance(self.masks, BitmapMasks)
+            arrays += [masks] if packed else [polygon for polygons in masks for polygon in polygons]
         return sum(array.nbytes for array in arrays)
 
     def select(self, keep: np.ndarray) -> Sample:
@@ -153,7 +152,7 @@ def blank(like: np.ndarray, height: int, width: int, pad_val: float | Sequence[f
         ValueError: if `pad_val` is a sequence whose length isn't the number of channels.
     """
     channels = like.shape[2:]
-    if not np.isscalar(pad_val) and (len(pad_val),) != channels:
+    if isinstance(pad_val, Sequence) and (len(pad_val),) != channels:
         raise ValueError(f'pad_val must be one number for an image of shape {like.shape}, got {pad_val!r}.')
     return np.full((height, width, *channels), pad_val, dtype=like.dtype)
 

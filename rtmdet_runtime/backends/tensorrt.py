@@ -13,6 +13,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorrt as trt
@@ -103,7 +104,7 @@ class TensorRTBackend:
         _call(cudart.cudaMemcpyAsync, target, source, size, getattr(cudart.cudaMemcpyKind, direction), self.stream)
 
 
-def _call(function: Callable, *arguments):
+def _call(function: Callable, *arguments) -> Any:
     """Call a CUDA function, and return its result without the error code.
 
     Raises:

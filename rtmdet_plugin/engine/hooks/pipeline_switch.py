@@ -126,5 +126,6 @@ def restart_workers(loader: DataLoader) -> None:
     iterator = loader._iterator
     if iterator is not None:
         loader._iterator = None
-        # The iterator's __del__ does the same, but only when its last reference is deleted.
-        iterator._shutdown_workers()
+        # The iterator's __del__ does the same, but only when its last reference is deleted. A loader keeps only an
+        # iterator with workers, but torch declares its base class, which has no such method.
+        iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]

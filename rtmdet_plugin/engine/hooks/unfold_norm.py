@@ -4,6 +4,8 @@ In evaluation such a norm only adds a bias. But in training it normalises by the
 step on the network differs from the one that was loaded: RTMDet-nano's person weights lose all their scales.
 """
 
+from typing import TypeGuard
+
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce
@@ -16,12 +18,13 @@ from ...errors import RefusedError
 from .unwrapped import unwrapped
 
 
-def is_folded(norm: nn.Module) -> bool:
+def is_folded(norm: nn.Module) -> TypeGuard[_BatchNorm]:
     """Return whether a batch norm only adds its bias: mean 0, variance 1, and a non-zero bias, unlike a new norm."""
     return (
         isinstance(norm, _BatchNorm)
         and norm.affine
         and norm.running_mean is not None
+        and norm.running_var is not None
         and not norm.running_mean.any()
         and torch.allclose(norm.running_var + norm.eps, torch.ones_like(norm.running_var), rtol=0, atol=1e-6)
         and bool((norm.weight == 1).all())
@@ -38,8 +41,8 @@ def unfold(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
         var: variance of each channel of its input. (C,)
     """
     with torch.no_grad():
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(var)
+        norm.get_buffer('running_mean').copy_(mean)
+        norm.get_buffer('running_var').copy_(var)
         norm.weight.copy_((var + norm.eps).sqrt())
         norm.bias.add_(mean)
 

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, AdamW, Optimizer
 
 from ....datasets.tree import leaf_datasets
+from ....transforms.sample_cache import SampleCache
 from ....transforms.walk import walk_transforms
 from ..pipeline_switch import RTMPipelineSwitchHook
 from ..unwrapped import unwrapped
@@ -168,7 +169,7 @@ def first_scale(transforms: Sequence[Any]) -> tuple[int, int] | None:
 def cache_bytes(transform: Any) -> int:
     """Return the bytes of a full cache of 8-bit images at its transform's scale; 0 for a transform without a cache."""
     cache, scale = getattr(transform, 'cache', None), first_scale([transform])
-    if scale is None or not hasattr(cache, 'max_size'):
+    if scale is None or not isinstance(cache, SampleCache):
         return 0
     return min((cache.max_size + 1) * scale[0] * scale[1] * 3, cache.max_bytes)
 

@@ -4,7 +4,7 @@ No finding stops a run. A `warning` is a known cause of failed runs, with the se
 look.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +31,7 @@ def ok(what: str, value: str) -> Finding:
     return Finding('ok', what, value)
 
 
-def check_classes(num_classes: int | None, names: Sequence[str], counts: Sequence[int]) -> Finding:
+def check_classes(num_classes: int | None, names: Sequence[str], counts: ndarray | Sequence[int]) -> Finding:
     """Check the classes of model and data.
 
     Args:
@@ -99,7 +99,7 @@ def check_box_format(boxes: ndarray, sizes: ndarray) -> Finding:
 
 
 def check_learning_rate(
-    lr: float, batch_size: int, factor: float | None = None, scaled: bool = False, others: Sequence[float] = ()
+    lr: float, batch_size: int, factor: float | None = None, scaled: bool = False, others: Collection[float] = ()
 ) -> Finding:
     """Check that the learning rate of AdamW fits the batch size.
 
@@ -111,15 +111,16 @@ def check_learning_rate(
         others: other learning rates, of parameter groups with `lr_mult`.
     """
     fitting = RECIPE_LR * batch_size / RECIPE_BATCH
+    applied = 1.0 if factor is None or not scaled else factor
     value = f'{lr:.3g} for a batch of {batch_size}'
     if scaled:
-        value += f', scaled by auto_scale_lr from {lr / factor:.3g}'
+        value += f', scaled by auto_scale_lr from {lr / applied:.3g}'
     if others:
         value += f'; other groups: {", ".join(f"{other:.3g}" for other in sorted(others)[:4])}'
     belongs = f'{RECIPE_LR} belongs to {RECIPE_BATCH} images, so {fitting:.3g} to {batch_size}'
     if fitting / 10 <= lr <= 2 * fitting:
         return ok('learning rate', value)
-    advice = f'optim_wrapper.optimizer.lr={fitting / (factor if scaled else 1):.3g}'
+    advice = f'optim_wrapper.optimizer.lr={fitting / applied:.3g}'
     if scaled:
         advice += ', which auto_scale_lr then scales'
     elif factor is not None and fitting / 10 <= lr * factor <= 2 * fitting:

@@ -112,7 +112,7 @@ class RTMCheckInvalidLossHook(Hook):
         """Record the losses; if one isn't finite, make the gradients NaN, even if the backward pass wouldn't."""
         if kwargs.get('mode') != 'loss' or not module.training or not self._batches:
             return
-        losses = {
+        losses: dict[str, list[Tensor]] = {
             name: [value] if isinstance(value, Tensor) else list(value)
             for name, value in output.items()
             if 'loss' in name
@@ -120,9 +120,12 @@ class RTMCheckInvalidLossHook(Hook):
         if not losses:
             return
         # Computed as in BaseModel.parse_losses, so that the values are those in the log.
-        terms = {name: sum(value.detach().float().mean() for value in values) for name, values in losses.items()}
+        zero = torch.zeros(())
+        terms = {
+            name: sum((value.detach().float().mean() for value in values), zero) for name, values in losses.items()
+        }
         self._batches[-1].terms = terms
-        total = sum(terms.values())
+        total = sum(terms.values(), zero)
         factor = torch.where(torch.isfinite(total), 1.0, math.nan)
         for value in (value for values in losses.values() for value in values):
             if value.requires_grad:
@@ -143,7 +146,8 @@ class RTMCheckInvalidLossHook(Hook):
             return  # a loss scaler has already set it
         # Checked in each step, because the checkpoint of an optimiser that isn't fused restores that setting.
         if all(group.get('fused') for group in optimizer.param_groups):
-            optimizer.found_inf = invalid.float()
+            # Private protocol of PyTorch's fused optimisers, which its types don't declare.
+            optimizer.found_inf = invalid.float()  # pyright: ignore[reportAttributeAccessIssue]
             self._own_flag = True
         elif invalid:
             for parameter in parameters:
@@ -151,7 +155,7 @@ class RTMCheckInvalidLossHook(Hook):
 
     def _after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         if self._step is not None and self._own_flag:
-            del optimizer.found_inf
+            del optimizer.found_inf  # pyright: ignore[reportAttributeAccessIssue]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None

@@ -105,23 +105,23 @@ class Lifeline:
         """Process new connections, messages and closed connections until `close` is called."""
         while not self._closed.is_set():
             try:
-                ready = self._selector.select(timeout=1)
+                files = [key.fileobj for key, _ in self._selector.select(timeout=1)]
             except (OSError, ValueError):  # closed meanwhile
                 return
-            for key, _ in ready:
-                if key.fileobj is self._server:
-                    self._accept()
-                elif lost := self._receive(key.fileobj):
+            for ready in [file for file in files if isinstance(file, socket.socket)]:  # all are
+                if ready is self._server:
+                    self._accept(ready)
+                elif lost := self._receive(ready):
                     for peer in self._peers:
                         _send(peer, lost.encode())
                     if not self._closed.is_set():
                         self._on_loss(lost)
                     return
 
-    def _accept(self) -> None:
+    def _accept(self, server: socket.socket) -> None:
         """Accept the connection of a process that sends the password."""
         try:
-            connection, _ = self._server.accept()
+            connection, _ = server.accept()
             connection.settimeout(CONNECT_SECONDS)
             password, rank, host, pid = connection.makefile('rb', buffering=0).readline(200).decode().split()
         except (OSError, ValueError):

@@ -8,6 +8,7 @@ detected by the backend's timeout, `env_cfg.dist_cfg.timeout` in seconds.
 import os
 import socket
 import time
+from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size
@@ -43,7 +44,8 @@ class RTMProcessWatchHook(Hook):
         self._logger = runner.logger
         self._lifeline = Lifeline(get_rank(), self._end)
         main = get_rank() == 0
-        address = [self._lifeline.listen(os.environ.get('MASTER_ADDR') or socket.gethostname())] if main else [None]
+        host = os.environ.get('MASTER_ADDR') or socket.gethostname()
+        address: list[Any] = [self._lifeline.listen(host) if main else None]
         broadcast_object_list(address)
         if not main:
             try:
