@@ -190,7 +190,7 @@ def quantize_onnx(
         method: how to choose ranges, one of `METHODS`, see `value_range`.
         percentile: share of the values to cover with the method 'percentile', above 50 and up to 100.
         keep_float: parts to keep in float, of `PARTS`.
-        tolerance: keep layers in float if quantizing them shifts scores by more, from 0 to 1, see `measure_layers`;
+        tolerance: keep layers in float if quantising them shifts scores by more, from 0 to 1, see `measure_layers`;
             1 keeps none and measures nothing.
         target: the runtime that the file is for, one of `TARGETS`; the format `trt` requires tensorrt.
         threads: see `Calibration`.
