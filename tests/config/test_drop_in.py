@@ -159,22 +159,21 @@ def edited(folder: Path, text: str, name: str = TINY) -> Config:
 
 
 def build(config: Config) -> torch.nn.Module:
-    """Build the network of a config with random weights and statistics, for inference."""
+    """Build the network of a config for inference, without its pretrained backbone."""
     model = dict(config.model, data_preprocessor=None)
     model['backbone'] = dict(model['backbone'], init_cfg=None)
-    network = revert_sync_batchnorm(MODELS.build(model)).eval()
-    torch.manual_seed(0)
-    vary_predictions(network)
-    return network
+    return revert_sync_batchnorm(MODELS.build(model)).eval()
 
 
 def assert_same_outputs(theirs: torch.nn.Module, ours: torch.nn.Module) -> None:
     assert list(theirs.state_dict()) == list(ours.state_dict())
+    torch.manual_seed(0)
+    vary_predictions(theirs)
+    images = 3 * torch.randn(1, 3, 64, 64)  # with less contrast, the outputs of new weights hardly vary
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        for expected, found in zip(sum(theirs(image), ()), sum(ours(image), ()), strict=True):
-            assert expected.std() > 1e-3, 'constant outputs prove nothing'
+        for expected, found in zip(sum(theirs(images), ()), sum(ours(images), ()), strict=True):
+            assert expected.std() > 0.01, 'constant outputs prove nothing'
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
