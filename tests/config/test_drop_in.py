@@ -169,12 +169,13 @@ def assert_same_outputs(theirs: torch.nn.Module, ours: torch.nn.Module) -> None:
     assert list(theirs.state_dict()) == list(ours.state_dict())
     torch.manual_seed(0)
     vary_predictions(theirs)
-    images = 3 * torch.randn(1, 3, 64, 64)  # with less contrast, the outputs of new weights hardly vary
+    images = 30 * torch.randn(1, 3, 64, 64)  # new weights hardly react to less contrast
     ours.load_state_dict(theirs.state_dict(), strict=True)
     with torch.no_grad():
         for expected, found in zip(sum(theirs(images), ()), sum(ours(images), ()), strict=True):
-            assert expected.std() > 0.01, 'constant outputs prove nothing'
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+            spread = float(expected.std())  # small with new weights, so that a fixed tolerance would prove nothing
+            assert spread > 1e-4
+            torch.testing.assert_close(found, expected, rtol=0, atol=spread / 50)
 
 
 def types_of(steps: list) -> list[str]:
