@@ -50,9 +50,9 @@ CHECKED = {
     # mmdeploy
     '_net',
     # Python's own
-    '_exit', '_initializing', '_replace',
+    '_exit', '_getframe', '_initializing', '_replace',
 }  # fmt: skip
-"""Names that are looked at below; `os._exit` and `namedtuple._replace` are documented and need no look."""
+"""Names that are looked at below, except the documented `os._exit`, `sys._getframe` and `namedtuple._replace`."""
 
 
 def private_names(path: Path) -> set[str]:

@@ -1,3 +1,3 @@
 """Register everything here with mmdeploy, on import."""
 
-from . import ncnn_backend, openvino_backend, rewriters  # noqa: F401
+from . import local_names, ncnn_backend, openvino_backend, rewriters  # noqa: F401

@@ -59,4 +59,4 @@ val_dataloader = dict(dataset=data)
     assert len(x) > 0 and (x > x1).all() and (x < x2).all() and (y > y1).all() and (y < y2).all()
 
     wrong = CliRunner().invoke(drawing.main, [*arguments, '--index', '7'])
-    assert wrong.exit_code == 2 and '--index must lie in 0..0, got 7' in wrong.output
+    assert wrong.exit_code == 2 and '--index must be from 0 to 0, got 7' in wrong.output

@@ -138,6 +138,6 @@ def test_interrupted_call_leaves_nothing_that_counts(tmp_path, monkeypatch):
 
 def test_somebody_elses_folder_is_left_alone(tmp_path):
     (tmp_path / 'thesis.txt').write_text('three years')
-    with pytest.raises(ValueError, match='not empty'):
+    with pytest.raises(ValueError, match='must be new, empty or a dataset of this generator'):
         generate.generate(tmp_path, SMALL)
     assert (tmp_path / 'thesis.txt').exists()
