@@ -24,7 +24,7 @@ from mmengine.logging import print_log
 from ..errors import RefusedError
 from . import schedule
 from .input_size import max_stride
-from .pipelines import step_name, walk_pipelines
+from .pipelines import step_name, walk_pipelines, walk_steps
 from .swaps import DATASETS, HOOKS, METRICS, MODEL, SAMPLERS, apply, obstacle
 from .training_pipeline import fixed_size, move_pipeline
 
@@ -165,23 +165,13 @@ def _move_sync_bn(config: Config | ConfigDict, done: Migration) -> None:
         done.note('model_wrapper_cfg', stays=f'{step_name(wrapper)} stays; it synchronises no batch norms')
         return
     model['use_syncbn'] = False
-    for norm in _walk(model):
-        if norm.get('type') == 'SyncBN':
+    for norm in walk_steps(model):
+        if norm['type'] == 'SyncBN':
             norm['type'] = 'BN'
     if config.get('find_unused_parameters'):  # mmengine reads it only if there is no model_wrapper_cfg
         wrapper = {'find_unused_parameters': True, **wrapper}
     config['model_wrapper_cfg'] = {**wrapper, 'type': 'RTMDistributedDataParallel'}
     done.note('model_wrapper_cfg', moved='RTMDistributedDataParallel makes BN synchronised on GPUs, instead of SyncBN')
-
-
-def _walk(node: object) -> Iterator[dict]:
-    """Yield all dictionaries within a config's value."""
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for item in node:
-            yield from _walk(item)
 
 
 def _move_pipelines(config: Config | ConfigDict, done: Migration) -> None:

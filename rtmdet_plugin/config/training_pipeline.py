@@ -118,7 +118,7 @@ def _fuse_loading(steps: list[dict], others: list[str]) -> tuple[dict | None, st
     scale = _largest_scale(steps[2:])
     kept = {} if scale is None else dict(img_scale=scale)
     for part in (image, annotations):
-        kept.update({key: part[key] for key in ('with_mask', 'poly2mask', 'backend_args') if key in part})
+        kept.update({key: part[key] for key in _KEPT.split() if key in part})
     return dict(type='RTMLoadImageAndAnnotations', **kept), ''
 
 
