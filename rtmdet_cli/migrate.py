@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     help="A new .py file. Default: CONFIG's name with _rtm, next to CONFIG, or in this folder for a shipped one.",
 )
 def command(source: str, out: Path | None) -> None:
-    """Write a config that uses CONFIG, one of mmdet's RTMDet with any edits, with the parts of this package.
+    """Write a config that trains CONFIG, an RTMDet config of mmdet, with the parts of this package.
 
-    CONFIG is a file, or a name such as mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py. FILE has it as its base, so later
-    edits of CONFIG apply to both. The output lists what was replaced, and what stays as it is and why.
+    CONFIG is a file, which may be edited in any way, or a name such as mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py. It is
+    the base of the new config, so later edits of CONFIG apply to both. The command prints which parts were replaced,
+    and which were not and why.
     """
     from rtmdet_plugin.checkpoints.load_model import config_file, read_config
     from rtmdet_plugin.config.drop_in import drop_in
@@ -44,7 +45,7 @@ def command(source: str, out: Path | None) -> None:
         raise ValueError(f'{source} must be a config with _base_, got one with read_base(), which no _base_ can name')
 
     done = drop_in(read_config(source))
-    # Relative, so that both files can be moved together.
+    # The path is relative, so that both files can be moved together.
     base = source if shipped else Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix()
     write_atomically(out, text(base, done).encode())
     click.echo(summary(done))
@@ -52,7 +53,7 @@ def command(source: str, out: Path | None) -> None:
 
 
 def summary(done: Migration) -> str:
-    """Return what was replaced and what wasn't, a line each."""
+    """List what was replaced, and what was not and why."""
     parts = [('Replaced', done.moved), ('Not replaced', done.stays)]
     return '\n'.join(line for title, lines in parts if lines for line in (f'{title}:', *(f'  {x}' for x in lines)))
 

@@ -34,7 +34,7 @@ _EXPORTED = {
 }
 """Public name: module that defines it."""
 
-__all__ = ['__version__', *_EXPORTED]
+__all__ = ['__version__', *_EXPORTED]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

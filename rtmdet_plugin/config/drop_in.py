@@ -1,6 +1,6 @@
-"""Move a config of mmdet's RTMDet to the parts of this package, in place: one call, for a config with any edits.
+"""Move an RTMDet config of mmdet, with any edits, to the parts of this package.
 
-In a config of its own, after `_base_`:
+Call `drop_in` in a new config, after `_base_`:
 
     _base_ = 'my_rtmdet.py'
 
@@ -8,7 +8,8 @@ In a config of its own, after `_base_`:
 
     drop_in(_base_)
 
-A function, because a base config can't see the others in `_base_`: mmengine reads each of them separately.
+It is a function and not a base config, because mmengine reads each config in `_base_` separately: none can change
+another one.
 """
 
 from __future__ import annotations

@@ -74,9 +74,8 @@ class TorchBackend:
                     self.network(static)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(
-                graph, stream=stream
-            ):  # PyTorch's default stream is created once, on the device of the first recording
+            # Without `stream`, PyTorch records on a stream of its own, which is on the device of the first recording.
+            with torch.cuda.graph(graph, stream=stream):
                 outputs = self.network(static)
             self._graphs[inputs.shape] = graph, static, outputs
         graph, static, outputs = self._graphs[inputs.shape]
