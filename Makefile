@@ -15,13 +15,13 @@ endif
 
 # One pip call for all packages, because a second call could change versions that the first one chose. setuptools and
 # wheel are installed first, because an isolated build environment would download them again.
-$(READY): pyproject.toml setup.py constraints.txt mmdeploy-requirements.txt Makefile
+$(READY): pyproject.toml setup.py constraints.txt mmdeploy-requirements.txt mmyolo-requirements.txt Makefile
 	@.ci/check-python "$(PYTHON)"
 	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt "setuptools<81" wheel
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation \
 		"setuptools<81" -e ".[lite,demo,test,lint,deploy,backends,mmdeploy]"
-	$(PY) -m pip install -q --disable-pip-version-check --no-deps -r mmdeploy-requirements.txt
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps -r mmdeploy-requirements.txt -r mmyolo-requirements.txt
 	@touch $@
 
 demo: $(READY)

@@ -9,6 +9,8 @@ imports only `sys` (microseconds) and installs lazy import hooks:
 - After `mmengine.infer.infer` is imported, `DetInferencer` accepts such a name as well.
 - After `mim.cli` is imported, `mim train` and `mim test` accept such a name. On Ctrl-C and SIGTERM they let the program
   end by itself, and exit with its exit code. If a run is refused, the reason is the last line of the output.
+- While `mmyolo` is imported, mmcv reports a version that mmyolo accepts. An installed mmrotate that refuses this stack
+  counts as not installed for mmyolo.
 - If `mmcv._ext` is imported and no compiled mmcv is installed (mmcv-lite), the stand-in of
   `rtmdet_plugin.compat.mmcv_ext` is loaded, so `from mmdet.apis import DetInferencer` works without importing
   `rtmdet_plugin` first.
@@ -22,8 +24,12 @@ import sys
 CONFIG_MODULE = 'mmengine.config.config'
 INFER_MODULE = 'mmengine.infer.infer'
 MIM_MODULE = 'mim.cli'
+MMYOLO_MODULE = 'mmyolo'
+MMROTATE_MODULE = 'mmrotate'
 EXT_MODULE = 'mmcv._ext'
 SCOPE = 'rtmdet_plugin'
+MMYOLO_REFUSES_MMCV = (2, 1)
+MMYOLO_ACCEPTS_MMCV = '2.0.1'
 REFUSAL_FILE = 'RTMDET_PLUGIN_REFUSAL_FILE'
 """Environment variable: file to which a run that `mim` started writes why it was refused."""
 
@@ -196,11 +202,45 @@ def _wait_for(command, **kwargs) -> int:
                 signal.signal(number, handler)
 
 
-class _AfterLoad:
-    """Wrap an import loader: load the module, then call `action(module)`."""
+def import_with_older_mmcv(load, module) -> None:
+    """Load `mmyolo`, which asserts mmcv < 2.1 in its `__init__` and works with 2.1 once this check has passed.
 
-    def __init__(self, loader, action):
-        self.loader, self.action = loader, action
+    mmcv reports an older version only while this one file runs.
+    """
+    import mmcv
+    import mmdet  # noqa: F401  before that, because it checks mmcv's version as well
+
+    version = mmcv.__version__
+    major, minor = (int(number) for number in version.split('.')[:2])
+    if (major, minor) >= MMYOLO_REFUSES_MMCV:
+        mmcv.__version__ = MMYOLO_ACCEPTS_MMCV
+    try:
+        load(module)
+    finally:
+        mmcv.__version__ = version
+
+
+def import_or_report_missing(load, module) -> None:
+    """Load `mmrotate`, whose `__init__` asserts versions that this stack doesn't have.
+
+    mmyolo imports mmrotate if it is installed, and handles only an ImportError.
+
+    Raises:
+        ImportError: instead of mmrotate's AssertionError, if mmyolo has been imported.
+    """
+    try:
+        load(module)
+    except AssertionError as error:
+        if MMYOLO_MODULE not in sys.modules:
+            raise
+        raise ImportError(f'mmrotate must accept the installed versions, got an error: {error}') from error
+
+
+class _HookedLoader:
+    """Wrap the import loader of a module in `AFTER_LOAD` or `AROUND_LOAD`."""
+
+    def __init__(self, loader):
+        self.loader = loader
 
     def __getattr__(self, name):
         return getattr(self.loader, name)
@@ -211,8 +251,12 @@ class _AfterLoad:
     def exec_module(self, module):
         # Restore the original loader, because inspect and pickle look at it.
         module.__loader__ = module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
-        self.action(module)
+        name, load = module.__name__, self.loader.exec_module
+        if name in AROUND_LOAD:
+            AROUND_LOAD[name](load, module)
+        else:
+            load(module)
+            AFTER_LOAD[name](module)
 
 
 AFTER_LOAD = {
@@ -221,21 +265,26 @@ AFTER_LOAD = {
     MIM_MODULE: adapt_mim,
 }
 """Module name: function to call with the module once it is loaded."""
+AROUND_LOAD = {
+    MMYOLO_MODULE: import_with_older_mmcv,
+    MMROTATE_MODULE: import_or_report_missing,
+}
+"""Module name: function that loads it, called with the function that would load it, and the module."""
 
 
-class AfterLoadFinder:
-    """Import finder that wraps the loaders of the modules in `AFTER_LOAD`."""
+class HookedFinder:
+    """Import finder that wraps the loaders of the modules in `AFTER_LOAD` and `AROUND_LOAD`."""
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
-        """Return the spec of another finder with its loader wrapped, or None for modules not in `AFTER_LOAD`."""
-        if fullname not in AFTER_LOAD:
+        """Return the spec of another finder with its loader wrapped, or None for other modules."""
+        if fullname not in AFTER_LOAD and fullname not in AROUND_LOAD:
             return None
         for finder in sys.meta_path:
             find = None if finder is cls else getattr(finder, 'find_spec', None)
             spec = find(fullname, path, target) if find else None
             if spec is not None and spec.loader is not None:
-                spec.loader = _AfterLoad(spec.loader, AFTER_LOAD[fullname])
+                spec.loader = _HookedLoader(spec.loader)
                 return spec
         return None
 
@@ -276,8 +325,8 @@ def install() -> None:
         # A module may be half loaded, if mmengine's own import led to this one. Then the finder calls the action later.
         if module is not None and not getattr(module.__spec__, '_initializing', False):
             action(module)
-    if AfterLoadFinder not in sys.meta_path:
-        sys.meta_path.insert(0, AfterLoadFinder)
+    if HookedFinder not in sys.meta_path:
+        sys.meta_path.insert(0, HookedFinder)
     if ExtFinder not in sys.meta_path:
         sys.meta_path.append(ExtFinder)
 

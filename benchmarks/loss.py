@@ -3,7 +3,7 @@
     python benchmarks/loss.py
 
 RTMDet-tiny's head at 640 px, 80 classes; from the head's outputs to the gradients on them. mmyolo (GPL) is only a
-reference: it is measured if it is installed (`pip install --no-deps mmyolo==0.6.0 prettytable`). Writes
+reference: it is measured if it is installed (`mmyolo-requirements.txt`). Writes
 benchmarks/results/loss_<device>.json and a plot next to it. References are skipped ('not measured') if they would take
 minutes or all of the memory.
 """
@@ -52,9 +52,6 @@ def heads() -> dict[str, torch.nn.Module]:
     mmdet = dict(type='RTMDetSepBNHead', with_objectness=False, train_cfg=train_cfg, **COMMON, **MMDET_LOSSES)
     found['mmdet'] = MODELS.build(ConfigDict(mmdet))
     try:
-        from rtmdet_plugin.compat.mmyolo import import_mmyolo
-
-        import_mmyolo()
         from mmyolo.models.dense_heads import RTMDetHead
         from mmyolo.utils import register_all_modules
     except ImportError:

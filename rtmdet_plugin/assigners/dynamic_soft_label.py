@@ -13,6 +13,9 @@ Differences from mmdet, none of which changes an assignment:
   with the host. On a CPU each image is matched separately, with only the priors that lie inside one of its objects.
 - 10^(distance - radius) overflows float32 beyond 41 strides; here it is clamped to the largest finite number.
 - Centres are always those of the boxes, even if masks are loaded.
+
+mmyolo's `BatchDynamicSoftLabelAssigner` differs from mmdet's in two points: the classification cost is only the term of
+the object's class, and k depends on the IoUs of all priors. `class_cost='own'` and `dynamic_k='all'` select these.
 """
 
 from typing import NamedTuple
@@ -29,6 +32,8 @@ from .matching import Matches, inside_any, pairwise_iou, soft_center_cost
 
 EPS = 1e-7
 UNASSIGNED_IOU = -1e8  # mmdet's overlap of a prior without an object
+CLASS_COSTS = ('all', 'own')
+DYNAMIC_KS = ('candidates', 'all')
 
 
 class GroundTruth(NamedTuple):
@@ -56,11 +61,16 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         cls_weight: weight of the classification cost; 0 disables it.
         iou_weight: weight of -log(IoU); 0 disables it.
         center_weight: weight of 10^(distance - radius); 0 disables it.
+        class_cost: classes in the classification cost: 'all', as mmdet, or 'own', the object's class, as mmyolo.
+        dynamic_k: priors whose IoUs decide k: 'candidates', those inside an object, as mmdet, or 'all', as mmyolo.
+        num_classes: number of classes of the logits, which is checked; exists because mmyolo's configs set it.
+        iou_calculator: must be a `BboxOverlaps2D` without settings; exists because mmyolo's configs set it.
         max_pairs: pairs of prior and object in memory at a time; more pairs are processed in several rounds, with the
             same result.
 
     Raises:
-        ValueError: if `topk` or `max_pairs` isn't positive or a weight is negative.
+        ValueError: if `topk` or `max_pairs` isn't positive, a weight is negative, or another setting isn't one of
+            its values.
     """
 
     def __init__(
@@ -71,6 +81,10 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         cls_weight: float = 1.0,
         iou_weight: float = 3.0,
         center_weight: float = 1.0,
+        class_cost: str = 'all',
+        dynamic_k: str = 'candidates',
+        num_classes: int | None = None,
+        iou_calculator: dict | None = None,
         max_pairs: int = 2**22,
     ) -> None:
         for name, number in dict(topk=topk, max_pairs=max_pairs).items():
@@ -79,11 +93,24 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         for name, weight in dict(cls_weight=cls_weight, iou_weight=iou_weight, center_weight=center_weight).items():
             if weight < 0:
                 raise ValueError(f'{name} must be at least 0 (0 disables the term), got {weight}')
+        if class_cost not in CLASS_COSTS:
+            raise ValueError(f'class_cost must be one of {CLASS_COSTS}, got {class_cost!r}')
+        if dynamic_k not in DYNAMIC_KS:
+            raise ValueError(f'dynamic_k must be one of {DYNAMIC_KS}, got {dynamic_k!r}')
+        settings = {name: value for name, value in (iou_calculator or {}).items() if name != '_scope_'}
+        if settings not in ({}, dict(type='BboxOverlaps2D'), dict(type='mmdet.BboxOverlaps2D')):
+            raise ValueError(
+                f"iou_calculator must be dict(type='mmdet.BboxOverlaps2D'), which is built in, got {settings}; leave "
+                'it out'
+            )
         self.topk = topk
         self.soft_center_radius = soft_center_radius
         self.cls_weight = cls_weight
         self.iou_weight = iou_weight
         self.center_weight = center_weight
+        self.class_cost = class_cost
+        self.dynamic_k = dynamic_k
+        self.num_classes = num_classes
         self.max_pairs = max_pairs
 
     @torch.no_grad()
@@ -106,7 +133,7 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         ground_truth = ground_truth._replace(boxes=ground_truth.boxes.float())
         if boxes.device.type != 'cpu' or torch.compiler.is_compiling():
             candidates = valid & inside_any(priors, ground_truth.boxes, ground_truth.mask, self.max_pairs)
-            return Assignment(*self._match(logits, boxes, priors, candidates, ground_truth))
+            return Assignment(*self._match(logits, boxes, priors, candidates, ground_truth, boxes))
 
         gt_index = torch.full(valid.shape, -1)
         iou = torch.zeros(valid.shape)
@@ -117,21 +144,32 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
             chosen = (valid[i] & inside).nonzero().squeeze(1)
             if len(chosen):
                 candidates = torch.ones(1, len(chosen), dtype=torch.bool)
+                of_image = boxes[i : i + 1]
                 found = self._match(
-                    logits[i : i + 1, :, chosen], boxes[i : i + 1, chosen], priors[chosen], candidates, objects
+                    logits[i : i + 1, :, chosen], of_image[:, chosen], priors[chosen], candidates, objects, of_image
                 )
                 gt_index[i, chosen], iou[i, chosen] = found[0][0], found[1][0]
         return Assignment(gt_index, iou)
 
     def _match(
-        self, logits: Tensor, boxes: Tensor, priors: Tensor, candidates: Tensor, ground_truth: GroundTruth
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        priors: Tensor,
+        candidates: Tensor,
+        ground_truth: GroundTruth,
+        all_boxes: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Do the work of `assign_batch` for the priors that are True in `candidates` (B, N)."""
+        """Do the work of `assign_batch` for the priors that are True in `candidates` (B, N).
+
+        `all_boxes` (B, M, 4) are the boxes of all priors, which decide k if `dynamic_k='all'`.
+        """
         softplus, score = F.softplus(logits), logits.sigmoid()
         background = (softplus * score.square()).sum(dim=1, keepdim=True)  # (B, 1, N)
         matches = Matches(candidates, self.topk)
         batch = torch.arange(len(boxes), device=boxes.device)[:, None]
-        step = max(1, self.max_pairs // candidates.numel())
+        k_of_all = self.dynamic_k == 'all'
+        step = max(1, self.max_pairs // (all_boxes[..., 0] if k_of_all else candidates).numel())
         for start in range(0, ground_truth.mask.size(1), step):
             gt_boxes, labels, mask = (column[:, start : start + step] for column in ground_truth)  # (B, g, ...)
             iou = pairwise_iou(gt_boxes, boxes)  # (B, g, N)
@@ -139,14 +177,15 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
             if self.cls_weight:
                 # Rows of the objects' classes, (B, g, N) each.
                 own_logits, own_softplus, own_score = (table[batch, labels] for table in (logits, softplus, score))
-                cost += (
-                    soft_bce(own_logits, own_softplus, own_score, iou) - own_softplus * own_score.square() + background
-                ).mul_(self.cls_weight)
+                class_cost = soft_bce(own_logits, own_softplus, own_score, iou)
+                if self.class_cost == 'all':
+                    class_cost = class_cost - own_softplus * own_score.square() + background
+                cost += class_cost.mul_(self.cls_weight)
             if self.iou_weight:
                 cost += (iou + EPS).log_().mul_(-self.iou_weight)
             if self.center_weight:
                 cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
-            matches.add(cost, iou, mask)
+            matches.add(cost, iou, mask, pairwise_iou(gt_boxes, all_boxes) if k_of_all else None)
         return matches.result()
 
     @torch.no_grad()
@@ -188,6 +227,62 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         if positive.any():
             iou = iou.masked_fill(~positive, UNASSIGNED_IOU)
         return AssignResult(len(gt_labels), gt_index + 1, iou, labels=labels)
+
+    def __call__(
+        self, boxes: Tensor, logits: Tensor, priors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_flags: Tensor
+    ) -> dict[str, Tensor]:
+        """Assign the priors of a batch: mmyolo's interface, for its `RTMDetHead`.
+
+        Args:
+            boxes: decoded boxes, xyxy in pixels. (B, N, 4)
+            logits: class logits. (B, N, C)
+            priors: x, y and stride in pixels. (N, 3 or more)
+            gt_labels: labels of the objects, padded. (B, G, 1)
+            gt_boxes: boxes of the objects, xyxy in pixels. (B, G, 4)
+            gt_flags: 0 for padding. (B, G, 1)
+
+        Returns:
+            `assigned_labels`, C for background (B, N); `assigned_labels_weights`, 1 (B, N); `assigned_bboxes`, xyxy in
+            pixels, 0 for background (B, N, 4); `assign_metrics`, the IoU, 0 for background (B, N).
+
+        Raises:
+            ValueError: if there isn't one box and `num_classes` logits for each prior.
+        """
+        num_classes = self.num_classes or logits.size(2)
+        if boxes.shape != (*logits.shape[:2], 4) or logits.size(2) != num_classes:
+            raise ValueError(
+                f'bbox_head must predict one box (4) and {num_classes} logits (num_classes) for each prior, got boxes '
+                f'of {tuple(boxes.shape)} and logits of {tuple(logits.shape)}; set use_sigmoid=True in loss_cls and '
+                'the same num_classes in head_module and assigner'
+            )
+        ground_truth = GroundTruth(gt_boxes, gt_labels.squeeze(2).long(), gt_flags.squeeze(2) > 0)
+        valid = torch.ones_like(boxes[..., 0], dtype=torch.bool)
+        gt_index, iou = self.assign_batch(logits.transpose(1, 2), boxes, priors, valid, ground_truth)
+        labels, targets = targets_of(gt_index, ground_truth, num_classes)
+        return dict(
+            assigned_labels=labels,
+            assigned_labels_weights=torch.ones_like(iou),
+            assigned_bboxes=targets.masked_fill(gt_index[..., None] < 0, 0),
+            assign_metrics=iou,
+        )
+
+
+def targets_of(gt_index: Tensor, ground_truth: GroundTruth, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Look up what each prior learns.
+
+    Args:
+        gt_index: index of each prior's object, -1 for background. (B, N)
+        ground_truth: the objects of the batch.
+        num_classes: label of the background.
+
+    Returns:
+        Labels (B, N) and boxes, xyxy in pixels (B, N, 4); the boxes of background priors mean nothing.
+    """
+    if not ground_truth.mask.size(1):
+        return torch.full_like(gt_index, num_classes), ground_truth.boxes.new_zeros(*gt_index.shape, 4)
+    at = gt_index.clamp(min=0)
+    labels = ground_truth.labels.gather(1, at).masked_fill(gt_index < 0, num_classes)
+    return labels, ground_truth.boxes.gather(1, at[..., None].expand(-1, -1, 4))
 
 
 def soft_bce(logits: Tensor, softplus: Tensor, score: Tensor, target: Tensor) -> Tensor:

@@ -66,6 +66,19 @@ def soft_center_cost(gt_boxes: Tensor, priors: Tensor, radius: float, weight: fl
     return cost.mul_(weight).clamp_(max=torch.finfo(cost.dtype).max)
 
 
+def dynamic_ks(iou: Tensor, topk: int) -> Tensor:
+    """Return each object's number of priors: the sum of its `topk` largest IoUs, rounded down, but at least 1.
+
+    Args:
+        iou: IoU of each object with each prediction. (B, G, N)
+        topk: number of IoUs that are summed.
+
+    Returns:
+        The numbers. (B, G)
+    """
+    return iou.topk(min(topk, iou.size(-1)), dim=-1).values.sum(dim=-1).int().clamp_(min=1)
+
+
 def cheapest(cost: Tensor, ks: Tensor, topk: int) -> tuple[Tensor, Tensor]:
     """Select each object's k cheapest priors.
 
@@ -100,12 +113,12 @@ class Matches:
 
     Args:
         candidates: True for priors that may be assigned. (B, N)
-        topk: number of IoUs that are summed.
+        topk: number of IoUs that are summed, and largest k.
     """
 
     def __init__(self, candidates: Tensor, topk: int) -> None:
         self.candidates = candidates
-        self.topk = min(topk, candidates.size(1))
+        self.topk = topk
         self.num_objects = 0
         self.taken = torch.zeros_like(candidates, dtype=torch.long)  # number of objects that took the prior
         self.taker = torch.zeros_like(self.taken)  # sum of their indices, which is the index if there is one object
@@ -114,19 +127,22 @@ class Matches:
         self.best = torch.zeros_like(self.taken)
         self.best_iou = torch.zeros_like(self.taker_iou)
 
-    def add(self, cost: Tensor, iou: Tensor, mask: Tensor) -> None:
+    def add(self, cost: Tensor, iou: Tensor, mask: Tensor, iou_of_all: Tensor | None = None) -> None:
         """Add objects.
 
         Args:
             cost: lower is better; overwritten. (B, G, N)
             iou: IoU of each object with each prediction. (B, G, N)
             mask: False for objects that are padding. (B, G)
+            iou_of_all: IoUs that decide k, also with predictions that aren't columns; by default those of the
+                candidates. (B, G, any)
         """
         usable = mask[..., None] & self.candidates[:, None]
         # A NaN prediction comes last of the usable ones. If no other is left, it is taken, and the loss becomes NaN.
         cost.nan_to_num_(nan=torch.finfo(cost.dtype).max).masked_fill_(~usable, math.inf)
-        ks = iou.masked_fill(~usable, 0).topk(self.topk, dim=-1).values.sum(dim=-1).int().clamp_(1, self.topk)
-        indices, counts = cheapest(cost, ks, self.topk)
+        most = min(self.topk, cost.size(-1))
+        ks = dynamic_ks(iou.masked_fill(~usable, 0) if iou_of_all is None else iou_of_all, self.topk).clamp_(max=most)
+        indices, counts = cheapest(cost, ks, most)
         counts &= cost.gather(-1, indices) < math.inf  # if an object has fewer than k candidates
 
         numbers = torch.arange(self.num_objects, self.num_objects + mask.size(1), device=cost.device)

@@ -1,4 +1,7 @@
-"""Fit the weights of a checkpoint to a model: rename those of mmyolo, refuse those that it would decode wrongly."""
+"""Fit the weights of a checkpoint to a model: rename those of mmyolo, refuse those that it would decode wrongly.
+
+In a config of mmyolo, our neck or head has mmdet's names, and the other part may keep mmyolo's.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from torch import Tensor, nn
 
 from ..errors import RefusedError
 from .exp_on_reg import recorded_exp_on_reg
-from .mmyolo_keys import has_mmyolo_keys, rename
+from .mmyolo_keys import CLASSES, HEAD, ONLY_MMDET, has_mmyolo_keys, rename
 
+RTMDET = (f'bbox_head.{CLASSES}', HEAD + CLASSES)
+"""Beginnings of names that only RTMDet has, in mmdet and in mmyolo."""
 LOADERS = (
     'mmengine.runner.checkpoint', 'mmengine.runner.runner', 'mmengine.infer.infer', 'mmdet.apis.det_inferencer',
 )  # fmt: skip
@@ -25,7 +30,7 @@ def fit_to_model(
     """Return weights by the names of a model: those of mmyolo's RTMDet are renamed for mmdet's RTMDet and ours.
 
     Args:
-        model: any model; nothing is changed or checked unless it is an RTMDet with mmdet's names.
+        model: any model; nothing is changed or checked unless it is an RTMDet whose neck or head has mmdet's names.
         state_dict: weights of any model.
         meta: `meta` of the checkpoint.
         source: name of the checkpoint, for messages.
@@ -37,16 +42,20 @@ def fit_to_model(
         RefusedError: if the weights are those of another detector of mmyolo, if they have keys of both stacks, or if
             the model's `exp_on_reg` is not the one that they were trained with.
     """
-    head = getattr(model, 'bbox_head', None)
-    if not hasattr(head, 'rtm_cls'):
+    names = model.state_dict().keys()
+    if not all(any(name.startswith(prefixes) for name in names) for prefixes in (RTMDET, ONLY_MMDET)):
         return state_dict
-    from_mmyolo = has_mmyolo_keys(state_dict)
+    bare = [name.removeprefix('module.') for name in state_dict]
+    from_mmyolo = has_mmyolo_keys(name for name in bare if name not in names)
+    fitted = state_dict
     try:
         trained = False if from_mmyolo else recorded_exp_on_reg(meta)
-        fitted = rename(state_dict, 'mmdet') if from_mmyolo else state_dict
+        if from_mmyolo:
+            renamed = rename(state_dict, 'mmdet').items()
+            fitted = {old if old in names else new: value for old, (new, value) in zip(bare, renamed, strict=True)}
     except ValueError as error:
         raise RefusedError(f'{source}: {error}') from None
-    decoded = getattr(head, 'exp_on_reg', None)
+    decoded = getattr(getattr(model, 'bbox_head', None), 'exp_on_reg', None)
     if None not in (trained, decoded) and trained != decoded:
         reason = ', as all of mmyolo' if from_mmyolo else ''
         raise RefusedError(

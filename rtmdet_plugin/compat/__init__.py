@@ -1,7 +1,8 @@
 """Close the gaps between OpenMMLab's last releases and today's stack: one file per gap.
 
-Each file does nothing if its gap is absent. `import rtmdet_plugin` closes the gaps that affect every user. The others
-are closed only around the call that needs it: `onnx_export.legacy_onnx_export()` and `mmyolo.import_mmyolo()`.
+Each file does nothing if its gap is absent. `import rtmdet_plugin` closes the gaps that affect every user. One is
+closed only around the call that needs it: `onnx_export.legacy_onnx_export()`. `rtmdet_plugin_startup` closes those that
+a program meets before it imports `rtmdet_plugin`.
 """
 
 from .config_dump import keep_replaced_config

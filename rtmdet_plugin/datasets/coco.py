@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 import cv2
 from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, TASK_UTILS
 from mmengine.logging import print_log
 
 from ..errors import RefusedError
@@ -46,7 +46,7 @@ POLICIES = ('skip', 'raise')
 
 @DATASETS.register_module()
 class RTMCocoDataset(CocoDataset):
-    """COCO dataset with the arguments of mmdet's `CocoDataset` and three more.
+    """COCO dataset with the arguments of mmdet's `CocoDataset` and four more.
 
     A sample is bad if its image can't be read, is truncated, or has another size than the annotation file states, or
     if its entries in that file are invalid (see `coco_file.py`).
@@ -59,6 +59,8 @@ class RTMCocoDataset(CocoDataset):
         max_bad_share: share of bad samples, from 0 to 1, above which `'skip'` stops the run and lists them.
         exif: how images with an EXIF orientation were annotated, see `decoding.decode`: `'as_annotated'`,
             `'turned'` or `'stored'`.
+        batch_shapes_cfg: config of mmyolo's `BatchShapePolicy`, which orders the images by their shape and gives each
+            batch its own size; for mmyolo's `LetterResize`, in test mode.
 
     `metainfo` may hold `classes` (names, in the order of the labels; a subset trains on these only),
     `palette` and any other key. With `lazy_init` the classes are known as soon as `metainfo` is read
@@ -78,6 +80,7 @@ class RTMCocoDataset(CocoDataset):
         on_bad_sample: str = 'skip',
         max_bad_share: float = 0.05,
         exif: str = 'as_annotated',
+        batch_shapes_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
         if on_bad_sample not in POLICIES:
@@ -87,6 +90,7 @@ class RTMCocoDataset(CocoDataset):
         self.on_bad_sample = on_bad_sample
         self.max_bad_share = check_probability('max_bad_share', max_bad_share)
         self.exif = exif
+        self.batch_shapes_cfg = batch_shapes_cfg
         self._num_listed = 0
         super().__init__(*args, **kwargs)
 
@@ -133,6 +137,8 @@ class RTMCocoDataset(CocoDataset):
 
     def _run_pipeline(self, results: dict) -> dict | None:
         """Run the pipeline, with `RTMLoadImageFromFile` in place of mmdet's loader."""
+        if any(getattr(step, 'use_cached', True) is False for step in self.pipeline.transforms):
+            results['dataset'] = self  # mmyolo's mosaic and MixUp without a cache load their partners from it
         for step in self.pipeline.transforms:
             results = RTMLoadImageFromFile.in_place_of(step)(results)
             if results is None:
@@ -171,7 +177,7 @@ class RTMCocoDataset(CocoDataset):
             self._warn_of_unusable(content)
             self._check_used(data_list, doubt)
         self._warn_of_format(doubt)
-        return data_list
+        return TASK_UTILS.build(self.batch_shapes_cfg)(data_list) if self.batch_shapes_cfg else data_list
 
     def filter_data(self) -> list[dict]:
         """Apply `filter_cfg`, as mmdet does.

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import default_collate
 
 from ..errors import RefusedError
-from ..sample_batch import DetSampleBatch
+from ..sample_batch import PARTS, DetSampleBatch
 
 
 @FUNCTIONS.register_module()
@@ -23,7 +24,7 @@ def rtm_collate(batch: Sequence[dict]) -> dict:
     """Collate results of `PackDetInputs`.
 
     Args:
-        batch: `inputs` (C, H, W), all of one shape, and `data_samples` of each image.
+        batch: `inputs` (C, H, W), all of one shape, and `data_samples` of each image. Their boxes become tensors.
 
     Returns:
         `inputs`, (B, C, H, W), in shared memory within a worker, and `data_samples`, a list of B.
@@ -38,6 +39,11 @@ def rtm_collate(batch: Sequence[dict]) -> dict:
             f'Images of a batch must have one shape (C, H, W), got {sizes}; add Pad(size=...) to the pipeline, or set '
             "collate_fn=dict(type='pseudo_collate')."
         )
+    for item in batch:
+        for part in PARTS:
+            if 'bboxes' in item['data_samples'].get(part, ()):
+                instances = item['data_samples'].get(part)
+                instances.bboxes = get_box_tensor(instances.bboxes)
     return {
         'inputs': default_collate(inputs),
         'data_samples': DetSampleBatch(item['data_samples'] for item in batch),

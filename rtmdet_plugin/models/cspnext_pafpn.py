@@ -24,6 +24,8 @@ class RTMCSPNeXtPAFPN(BaseModule):
         in_channels: channels of the backbone's outputs, finest level first.
         out_channels: channels of each output.
         num_csp_blocks: blocks in each CSP layer.
+        deepen_factor: multiplies `num_csp_blocks`, as in mmyolo.
+        widen_factor: multiplies `in_channels` and `out_channels`, as in mmyolo.
         use_depthwise: use depthwise separable convolutions (nano).
         expand_ratio: channels of each half of a CSP layer as a share of its output channels.
         kernel_size: kernel of the large depthwise convolutions; odd.
@@ -32,7 +34,7 @@ class RTMCSPNeXtPAFPN(BaseModule):
         init_cfg: config of mmengine's initialisation.
 
     Raises:
-        ValueError: if `kernel_size` is even.
+        ValueError: if `kernel_size` is even, or a factor isn't positive.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class RTMCSPNeXtPAFPN(BaseModule):
         out_channels: int,
         *,
         num_csp_blocks: int = 3,
+        deepen_factor: float = 1.0,
+        widen_factor: float = 1.0,
         use_depthwise: bool = False,
         expand_ratio: float = 0.5,
         kernel_size: int = 5,
@@ -49,8 +53,11 @@ class RTMCSPNeXtPAFPN(BaseModule):
         init_cfg: dict | None = KAIMING_INIT,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.in_channels = tuple(in_channels)
-        self.out_channels = out_channels
+        if widen_factor <= 0 or deepen_factor <= 0:
+            raise ValueError(f'widen_factor and deepen_factor must be positive, got {widen_factor}, {deepen_factor}')
+        self.in_channels = tuple(int(channels * widen_factor) for channels in in_channels)
+        self.out_channels = out_channels = int(out_channels * widen_factor)
+        num_csp_blocks = round(num_csp_blocks * deepen_factor)
         layer_cfg: dict[str, Any] = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
         conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
 

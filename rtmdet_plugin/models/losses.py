@@ -18,15 +18,18 @@ class RTMQualityFocalLoss(nn.Module):
     """mmdet's `QualityFocalLoss` on logits.
 
     Args:
+        use_sigmoid: must be True; exists because mmyolo's head reads it from this config.
         beta: exponent of the distance between score and target.
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: if `beta` isn't positive.
+        ValueError: if `beta` isn't positive or `use_sigmoid` isn't True.
     """
 
-    def __init__(self, *, beta: float = 2.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, use_sigmoid: bool = True, beta: float = 2.0, loss_weight: float = 1.0) -> None:
         super().__init__()
+        if not use_sigmoid:
+            raise ValueError(f'use_sigmoid must be True, got {use_sigmoid}: the loss is that of a sigmoid per class')
         if beta <= 0:
             raise ValueError(f'beta must be positive, got {beta}')
         self.beta = beta

@@ -9,6 +9,7 @@ Differences from mmdet:
   targets.
 - Distances and losses are computed in float32 under autocast: bfloat16 has a precision of 8 bits, but pixel coordinates
   up to 640 need 10.
+- It takes mmyolo's training batches and letterboxed images as well, as `bbox_head` of its `YOLODetector`.
 """
 
 from functools import partial
@@ -19,6 +20,7 @@ import torch.nn as nn
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, is_norm
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import reduce_mean
 from mmengine.model import bias_init_with_prob, constant_init, normal_init
@@ -26,7 +28,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..assigners.dynamic_soft_label import GroundTruth
+from ..assigners.dynamic_soft_label import GroundTruth, targets_of
+from ..mmyolo_support.letterbox import check_test_cfg, is_letterboxed, select_boxes
+from ..mmyolo_support.training_batch import unpack_batch
 
 
 @MODELS.register_module()
@@ -74,10 +78,10 @@ class RTMSepBNHead(BaseDenseHead):
         exp_on_reg: bool = False,
         pred_kernel_size: int = 1,
         with_objectness: bool = False,
-        anchor_generator: dict = dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),  # noqa: B006
-        bbox_coder: dict = dict(type='DistancePointBBoxCoder'),  # noqa: B006
-        loss_cls: dict = dict(type='RTMQualityFocalLoss', beta=2.0, loss_weight=1.0),  # noqa: B006
-        loss_bbox: dict = dict(type='RTMGIoULoss', loss_weight=2.0),  # noqa: B006
+        anchor_generator: dict = dict(type='mmdet.MlvlPointGenerator', offset=0, strides=[8, 16, 32]),  # noqa: B006
+        bbox_coder: dict = dict(type='mmdet.DistancePointBBoxCoder'),  # noqa: B006
+        loss_cls: dict = dict(type='mmdet.RTMQualityFocalLoss', beta=2.0, loss_weight=1.0),  # noqa: B006
+        loss_bbox: dict = dict(type='mmdet.RTMGIoULoss', loss_weight=2.0),  # noqa: B006
         norm_cfg: dict = dict(type='BN', momentum=0.1, eps=1e-5),  # noqa: B006
         act_cfg: dict = dict(type='SiLU', inplace=True),  # noqa: B006
         train_cfg: dict | None = None,
@@ -86,6 +90,7 @@ class RTMSepBNHead(BaseDenseHead):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         check_settings(num_classes, share_conv, share_norm, use_depthwise, pred_kernel_size, with_objectness)
+        check_test_cfg(test_cfg)
         self.num_classes = num_classes
         self.cls_out_channels = num_classes
         self.in_channels = in_channels
@@ -99,6 +104,11 @@ class RTMSepBNHead(BaseDenseHead):
         self.test_cfg = test_cfg
         if train_cfg:
             self.assigner = TASK_UTILS.build(train_cfg['assigner'])
+            if not hasattr(self.assigner, 'assign'):
+                raise ValueError(
+                    f"train_cfg.assigner must be mmdet's or ours, got {train_cfg['assigner']['type']}; use "
+                    'mmdet.RTMDynamicSoftLabelAssigner'
+                )
 
         layer = partial(
             DepthwiseSeparableConvModule if use_depthwise else ConvModule,
@@ -164,6 +174,20 @@ class RTMSepBNHead(BaseDenseHead):
             bbox_preds.append((distances.exp() if self.exp_on_reg else distances) * stride[0])
         return tuple(cls_scores), tuple(bbox_preds)
 
+    def loss(self, x: tuple[Tensor, ...], batch_data_samples: list[DetDataSample] | dict) -> dict[str, Tensor]:
+        """Predict and compute the losses.
+
+        Args:
+            x: feature maps, see `forward`.
+            batch_data_samples: samples with ground truth, or a batch of mmyolo, see `unpack_batch`.
+
+        Returns:
+            `loss_cls` and `loss_bbox`, see `loss_by_feat`.
+        """
+        if isinstance(batch_data_samples, dict):
+            return self.loss_by_feat(*self(x), *unpack_batch(batch_data_samples))
+        return super().loss(x, batch_data_samples)
+
     def loss_by_feat(
         self,
         cls_scores: tuple[Tensor, ...],
@@ -204,12 +228,7 @@ class RTMSepBNHead(BaseDenseHead):
             )
 
         positive = gt_index >= 0
-        if ground_truth.mask.size(1):
-            at = gt_index.clamp(min=0)
-            labels = ground_truth.labels.gather(1, at).masked_fill(~positive, self.num_classes)
-            targets = ground_truth.boxes.gather(1, at[..., None].expand(-1, -1, 4))
-        else:
-            labels, targets = gt_index.new_full(gt_index.shape, self.num_classes), torch.zeros_like(boxes)
+        labels, targets = targets_of(gt_index, ground_truth, self.num_classes)
         # Background predictions are replaced by their targets, so that they cause neither gradients nor NaN.
         boxes = torch.where(positive[..., None], boxes, targets)
 
@@ -218,6 +237,40 @@ class RTMSepBNHead(BaseDenseHead):
         loss_cls = self.loss_cls(logits.flatten(0, 1), quality, weight=weights.flatten(), avg_factor=1.0)
         loss_bbox = self.loss_bbox(boxes.flatten(0, 1), targets.flatten(0, 1), weight=ious.flatten(), avg_factor=1.0)
         return dict(loss_cls=loss_cls / normalizer, loss_bbox=loss_bbox / normalizer)
+
+    def predict_by_feat(
+        self,
+        cls_scores: tuple[Tensor, ...],
+        bbox_preds: tuple[Tensor, ...],
+        score_factors: None = None,
+        batch_img_metas: list[dict] | None = None,
+        cfg: dict | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> list[InstanceData]:
+        """Select the boxes of each image: as mmdet, or as mmyolo if its `LetterResize` padded the images.
+
+        Args:
+            cls_scores: class logits, see `forward`.
+            bbox_preds: distances in pixels, see `forward`.
+            score_factors: not used.
+            batch_img_metas: `img_shape`, `ori_shape`, `scale_factor` and, if letterboxed, `pad_param` of each image.
+            cfg: replaces `test_cfg`.
+            rescale: return boxes in pixels of the original image.
+            with_nms: apply the NMS.
+
+        Returns:
+            `bboxes`, xyxy in pixels (N, 4), `scores` and `labels` (N,) of each image.
+        """
+        predict = partial(super().predict_by_feat, cls_scores, bbox_preds, None, cfg=cfg)
+        if not is_letterboxed(batch_img_metas):
+            return predict(batch_img_metas=batch_img_metas, rescale=rescale, with_nms=with_nms)
+        unclipped = [{**meta, 'img_shape': None} for meta in batch_img_metas]
+        candidates = predict(batch_img_metas=unclipped, rescale=False, with_nms=False)
+        return [
+            select_boxes(results, meta, cfg or self.test_cfg, rescale, with_nms)
+            for results, meta in zip(candidates, batch_img_metas, strict=True)
+        ]
 
     def priors(self, feats: tuple[Tensor, ...], img_metas: list[dict]) -> tuple[Tensor, Tensor]:
         """Return the priors of all levels, and which of them lie within each image.

@@ -1,4 +1,8 @@
-"""mmdet's `PackDetInputs` with a faster conversion from (H, W, 3) to (3, H, W)."""
+"""mmdet's `PackDetInputs` with a faster conversion from (H, W, 3) to (3, H, W).
+
+Boxes are packed as `HorizontalBoxes`, also if the pipeline has them as an array, because mmyolo's `yolov5_collate`
+needs this type. `rtm_collate` and mmdet's data preprocessor turn them into tensors.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,17 @@ import numpy as np
 import torch
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
 
 
 @TRANSFORMS.register_module()
 class RTMPackDetInputs(PackDetInputs):
-    """Pack a sample; arguments and result are those of mmdet's `PackDetInputs`."""
+    """Pack a sample; arguments are those of mmdet's `PackDetInputs`, and so is the result except for the boxes' type."""
 
     def transform(self, results: dict) -> dict:
         """Pack the image into `inputs`, (C, H, W), and the annotations into `data_samples`."""
+        if isinstance(results.get('gt_bboxes'), np.ndarray):
+            results = {**results, 'gt_bboxes': HorizontalBoxes(results['gt_bboxes'], dtype=torch.float32, clone=False)}
         img: np.ndarray = results['img']
         if img.ndim != 3:
             return super().transform(results)

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,6 +107,19 @@ def test_mmyolos_own_model_loads_as_before(tmp_path):
     torch.save({'bbox_head.head_module.rtm_cls.weight': torch.ones(1, 2)}, tmp_path / 'c.pth')
     load_checkpoint(nn.ModuleDict(dict(bbox_head=head)), str(tmp_path / 'c.pth'), strict=True)
     assert head['head_module']['rtm_cls'].weight.tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize('ours', ['neck', 'bbox_head', 'neck bbox_head'])
+def test_a_model_of_mmyolo_with_parts_of_ours(theirs, ours):
+    """Our parts have mmdet's names, the others keep mmyolo's; a checkpoint of that training loads as it is."""
+    both = zip(theirs, rename(theirs, 'mmdet'), strict=True)
+    names = [new if old.startswith(tuple(ours.split())) else old for old, new in both]
+    model = SimpleNamespace(state_dict=lambda: dict.fromkeys(names), bbox_head=SimpleNamespace())
+    wrapped = {f'module.{name}': value for name, value in theirs.items()}
+    for weights in (theirs, wrapped):
+        fitted = fit_to_model.fit_to_model(model, weights, {}, 'c.pth')
+        assert list(fitted) == names and all(map(torch.equal, fitted.values(), theirs.values()))
+    assert fit_to_model.fit_to_model(model, fitted, {}, 'c.pth') is fitted
 
 
 def test_bad_input_is_named_and_nothing_is_written(theirs, shapes_model, shapes_config, tmp_path):

@@ -99,8 +99,7 @@ def test_packing_is_mmdets(random_results, channels, boxed):
     for part in ('gt_instances', 'ignored_instances'):
         mine, reference = getattr(ours['data_samples'], part), getattr(theirs['data_samples'], part)
         assert torch.equal(torch.as_tensor(mine.labels), torch.as_tensor(reference.labels))
-        boxes = [b.bboxes.tensor if boxed else b.bboxes for b in (mine, reference)]
-        assert torch.equal(*boxes)
+        assert torch.equal(mine.bboxes.tensor, reference.bboxes.tensor if boxed else reference.bboxes)
     assert ours['data_samples'].metainfo == theirs['data_samples'].metainfo
     results['img'][:] = 0
     assert channels is None or ours['inputs'].any(), 'the packed image shares memory with the one that went in'
