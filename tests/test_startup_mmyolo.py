@@ -1,4 +1,4 @@
-"""mmyolo is imported on this stack: its check of mmcv's version passes, and an mmrotate that fails counts as missing."""
+"""mmyolo is imported on this stack: its check of mmcv's version passes, and a failing mmrotate counts as missing."""
 
 import importlib
 import sys

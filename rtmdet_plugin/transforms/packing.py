@@ -16,7 +16,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 
 @TRANSFORMS.register_module()
 class RTMPackDetInputs(PackDetInputs):
-    """Pack a sample; arguments are those of mmdet's `PackDetInputs`, and so is the result except for the boxes' type."""
+    """Pack a sample; arguments and result are those of mmdet's `PackDetInputs`, with boxes as `HorizontalBoxes`."""
 
     def transform(self, results: dict) -> dict:
         """Pack the image into `inputs`, (C, H, W), and the annotations into `data_samples`."""

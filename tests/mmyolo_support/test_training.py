@@ -39,8 +39,8 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False, sampler=dict(type='mmdet.RTMDefaultSampler'),
     collate_fn=dict(_delete_=True, type='yolov5_collate'),
-    dataset=dict(type='mmdet.RTMCocoDataset', data_root='{data}/', ann_file='train.json', data_prefix=dict(img='train/'),
-                 pipeline=pipeline))
+    dataset=dict(type='mmdet.RTMCocoDataset', data_root='{data}/', ann_file='train.json',
+                 data_prefix=dict(img='train/'), pipeline=pipeline))
 val_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False,
     dataset=dict(type='mmdet.RTMCocoDataset', data_root='{data}/', ann_file='val.json', data_prefix=dict(img='val/'),
@@ -54,9 +54,12 @@ custom_hooks = [dict(type='EMAHook', ema_type='mmdet.RTMExpMomentumEMA', momentu
                      priority=49)]
 """
 HEADS = {
-    'theirs': "dict(head_module=dict(num_classes={num_classes}, widen_factor=0.125), loss_cls=dict(type='mmdet.RTMQualityFocalLoss'), "
-    "loss_bbox=dict(type='mmdet.RTMGIoULoss'))",
-    'ours': "dict(_delete_=True, type='mmdet.RTMSepBNHead', num_classes={num_classes}, in_channels=32, feat_channels=32)",
+    'theirs': """dict(
+        head_module=dict(num_classes={num_classes}, widen_factor=0.125),
+        loss_cls=dict(type='mmdet.RTMQualityFocalLoss'),
+        loss_bbox=dict(type='mmdet.RTMGIoULoss'))""",
+    'ours': """dict(
+        _delete_=True, type='mmdet.RTMSepBNHead', num_classes={num_classes}, in_channels=32, feat_channels=32)""",
 }
 
 
