@@ -185,7 +185,10 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
                 cost += (iou + EPS).log_().mul_(-self.iou_weight)
             if self.center_weight:
                 cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
-            matches.add(cost, iou, mask, pairwise_iou(gt_boxes, all_boxes) if k_of_all else None)
+            iou_of_all = None
+            if k_of_all:
+                iou_of_all = iou if all_boxes is boxes else pairwise_iou(gt_boxes, all_boxes)
+            matches.add(cost, iou, mask, iou_of_all)
         return matches.result()
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ def check_test_cfg(test_cfg: Mapping | None) -> None:
             raise ValueError(f"test_cfg.{name} must be {value}, got {not value}; set it, or keep mmyolo's RTMDetHead")
 
 
-def is_letterboxed(metas: Sequence[Mapping] | None) -> bool:
+def is_letterboxed(metas: Sequence[Mapping]) -> bool:
     """Return whether the images of a batch have the padding that mmyolo's `LetterResize` records."""
     return bool(metas) and all('pad_param' in meta for meta in metas)
 

@@ -263,13 +263,14 @@ class RTMSepBNHead(BaseDenseHead):
             `bboxes`, xyxy in pixels (N, 4), `scores` and `labels` (N,) of each image.
         """
         predict = partial(super().predict_by_feat, cls_scores, bbox_preds, None, cfg=cfg)
-        if not is_letterboxed(batch_img_metas):
-            return predict(batch_img_metas=batch_img_metas, rescale=rescale, with_nms=with_nms)
-        unclipped = [{**meta, 'img_shape': None} for meta in batch_img_metas]
+        metas, settings = batch_img_metas or [], cfg or self.test_cfg or {}
+        if not is_letterboxed(metas):
+            return predict(batch_img_metas=metas, rescale=rescale, with_nms=with_nms)
+        unclipped = [{**meta, 'img_shape': None} for meta in metas]
         candidates = predict(batch_img_metas=unclipped, rescale=False, with_nms=False)
         return [
-            select_boxes(results, meta, cfg or self.test_cfg, rescale, with_nms)
-            for results, meta in zip(candidates, batch_img_metas, strict=True)
+            select_boxes(results, meta, settings, rescale, with_nms)
+            for results, meta in zip(candidates, metas, strict=True)
         ]
 
     def priors(self, feats: tuple[Tensor, ...], img_metas: list[dict]) -> tuple[Tensor, Tensor]:
