@@ -470,7 +470,7 @@ def test_box_partly_outside_or_huge_is_cut_at_the_border(folder, stage, bbox):
     dataset = RTMCocoDataset(**settings(folder, pipeline=PIPELINES[stage], on_bad_sample='raise'))
     random.seed(0)
     for place in range(5):
-        boxes = dataset[place]['data_samples'].gt_instances.bboxes
+        boxes = dataset[place]['data_samples'].gt_instances.bboxes.tensor
         assert len(boxes) and torch.isfinite(boxes).all() and boxes.min() >= 0 and boxes.max() <= 64
 
 
