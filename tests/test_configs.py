@@ -40,10 +40,12 @@ MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
 
 
 def all_configs() -> list[Path]:
-    """Return the configs for training: those that inherit, outside `_base_` and `deploy`."""
+    """Return the configs that train an RTMDet: those that inherit, outside the folders of other things."""
     found = [*ROOT.glob('configs/**/*.py'), *ROOT.glob('projects/**/*.py')]
     return sorted(
-        path for path in found if not {'_base_', 'deploy'} & set(path.parts) and '\n_base_ = ' in path.read_text()
+        path
+        for path in found
+        if not {'_base_', 'deploy', 'r50_1x', 'imagenet'} & set(path.parts) and '\n_base_ = ' in path.read_text()
     )
 
 

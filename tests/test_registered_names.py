@@ -12,6 +12,7 @@ NAMES = {
     ],
     'TASK_UTILS': [
         'RTMDynamicSoftLabelAssigner', 'RTMSimOTAAssigner', 'RTMTaskAlignedAssigner', 'RTMATSSAssigner',
+        'RTMHardCostAssigner',
     ],
     'TRANSFORMS': [
         'RTMCachedMosaic', 'RTMCachedMixUp', 'RTMCachedMosaicResizeCrop', 'RTMLoadImageAndAnnotations',

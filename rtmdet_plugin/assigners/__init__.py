@@ -2,5 +2,9 @@
 
 from .baselines import RTMATSSAssigner, RTMSimOTAAssigner, RTMTaskAlignedAssigner
 from .dynamic_soft_label import RTMDynamicSoftLabelAssigner
+from .hard_costs import RTMHardCostAssigner
 
-__all__ = ['RTMATSSAssigner', 'RTMDynamicSoftLabelAssigner', 'RTMSimOTAAssigner', 'RTMTaskAlignedAssigner']
+__all__ = [
+    'RTMATSSAssigner', 'RTMDynamicSoftLabelAssigner', 'RTMHardCostAssigner', 'RTMSimOTAAssigner',
+    'RTMTaskAlignedAssigner',
+]  # fmt: skip
