@@ -26,11 +26,12 @@ def command(source: str, out: Path | None) -> None:
     """Write a config that trains CONFIG, an RTMDet config of mmdet, with the parts of this package.
 
     CONFIG is a file, which may be edited in any way, or a name such as mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py. It is
-    the base of the new config, so later edits of CONFIG apply to both. The command prints which parts were replaced,
-    and which were not and why.
+    the base of the new config, so later edits of CONFIG apply to both. A CONFIG with read_base() can't be a base, so
+    the new config is a complete copy. The command prints which parts were replaced, and which were not and why.
     """
     from rtmdet_plugin.checkpoints.load_model import config_file, read_config
     from rtmdet_plugin.config.drop_in import drop_in
+    from rtmdet_plugin.config.lazy_types import imports_types
     from rtmdet_runtime.atomic_files import write_atomically
 
     path = config_file(source)
@@ -41,15 +42,16 @@ def command(source: str, out: Path | None) -> None:
         raise ValueError(f'{out} must end in .py')
     if out.exists():
         raise FileExistsError(f'{out} exists already; choose another name with -o')
-    if 'read_base(' in path.read_text(encoding='utf-8'):
-        raise ValueError(f'{source} must be a config with _base_, got one with read_base(), which no _base_ can name')
 
-    done = drop_in(read_config(source))
+    config = read_config(source)
+    copied = imports_types(config) or 'read_base(' in path.read_text(encoding='utf-8')
+    done = drop_in(config)
     # The path is relative, so that both files can be moved together.
     base = source if shipped else Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix()
-    write_atomically(out, text(base, done).encode())
+    content = copy_text(base, done, config.pretty_text) if copied else text(base, done)
+    write_atomically(out, content.encode())
     click.echo(summary(done))
-    click.echo(f'{out}: written; its base is {base}')
+    click.echo(f'{out}: written; it is a complete copy of {base}' if copied else f'{out}: written; its base is {base}')
 
 
 def summary(done: Migration) -> str:
@@ -58,13 +60,17 @@ def summary(done: Migration) -> str:
     return '\n'.join(line for title, lines in parts if lines for line in (f'{title}:', *(f'  {x}' for x in lines)))
 
 
+def comments(done: Migration) -> str:
+    """Return the summary as comments of a config."""
+    lines = (part for line in summary(done).splitlines() for part in wrap(line, 116, subsequent_indent=' ' * 6))
+    return '\n'.join(f'# {line}' for line in lines)
+
+
 def text(base: str, done: Migration) -> str:
     """Return the config that has `base` as its base."""
-    lines = (part for line in summary(done).splitlines() for part in wrap(line, 116, subsequent_indent=' ' * 6))
-    comments = '\n'.join(f'# {line}' for line in lines)
     return f"""# Written by `rtmdet migrate`; change settings below the call. When it was written, the call did this:
 #
-{comments}
+{comments(done)}
 
 _base_ = {base!r}
 
@@ -72,3 +78,13 @@ from rtmdet_plugin import drop_in
 
 drop_in(_base_)
 """
+
+
+def copy_text(source: str, done: Migration, settings: str) -> str:
+    """Return the config that has all settings, those of a moved config, itself."""
+    return f"""# Written by `rtmdet migrate` from {source},
+# which can't be a `_base_` because it uses read_base(). So this is a copy, and later edits of that file don't apply.
+#
+{comments(done)}
+
+{settings}"""

@@ -9,7 +9,8 @@ Call `drop_in` in a new config, after `_base_`:
     drop_in(_base_)
 
 It is a function and not a base config, because mmengine reads each config in `_base_` separately: none can change
-another one.
+another one. A config with `read_base()` can't call it; `rtmdet migrate` moves such a config, or `drop_in` once it is
+loaded.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mmengine.logging import print_log
 from ..errors import RefusedError
 from . import schedule
 from .input_size import max_stride
+from .lazy_types import imports_types, name_types
 from .pipelines import step_name, walk_pipelines, walk_steps
 from .swaps import DATASETS, HOOKS, METRICS, MODEL, SAMPLERS, apply, obstacle
 from .training_pipeline import fixed_size, move_pipeline
@@ -94,6 +96,8 @@ def drop_in(config: Config | ConfigDict) -> Migration:
     loop, optimiser, learning rate, EMA and hooks are replaced if ours do the same with the config's arguments. The
     others stay mmdet's; inside a config, they are logged as warnings.
 
+    In a config with `read_base()`, imported types become names in mmdet's scope; those of your own packages stay.
+
     Args:
         config: `_base_` within a config, or a loaded `Config`.
 
@@ -105,6 +109,9 @@ def drop_in(config: Config | ConfigDict) -> Migration:
     """
     check_detector(config)
     done = Migration()
+    if imports_types(config):
+        name_types(config)
+        done.note('default_scope', moved="'mmdet', in which the types that the config imports are names")
     _move_model(config, done)
     _move_pipelines(config, done)
     _move_data(config, done)
@@ -126,8 +133,9 @@ def check_detector(config: Config | ConfigDict) -> None:
         raise RefusedError(f"model.bbox_head must be mmdet's {_HEAD}, got {name}; only RTMDet for boxes can be moved")
     if name == _OUR_HEAD:
         raise RefusedError(f'model.bbox_head must be {_HEAD}, got {name}; the config has our parts already')
-    if config.get('default_scope', 'mmdet') != 'mmdet':
-        raise RefusedError(f"default_scope must be 'mmdet', got {config['default_scope']!r}")
+    scope = config.get('default_scope', 'mmdet')
+    if scope != 'mmdet' and not (scope is None and imports_types(config)):
+        raise RefusedError(f"default_scope must be 'mmdet', got {scope!r}")
     max_stride(config)
 
 

@@ -48,13 +48,36 @@ def test_default_names(mine, tmp_path, monkeypatch):
     assert "_base_ = 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py'" in shipped
 
 
+def test_a_config_with_read_base_is_copied(mine):
+    """No `_base_` can name it. The classes of its types become names; those of other packages become paths."""
+    head = 'bbox_head=dict(type=RTMDetSepBNHead, anchor_generator=dict(strides=[8, 16, 32]))'
+    base = mine.with_name('base.py')
+    base.write_text(
+        'from mmdet.models import CSPNeXt, RTMDet, RTMDetSepBNHead\nfrom http.client import HTTPConnection\n\n'
+        'default_scope = None\n'
+        f'model = dict(type=RTMDet, backbone=dict(type=CSPNeXt), neck=dict(type=HTTPConnection), {head})\n'
+    )
+    mine.write_text('from mmengine.config import read_base\n\nwith read_base():\n    from .base import *\n')
+    done = rtmdet(mine, '-o', mine.parent / 'out.py')
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1].endswith('out.py: written; it is a complete copy of mine.py')
+    text = (mine.parent / 'out.py').read_text()
+    assert '# Not replaced:\n#   model.neck: HTTPConnection stays' in text and 'read_base' not in text.split('\n\n')[1]
+    moved = Config.fromfile(mine.parent / 'out.py')
+    assert moved.model.backbone.type == 'RTMCSPNeXt' and moved.model.bbox_head.type == 'RTMDetSepBNHead'
+    assert moved.model.neck.type == 'http.client.HTTPConnection' and moved.default_scope == 'mmdet'
+    expected = Config.fromfile(mine)
+    drop_in(expected)
+    assert moved.to_dict() == expected.to_dict()
+
+
 @pytest.mark.parametrize(
     ('text', 'out', 'said'),
     [
         (MINE, 'mine.py', 'mine.py exists already; choose another name with -o'),
         (MINE, 'out.txt', 'out.txt must end in .py'),
         ("_base_ = 'mmdet::rtmdet/rtmdet-ins_s_8xb32-300e_coco.py'\n", 'out.py', 'got RTMDetInsSepBNHead; only RTMDet'),
-        ('with read_base():\n    from .rtmdet import *\n', 'out.py', 'got one with read_base()'),
+        ('with read_base():\n    from .rtmdet import *\n', 'out.py', 'rtmdet.py not found'),
         ('model = 1\n', 'out.py', 'must be the config of a detector'),
         ('model = \n', 'out.py', 'not a config that mmengine can read'),
     ],

@@ -1,14 +1,19 @@
 """Configs of mmdet's RTMDet, as shipped and with users' edits, get our parts and give the same outputs."""
 
+import copy
 import inspect
+import re
 from pathlib import Path
 
 import mmdet
 import pytest
 import torch
+from mmcv.ops import nms
+from mmdet import registry as registries
 from mmdet.registry import HOOKS, MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import Registry
 from oracle import vary_predictions
 
 from rtmdet_plugin import drop_in
@@ -158,6 +163,30 @@ def edited(folder: Path, text: str, name: str = TINY) -> Config:
     return Config.fromfile(file)
 
 
+def with_imported_types(folder: Path, name: str = TINY) -> Path:
+    """Write one of mmdet's configs in mmengine's new style, with classes as types and a base read by `read_base()`.
+
+    mmdet's wheel has no config of this style.
+    """
+    config = Config.fromfile(MMDET_CONFIGS / name, format_python_code=False)
+    config.default_scope = None
+    text = config.pretty_text
+    classes = dict(SyncBN=torch.nn.SyncBatchNorm, nms=nms)
+    of_mmdet = [x for x in vars(registries).values() if isinstance(x, Registry) and x.scope == 'mmdet']
+    for kind in set(re.findall(r"type='(\w+)'", text)) - {'Pretrained', *classes}:  # also ema_type and resize_type
+        classes[kind] = next(filter(None, (registry.get(kind) for registry in of_mmdet)))
+    for kind, cls in classes.items():
+        text = re.sub(rf"type='{kind}'", f'type={cls.__name__}', text)
+    imports = ''.join(f'from {cls.__module__} import {cls.__name__}\n' for cls in classes.values())
+    (folder / 'mmdets.py').write_text(f'{imports}\n{text}')
+    leaf = folder / 'mine.py'
+    leaf.write_text(
+        'from mmengine.config import read_base\n\nwith read_base():\n    from .mmdets import *\n\n'
+        'model.bbox_head.update(dict(num_classes=3))\n'
+    )
+    return leaf
+
+
 def build(config: Config) -> torch.nn.Module:
     """Build the network of a config for inference, without its pretrained backbone."""
     model = dict(config.model, data_preprocessor=None)
@@ -285,6 +314,51 @@ def test_datasets_within_wrappers(tmp_path):
     drop_in(config)
     first, second = config.train_dataloader.dataset.datasets
     assert (first.type, second.dataset.type) == ('RTMCocoDataset', 'mmdet.RTMCocoDataset')
+
+
+def test_imported_types_become_names(tmp_path):
+    """A config with `read_base()` is moved like the same one with `_base_`, and its copy can be written."""
+    config = Config.fromfile(with_imported_types(tmp_path), format_python_code=False)
+    assert config.model.bbox_head.type.__name__ == 'RTMDetSepBNHead' and config.default_scope is None
+    theirs = build(copy.deepcopy(config))  # building writes into the config
+    done = drop_in(config)
+    (tmp_path / 'old').mkdir()
+    expected = edited(tmp_path / 'old', 'model = dict(bbox_head=dict(num_classes=3))')
+    assert done.stays == drop_in(expected).stays == []
+    assert done.moved[0].startswith("default_scope: 'mmdet'")
+    found, expected = (swaps._plain(moved.to_dict()) for moved in (config, expected))  # without `_scope_`
+    for name in ('custom_imports', 'model', 'train_dataloader'):  # for short messages
+        assert found[name] == expected[name]
+    assert found.pop('dataset_type') == 'mmdet.datasets.coco.CocoDataset' and expected.pop('dataset_type')
+    assert found == expected
+    assert_same_outputs(theirs, build(config))
+
+
+def test_imported_types_of_other_packages_stay(tmp_path):
+    """Their registration may need the import."""
+    leaf = with_imported_types(tmp_path)
+    leaf.write_text(
+        leaf.read_text()
+        + 'from http.client import HTTPConnection\n'
+        + 'custom_hooks.append(dict(type=HTTPConnection))\n'
+        + 'model.neck.update(dict(type=HTTPConnection))\n'
+    )
+    config = Config.fromfile(leaf)
+    done = drop_in(config)
+    assert done.stays == ['model.neck: HTTPConnection stays; there is no counterpart']
+    assert config.custom_hooks[2].type.__name__ == 'HTTPConnection'
+    assert config.to_dict()['custom_hooks'][2] == dict(type='http.client.HTTPConnection')
+
+    leaf.write_text(
+        leaf.read_text() + 'from mmcv.transforms import Resize\ntest_pipeline[1].update(dict(type=Resize))\n'
+    )
+    config = Config.fromfile(leaf)
+    before = config.to_dict()
+    with pytest.raises(
+        RefusedError, match="type must be the Resize that mmdet finds .* got mmcv.transforms.processing's"
+    ):
+        drop_in(config)
+    assert config.to_dict() == before
 
 
 def test_mmdets_default_norms_are_written_out(tmp_path):
