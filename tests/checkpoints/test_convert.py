@@ -139,11 +139,18 @@ def test_bad_input_is_named_and_nothing_is_written(theirs, shapes_model, shapes_
         torch.save(dict(state_dict=state), source)
         with pytest.raises(ValueError, match=f'{source}: .*{said}'):
             convert_checkpoint(source, target, to)
+    before = {name: value.clone() for name, value in shapes_model.state_dict().items()}
     for state, said in ((v5, 'another detector of mmyolo'), (half, 'half converted')):
         torch.save(dict(state_dict=state), source)
         for use in (lambda: load_model(shapes_config(), source), lambda: publish(source, target)):
             with pytest.raises(ValueError, match=f'{source}: .*{said}'):
                 use()
+        with pytest.raises(RefusedError, match=f'the checkpoint: .*{said}'):
+            load_checkpoint(shapes_model, str(source))
+    torch.save(nn.Linear(1, 1).state_dict(), source)
+    with pytest.raises(ValueError, match=f'{source} does not fit .*: .*weight'):
+        load_model(shapes_config(), source)
+    assert equal(shapes_model.state_dict(), before)
     assert [path.name for path in tmp_path.iterdir()] == ['c.pth']
     with pytest.raises(ValueError, match='would replace the input'):
         convert_checkpoint(source, source, 'mmdet')

@@ -1,5 +1,7 @@
 """`rtmdet convert` on a file as mmyolo writes it; the other commands take that file as it is."""
 
+import re
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -48,3 +50,31 @@ def test_bad_input_is_one_line(theirs, tmp_path, source, target, to, said):
     done = rtmdet('convert', tmp_path / source, tmp_path / target, '--to', to)
     assert done.exit_code == 1 and len(done.stderr.splitlines()) == 1 and said in done.stderr, done.output
     assert list(tmp_path.iterdir()) == [theirs] and theirs.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ('names', 'said'),
+    [
+        (
+            ['backbone.stem.conv.weight', 'neck.top_down_layers.0.0.x', 'bbox_head.head_module.convs_pred.0.weight'],
+            'got another detector of mmyolo, with bbox_head.head_module.convs_pred.0.weight',  # YOLOv5
+        ),
+        (
+            [
+                'neck.out_layers.0.x',
+                *(f'bbox_head.head_module.{kind}_preds.0.0.conv.weight' for kind in ('cls', 'reg')),
+            ],
+            'got another detector of mmyolo, with bbox_head.head_module.cls_preds.0.0.conv.weight, ',  # YOLOv8
+        ),
+        (['model.0.conv.weight', 'model.0.bn.bias'], 'those of RTMDet, .* got model.0.conv.weight, model.0.bn.bias'),
+        (['bbox_head.rtm_cls.0.bias', 'neck.out_layers.0.conv.weight'], 'got a half converted state dict with keys of'),
+    ],
+)
+def test_other_checkpoints_are_named_in_one_line(names, said, tmp_path):
+    source = tmp_path / 'other.pth'
+    torch.save(dict(state_dict={name: torch.zeros(1) for name in names}), source)
+    for to in ('mmdet', 'mmyolo'):
+        done = rtmdet('convert', source, tmp_path / 'out.pth', '--to', to)
+        assert done.exit_code == 1 and len(done.stderr.splitlines()) == 1, done.output
+        assert re.search(f'other.pth: .*{said}', done.stderr)
+    assert list(tmp_path.iterdir()) == [source]
