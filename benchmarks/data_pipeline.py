@@ -2,6 +2,7 @@
 
     python benchmarks/data_pipeline.py            # about four minutes on two cores
     python benchmarks/data_pipeline.py --quick    # a tenth of it, to check that it runs
+    python benchmarks/data_pipeline.py --only cache    # only mosaic and MixUp, with and without a cache
 
 Images are the 50 of coco_tiny's train2017 in RTMDET_DATA, and generated ones for memory. Both pipelines run in turn, in
 the same process, on one thread; figures are medians over rounds. Writes data_pipeline.json and data_pipeline.md to
@@ -34,6 +35,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
+from torch.utils.data import Dataset
 
 import rtmdet_plugin  # noqa: F401  registers the modules
 from rtmdet_plugin.datasets.seeded_fetch import fetch_by_place
@@ -45,6 +47,21 @@ SIDES = {'mmdet': MMDETS, 'ours': OURS}
 STAGES = {'stage 1': 'train_pipeline', 'stage 2': 'train_pipeline_stage2'}
 WARM_UP = 60
 """Number of samples until both caches are full."""
+_MOSAIC = dict(img_scale=(640, 640), pad_val=114.0)
+_MIXUP = dict(img_scale=(640, 640), ratio_range=(1.0, 1.0), pad_val=(114, 114, 114))
+MIXING = {
+    'mosaic': {
+        'mmdet, no cache': dict(type='Mosaic', **_MOSAIC),
+        'mmdet': dict(type='CachedMosaic', **_MOSAIC),
+        'ours': dict(type='RTMCachedMosaic', **_MOSAIC),
+    },
+    'MixUp': {
+        'mmdet, no cache': dict(type='MixUp', **_MIXUP),
+        'mmdet': dict(type='CachedMixUp', **_MIXUP),
+        'ours': dict(type='RTMCachedMixUp', **_MIXUP),
+    },
+}
+"""Steps of the paper's comparison. Ours always have a cache."""
 
 
 def pipeline_of(side: str, stage: str) -> list[dict]:
@@ -106,12 +123,21 @@ def compare(more: list[float], less: list[float]) -> dict:
     return dict(ratio=median(ratios), ratio_range=[min(ratios), max(ratios)])
 
 
-def time_steps(root: Path, rounds: int, images: int) -> dict:
+def time_steps(root: Path, rounds: int, images: int, configs: dict[str, Config] | None = None) -> dict:
+    """Measure the pipelines of the stages.
+
+    Args:
+        root: folder of the dataset.
+        rounds: number of measurements.
+        images: number of images in each.
+        configs: configs of `mmdet` and `ours`; by default, those of RTMDet-s.
+    """
+    configs = configs or {side: Config.fromfile(path) for side, path in SIDES.items()}
     infos = DATASETS.build(dataset_config(root, []))
     infos = [infos.get_data_info(i) for i in range(len(infos))]
     result = {}
-    for stage in STAGES:
-        pipelines = {side: Pipeline(pipeline_of(side, stage), infos) for side in SIDES}
+    for stage, variable in STAGES.items():
+        pipelines = {side: Pipeline(config[variable], infos) for side, config in configs.items()}
         for pipeline in pipelines.values():
             pipeline.run(WARM_UP)
         candidates = {side: partial(pipeline.run, images) for side, pipeline in pipelines.items()}
@@ -129,6 +155,45 @@ def time_steps(root: Path, rounds: int, images: int) -> dict:
                 for side, side_runs in runs.items()
             },
         )
+    return result
+
+
+class Mixing:
+    """A step that mixes images; without a cache, it loads the other images as mmdet's MultiImageMixDataset does."""
+
+    def __init__(self, config: dict, dataset: Dataset) -> None:
+        self.step = TRANSFORMS.build(config)
+        self.dataset = dataset
+        self.loads = 'Cached' not in config['type']
+
+    def run(self, images: int) -> float:
+        """Return the milliseconds of CPU time per image, with the loading of the other images if there is no cache."""
+        spent = 0.0
+        for i in range(images):
+            results = self.dataset[i % len(self.dataset)]
+            begin = time.process_time()
+            if self.loads:
+                indexes = self.step.get_indexes(self.dataset)
+                others = indexes if isinstance(indexes, list) else [indexes]
+                results['mix_results'] = [self.dataset[j] for j in others]
+            self.step(results)
+            spent += time.process_time() - begin
+        return 1e3 * spent / images
+
+
+def time_cache(root: Path, rounds: int, images: int) -> dict:
+    """Measure mosaic and MixUp with and without a cache, on images loaded by mmdet."""
+    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
+    dataset = DATASETS.build(dict(dataset_config(root, load), type='CocoDataset'))
+    result = {}
+    for name, configs in MIXING.items():
+        steps = {side: Mixing(config, dataset) for side, config in configs.items()}
+        for step in steps.values():
+            step.run(WARM_UP)
+        runs = in_turns({side: partial(step.run, images) for side, step in steps.items()}, rounds)
+        result[name] = {
+            side: dict(ms=median(times), **compare(runs['mmdet, no cache'], times)) for side, times in runs.items()
+        }
     return result
 
 
@@ -222,12 +287,29 @@ def measure_memory(width: int, height: int) -> dict:
 
 
 def table(result: dict) -> str:
+    """Return the measured parts as Markdown."""
+    lines = [f'Measured on {result["machine"]}.', '']
+    if 'steps' in result:
+        lines += pipeline_table(result)
+    if 'cache' in result:
+        lines += cache_table(result['cache'])
+    return '\n'.join(lines) + '\n'
+
+
+def cache_table(figures: dict) -> list[str]:
     lines = [
-        f'Measured on {result["machine"]}.',
         '',
-        '| RTMDet-s, 640 px | mmdet | ours | ratio |',
+        '| 640 px, ms of CPU time per image | mmdet, no cache | mmdet, cached | ours, cached |',
         '| --- | --- | --- | --- |',
     ]
+    for name, sides in figures.items():
+        faster = [f'{sides[side]["ms"]:.1f} ({sides[side]["ratio"]:.1f}x)' for side in ('mmdet', 'ours')]
+        lines.append(f'| {name} | {sides["mmdet, no cache"]["ms"]:.1f} | {" | ".join(faster)} |')
+    return lines
+
+
+def pipeline_table(result: dict) -> list[str]:
+    lines = ['| RTMDet-s, 640 px | mmdet | ours | ratio |', '| --- | --- | --- | --- |']
     for stage in STAGES:
         figures = result['steps'][stage]
         ours, theirs = figures['ours'], figures['mmdet']
@@ -252,7 +334,7 @@ def table(result: dict) -> str:
         for side in SIDES:
             for name, value in result['steps'][stage][side]['steps'].items():
                 lines.append(f'| {side}: {name} | {value:.2f} |')
-    return '\n'.join(lines) + '\n'
+    return lines
 
 
 def main() -> None:
@@ -261,6 +343,7 @@ def main() -> None:
     parser.add_argument('--data', type=Path, default=data, help='folder with train2017 and annotations')
     parser.add_argument('--out', type=Path, default=RESULTS, help='folder for the results (default: %(default)s)')
     parser.add_argument('--quick', action='store_true', help='measure only a few rounds and write no results')
+    parser.add_argument('--only', choices=['cache'], help='measure only this and keep the other results')
     parser.add_argument('--memory-of', choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -275,16 +358,24 @@ def main() -> None:
         sys.exit(f'--data must have a folder annotations, got {args.data}; set RTMDET_DATA to the folder of coco_tiny.')
 
     rounds = 2 if args.quick else 9
-    result = dict(
-        machine=f'{os.cpu_count()} CPU cores, torch {torch.__version__}, OpenCV {cv2.__version__}, one thread',
-        steps=time_steps(args.data, rounds, 20 if args.quick else 100),
-        loader={str(n): time_loader(args.data, n, 1 if args.quick else 3, 3 if args.quick else 30) for n in (1, 2)},
-        memory={f'{w}x{h} images': measure_memory(w, h) for w, h in ((640, 480), (4000, 3000))},
-    )
+    images = 20 if args.quick else 100
+    saved = args.out / 'data_pipeline.json'
+    if args.only and saved.is_file():
+        result = json.loads(saved.read_text())
+    else:
+        machine = f'{os.cpu_count()} CPU cores, torch {torch.__version__}, OpenCV {cv2.__version__}, one thread'
+        result = dict(machine=machine)
+    if not args.only:
+        result |= dict(
+            steps=time_steps(args.data, rounds, images),
+            loader={str(n): time_loader(args.data, n, 1 if args.quick else 3, 3 if args.quick else 30) for n in (1, 2)},
+            memory={f'{w}x{h} images': measure_memory(w, h) for w, h in ((640, 480), (4000, 3000))},
+        )
+    result['cache'] = time_cache(args.data, rounds, images // 4)
     print(table(result))
     if not args.quick:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / 'data_pipeline.json').write_text(json.dumps(result, indent=2) + '\n')
+        saved.write_text(json.dumps(result, indent=2) + '\n')
         (args.out / 'data_pipeline.md').write_text(table(result))
 
 
