@@ -7,6 +7,7 @@ when they are read.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import FunctionType
 
 from mmengine.config import Config, ConfigDict
 from mmengine.config.lazy import LazyAttr, LazyObject
@@ -33,7 +34,9 @@ def name_types(config: Config | ConfigDict) -> None:
         RefusedError: if a type that stays has the name of one that mmdet finds. The config is unchanged then.
     """
     names = _registered_names()
-    places = [(parent, key, lazy.build()) for parent, key, lazy in _imported(config)]
+    built = [(parent, key, lazy.build()) for parent, key, lazy in _imported(config)]
+    # Others are constants, which may not be hashable.
+    places = [(parent, key, kind) for parent, key, kind in built if isinstance(kind, (type, FunctionType))]
     for _, key, kind in places:
         if kind not in names and kind.__name__ in names.values():
             raise RefusedError(
@@ -46,13 +49,12 @@ def name_types(config: Config | ConfigDict) -> None:
     config['default_scope'] = 'mmdet'
 
 
-def _imported(node: object) -> Iterator[tuple[dict, str, LazyObject | LazyAttr]]:
+def _imported(node: Config | dict | list | tuple) -> Iterator[tuple[dict, str, LazyObject | LazyAttr]]:
     """Yield the places of imported objects within a config's dictionaries: dictionary, key, object.
 
     Variables of the file itself are skipped, because they include everything that it imports.
     """
-    values = node.values() if isinstance(node, (Config, dict)) else node
-    for value in values:
+    for value in node if isinstance(node, (list, tuple)) else node.values():
         if isinstance(value, dict):
             # `dict.items` returns the objects themselves; those of mmengine's dictionaries would turn into classes.
             yield from ((value, key, x) for key, x in dict.items(value) if isinstance(x, (LazyAttr, LazyObject)))

@@ -339,14 +339,15 @@ def test_imported_types_of_other_packages_stay(tmp_path):
     leaf = with_imported_types(tmp_path)
     leaf.write_text(
         leaf.read_text()
-        + 'from http.client import HTTPConnection\n'
+        + 'from http.client import HTTPConnection, responses\n'
+        + 'model.test_cfg.update(dict(constant=responses))\n'
         + 'custom_hooks.append(dict(type=HTTPConnection))\n'
         + 'model.neck.update(dict(type=HTTPConnection))\n'
     )
     config = Config.fromfile(leaf)
     done = drop_in(config)
     assert done.stays == ['model.neck: HTTPConnection stays; there is no counterpart']
-    assert config.custom_hooks[2].type.__name__ == 'HTTPConnection'
+    assert config.custom_hooks[2].type.__name__ == 'HTTPConnection' and config.model.test_cfg.constant[404]
     assert config.to_dict()['custom_hooks'][2] == dict(type='http.client.HTTPConnection')
 
     leaf.write_text(
