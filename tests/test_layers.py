@@ -20,12 +20,13 @@ MAY_IMPORT = {
     'models': ['assigners', 'checkpoints', 'mmyolo_support', 'sample_batch'],
     'datasets': ['transforms', 'sample_batch'],
     'engine': ['models', 'datasets', 'checkpoints'],
+    'training': ['engine', 'config'],
     'export': ['checkpoints', 'config'],
     'quantization': ['export'],
     'tensorrt': ['export'],
     'mmdeploy_support': ['export'],
     'inference': ['export'],
-    'rtmdet_cli': ['datasets', 'inference', 'quantization', 'tensorrt', 'mmdeploy_support'],
+    'rtmdet_cli': ['training', 'inference', 'quantization', 'tensorrt', 'mmdeploy_support'],
 }
 """Package: those that it may import, with all that they may import; `rtmdet_runtime` may be imported by all."""
 ANYWHERE = {'version', 'rtmdet_plugin_startup', 'rtmdet_runtime'}

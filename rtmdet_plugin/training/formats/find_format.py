@@ -1,0 +1,81 @@
+"""Read a dataset in the format that its files have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import RefusedError
+from . import coco_json, csv_boxes, voc, yolo
+from .images import list_images
+from .labelled import Labelled
+
+FORMATS = (coco_json, yolo, voc, csv_boxes)
+MAX_BAD_SHARE = 0.05
+"""Share of images above which a dataset with bad samples is refused; the default of `RTMCocoDataset`."""
+
+SHOWN = 5
+"""Number of bad samples that an error lists."""
+
+
+def read_dataset(data: Path) -> Labelled:
+    """Read the images and boxes of a dataset, in COCO JSON, YOLO, Pascal VOC or CSV.
+
+    Args:
+        data: a folder, a data.yaml, or an annotation file.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        RefusedError: if the format isn't clear, a file is faulty, there is nothing to train on, or more than 5 % of
+            the images are bad.
+    """
+    if not data.exists():
+        raise FileNotFoundError(f'{data}: no such file or folder')
+    found = [(module, sources) for module in FORMATS if (sources := module.find(data)) is not None]
+    if len(found) > 1:
+        names = ' and '.join(f'{module.KIND} ({_name(sources, data)})' for module, sources in found)
+        raise RefusedError(f'{data} must have annotations in one format, got {names}; give the file or folder of one')
+    if not found:
+        raise RefusedError(_nothing_found(data))
+    module, sources = found[0]
+    dataset = module.read(data, sources)
+    _check_skipped(dataset)
+    if 'train' not in dataset.splits:
+        raise RefusedError(f'{data} must have images to train on, got only {", ".join(dataset.splits)}')
+    for split, part in dataset.splits.items():
+        if not part.content['annotations']:
+            raise RefusedError(f'{data} must have objects in {split}, got {len(part.content["images"])} images without')
+    return dataset
+
+
+def _check_skipped(dataset: Labelled) -> None:
+    used = sum(len(part.content['images']) for part in dataset.splits.values())
+    bad = len(dataset.skipped)
+    if bad > MAX_BAD_SHARE * (used + bad):
+        shown = '; '.join(list(dataset.skipped.values())[:SHOWN]) + (f'; and {bad - SHOWN} more' if bad > SHOWN else '')
+        raise RefusedError(
+            f'{dataset.source} must have at most {MAX_BAD_SHARE:.0%} bad samples, got {bad} of {used + bad}; repair or '
+            f'remove them: {shown}'
+        )
+
+
+def _name(sources: object, data: Path) -> str:
+    """Return the first file or folder of a format, to name it in an error."""
+    if isinstance(sources, yolo.Sources) and sources.file:
+        path = sources.file
+    elif isinstance(sources, yolo.Sources | voc.Sources):
+        first = next(iter(sources.splits.values()))[0]
+        path = first.parent if first.suffix == '.xml' else first
+    else:
+        path = next(iter(sources.values())) if isinstance(sources, dict) else data
+    return str(path.relative_to(data)) if path.is_relative_to(data) else str(path)
+
+
+def _nothing_found(data: Path) -> str:
+    if data.is_file():
+        return f'{data} must be a folder, a .json, .yaml or .csv file with annotations, or a config, got {data.suffix}'
+    images = len(list_images(data, recursive=True))
+    return (
+        f'{data} must have annotations: COCO JSON (train.json, annotations/*.json), YOLO (data.yaml, or labels/ next '
+        f'to images/), Pascal VOC (Annotations/*.xml) or CSV (filename,width,height,class,xmin,...); got {images} '
+        'images without'
+    )

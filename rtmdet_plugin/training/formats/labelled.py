@@ -1,0 +1,129 @@
+"""A dataset as it was read: COCO's lists for each split, and what was skipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from ...datasets.coco_file import format_doubt, unusable_boxes
+from ...errors import RefusedError
+
+
+class Box(NamedTuple):
+    """An object."""
+
+    name: str
+    """Name of its class."""
+    left: float
+    top: float
+    width: float
+    height: float
+    ignored: bool = False
+    """Whether it is neither learned nor counted as missed, such as VOC's difficult objects."""
+
+
+class LabelledImage(NamedTuple):
+    """An image with its objects; sizes and boxes are in pixels."""
+
+    path: Path
+    width: int
+    height: int
+    boxes: list[Box]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and objects of one split."""
+
+    content: dict[str, list[dict]]
+    """COCO's lists `images`, `annotations` and `categories`."""
+    folder: Path
+    """Folder that `file_name` of the images is relative to."""
+    file: Path | None = None
+    """COCO file with exactly this content; None if it must be written."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A dataset as it was read."""
+
+    kind: str
+    """Name of the format."""
+    classes: tuple[str, ...]
+    """Class names in the order of the labels."""
+    source: Path
+    """File or folder that it was read from."""
+    splits: dict[str, Split]
+    """Contents of 'train', 'val' and 'test', as far as they exist."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Reason by file, for each image that is skipped."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences about the data for the user."""
+
+
+def labelled(
+    kind: str,
+    source: Path,
+    images: Mapping[str, list[LabelledImage]],
+    folder: Path,
+    classes: Iterable[str] | None = None,
+    skipped: Mapping[str, str] | None = None,
+    notes: Iterable[str] = (),
+) -> Labelled:
+    """Return images with boxes as COCO's lists.
+
+    Args:
+        kind: name of the format.
+        source: file or folder that the images were read from.
+        images: images by split.
+        folder: folder that file names will be relative to.
+        classes: class names in the order of the labels; None for the names of the objects in alphabetical order.
+        skipped: reason by file, for each image that is skipped.
+        notes: sentences about the data for the user.
+
+    Raises:
+        RefusedError: if the boxes seem to have another format than pixels.
+    """
+    if classes is None:
+        classes = sorted({box.name for split in images.values() for image in split for box in image.boxes})
+    ids = {name: i for i, name in enumerate(classes, 1)}
+    categories = [dict(id=i, name=name) for name, i in ids.items()]
+    splits, notes = {}, list(notes)
+    for split, members in images.items():
+        content = dict(images=[], annotations=[], categories=categories)
+        for image_id, image in enumerate(members, 1):
+            name = Path(os.path.relpath(image.path, folder)).as_posix()
+            content['images'].append(dict(id=image_id, file_name=name, width=image.width, height=image.height))
+            content['annotations'] += [
+                dict(
+                    image_id=image_id,
+                    category_id=ids[box.name],
+                    bbox=[round(value, 2) for value in box[1:5]],
+                    area=round(box.width * box.height, 2),
+                    iscrowd=int(box.ignored),
+                )
+                for box in image.boxes
+            ]
+        if doubt := format_doubt(content['images'], content['annotations']):
+            raise RefusedError(f'{source}: {doubt}')
+        notes += _drop_unusable(content, split)
+        splits[split] = Split(content, folder)
+    return Labelled(kind, tuple(ids), source, splits, dict(skipped or {}), notes)
+
+
+def _drop_unusable(content: dict[str, list[dict]], split: str) -> list[str]:
+    """Number the boxes, and drop those that can't be learned: evaluation would count them as missed."""
+    annotations = content['annotations']
+    for number, annotation in enumerate(annotations, 1):
+        annotation['id'] = number
+    unusable = set(unusable_boxes(content['images'], annotations))
+    if not unusable:
+        return []
+    content['annotations'] = [annotation for annotation in annotations if annotation['id'] not in unusable]
+    return [
+        f'{split}: {len(unusable)} of {len(annotations)} boxes are less than a pixel wide or high or lie outside their '
+        'image; they are not used'
+    ]
