@@ -136,7 +136,7 @@ def adapt_mim(module) -> None:
         command = original(self, ctx, name)
         if name in ('train', 'test'):
             # mim executes the command's file again on each call, in a namespace that can't be imported.
-            waiting = SimpleNamespace(**{**vars(subprocess), 'check_call': _call_and_wait})
+            waiting = SimpleNamespace(**{**vars(subprocess), 'check_call': call_and_wait})
             command.callback.__globals__['subprocess'] = waiting
             for parameter in command.params:
                 if parameter.name == 'config':
@@ -157,7 +157,7 @@ def _resolve_argument(ctx, parameter, value):
         raise click.ClickException(str(error)) from None
 
 
-def _call_and_wait(command, env=None, **kwargs) -> int:
+def call_and_wait(command, env=None, **kwargs) -> int:
     """Run a program that handles signals itself, in place of `subprocess.check_call`.
 
     If the program fails, this process exits: with the program's exit code after a signal, otherwise with 1. In the

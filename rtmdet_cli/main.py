@@ -26,6 +26,7 @@ COMMANDS = {
     ),
     'predict': ('rtmdet_cli.predict', 'Find objects in images with an exported model.'),
     'quantize': ('rtmdet_cli.quantize', 'Quantise an exported ONNX model to INT8.'),
+    'train': ('rtmdet_cli.train', 'Train a detector on a folder of images with annotations.'),
     'test': ('rtmdet_cli.test', "Evaluate an exported model or a checkpoint on a config's test set."),
 }
 """Name: module, and the line in `rtmdet --help`."""
@@ -112,7 +113,7 @@ def show_version(ctx: click.Context, parameter: click.Parameter, value: bool) ->
     help='Show the version and exit.',
 )
 def main(traceback: bool) -> None:
-    """Export, evaluate, quantise and run RTMDet detectors.
+    """Train, export, evaluate, quantise and run RTMDet detectors.
 
     Exit codes: 0 for success; 1 after an error, or if an image could not be read; 2 for wrong options; 130 after
     Ctrl-C.

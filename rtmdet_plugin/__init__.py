@@ -31,6 +31,7 @@ _EXPORTED = {
     'load_model': 'checkpoints.load_model',
     'publish': 'checkpoints.publish',
     'set_input_size': 'config.input_size',
+    'train': 'training.train',
 }
 """Public name: module that defines it."""
 

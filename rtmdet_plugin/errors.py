@@ -58,7 +58,7 @@ def report_uncaught(
     if not isinstance(error, EXPECTED) and getattr(error, 'errno', None) not in DISK_FULL:
         other(kind, error, trace)
         return
-    log = _log(''.join(traceback.format_exception(kind, error, trace)))
+    log = log_traceback(error)
     if log is None or os.environ.get(SHOW_TRACEBACK, '0') not in ('', '0'):
         other(kind, error, trace)
     else:
@@ -78,8 +78,13 @@ def message_of(error: BaseException) -> str:
     return without_worker_traceback(str(error)).strip() or type(error).__name__
 
 
-def _log(text: str) -> str | None:
-    """Write to the run's log files, but not to the terminal; return the path of the first file, or None."""
+def log_traceback(error: BaseException) -> str | None:
+    """Write the traceback of an error to the run's log files, but not to the terminal.
+
+    Returns:
+        The path of the first file; None if there is none.
+    """
+    text = ''.join(traceback.format_exception(error))
     files = [
         handler for handler in MMLogger.get_current_instance().handlers if isinstance(handler, logging.FileHandler)
     ]

@@ -224,7 +224,7 @@ def test_mim_starts_programs_through_the_globals_of_a_command(name):
     command = mim.cli.MIM().get_command(None, name)
     names = command.callback.__globals__
     assert {'subprocess', 'check_call'} <= set(names[name].__code__.co_names)
-    assert names['subprocess'].check_call is rtmdet_plugin_startup._call_and_wait
+    assert names['subprocess'].check_call is rtmdet_plugin_startup.call_and_wait
     assert 'config' in [parameter.name for parameter in command.params]
 
 

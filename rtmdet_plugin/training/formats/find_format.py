@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from ...errors import RefusedError
@@ -41,10 +42,11 @@ def read_dataset(data: Path) -> Labelled:
     _check_skipped(dataset)
     if 'train' not in dataset.splits:
         raise RefusedError(f'{data} must have images to train on, got only {", ".join(dataset.splits)}')
-    for split, part in dataset.splits.items():
+    in_order = {split: dataset.splits[split] for split in ('train', 'val', 'test') if split in dataset.splits}
+    for split, part in in_order.items():
         if not part.content['annotations']:
             raise RefusedError(f'{data} must have objects in {split}, got {len(part.content["images"])} images without')
-    return dataset
+    return dataclasses.replace(dataset, splits=in_order)
 
 
 def _check_skipped(dataset: Labelled) -> None:

@@ -1,0 +1,188 @@
+"""Write the short config of a run: the names of its files, and the numbers that differ from the base, with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .fit_to_data import Choice
+
+CLASSWISE = 20
+"""Number of classes up to which a validation logs the AP of each one."""
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """Where a split is."""
+
+    ann_file: Path
+    images: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the config says."""
+
+    base: str
+    """Config that it inherits from: a name such as `rtmdet_plugin::rtmdet_tiny.py`, or a path."""
+    work_dir: Path
+    choices: Mapping[str, Choice]
+    """Numbers with their reasons, as from `fit`; what is missing isn't written."""
+    seed: int
+    device: str
+    classes: Sequence[str] = ()
+    """Class names in the order of the labels; empty if the base has the data."""
+    splits: Mapping[str, SplitFiles] | None = None
+    """Files of 'train', 'val' and 'test'; None if the base has the data."""
+    weights: Path | None = None
+    """Checkpoint to start from; None for that of the base."""
+    amp: bool = False
+    patience: int | None = None
+
+
+def config_text(settings: Settings, title: str, command: str) -> str:
+    """Return the config as Python.
+
+    Args:
+        settings: what it says.
+        title: first line of its docstring.
+        command: command that does the same run.
+    """
+    blocks = [f'"""{title}\n\n    {command}\n"""', f'_base_ = {settings.base!r}']
+    blocks += [_input_size(settings), _data(settings), _model(settings), _loaders(settings), _schedule(settings)]
+    blocks += [_hooks(settings), f'randomness = dict(seed={settings.seed})\nwork_dir = {str(settings.work_dir)!r}']
+    return (
+        '\n\n'.join(block.replace('\\', '\\\\') if block.startswith('"""') else block for block in blocks if block)
+        + '\n'
+    )
+
+
+def _because(settings: Settings, name: str) -> str:
+    """Return the reason of a choice as a comment."""
+    return f'# {settings.choices[name].reason[0].upper()}{settings.choices[name].reason[1:]}.'
+
+
+def _input_size(settings: Settings) -> str:
+    size = settings.choices.get('imgsz')
+    if size is None:
+        return ''
+    return '\n'.join(
+        [
+            '# After `_base_`, or mmengine takes this for another kind of config.',
+            'from rtmdet_plugin import set_input_size',
+            '',
+            _because(settings, 'imgsz'),
+            f'set_input_size(_base_, {size.value})',
+        ]
+    )
+
+
+def _data(settings: Settings) -> str:
+    if settings.splits is None:
+        return ''
+    lines = [f'classes = {tuple(settings.classes)!r}  # in the order of the labels']
+    for split, files in settings.splits.items():
+        lines += [
+            f'{split}_data = dict(',
+            f'    ann_file={str(files.ann_file)!r},',
+            f'    data_prefix=dict(img={str(files.images) + "/"!r}),',
+            "    data_root='',  # both paths above are absolute",
+            '    metainfo=dict(classes=classes),',
+            ')',
+        ]
+    return '\n'.join(lines)
+
+
+def _model(settings: Settings) -> str:
+    if settings.splits is None:
+        return f'load_from = {str(settings.weights)!r}' if settings.weights else ''
+    # The weights of a detector include those of the backbone, which the base would download.
+    lines = ['model = dict(bbox_head=dict(num_classes=len(classes)), backbone=dict(init_cfg=None))']
+    lines += [f'load_from = {str(settings.weights)!r}' if settings.weights else 'load_from = None  # from scratch']
+    return '\n'.join(lines)
+
+
+def _loaders(settings: Settings) -> str:
+    lines, train, val = [], [], []
+    if 'batch' in settings.choices:
+        lines.append(_because(settings, 'batch'))
+        train.append(f'batch_size={settings.choices["batch"].value}')
+    if 'workers' in settings.choices:
+        workers = settings.choices['workers'].value
+        lines.append(_because(settings, 'workers'))
+        keep = f'persistent_workers={workers > 0}'
+        train += [f'num_workers={workers}', keep]
+        val += [f'num_workers={min(workers, 4)}', keep]
+    if settings.device == 'cpu':
+        train.append('pin_memory=False')
+    if settings.splits is not None:
+        test = 'test_data' if 'test' in settings.splits else 'val_data'
+        classwise = len(settings.classes) <= CLASSWISE
+        train.append('dataset=train_data')
+        lines += [
+            f'train_dataloader = dict({", ".join(train)})',
+            f'val_dataloader = dict({", ".join([*val, "dataset=val_data"])})',
+            f'test_dataloader = dict({", ".join([*val, f"dataset={test}"])})',
+            f"val_evaluator = dict(ann_file=val_data['ann_file'], classwise={classwise})",
+            f"test_evaluator = dict(ann_file={test}['ann_file'], classwise={classwise})",
+        ]
+    else:
+        lines += [f'train_dataloader = dict({", ".join(train)})'] if train else []
+        lines += [f'{split}_dataloader = dict({", ".join(val)})' for split in ('val', 'test') if val]
+    return '\n'.join(lines)
+
+
+def _schedule(settings: Settings) -> str:
+    choices, lines = settings.choices, []
+    if 'epochs' in choices:
+        interval = f', val_interval={choices["val_interval"].value}' if 'val_interval' in choices else ''
+        lines += [_because(settings, 'epochs'), f'train_cfg = dict(max_epochs={choices["epochs"].value}{interval})']
+    wrapper = ["type='RTMBFloat16OptimWrapper'"] if settings.amp else []
+    if 'lr' in choices:
+        lines.append(_because(settings, 'lr'))
+        wrapper.append(f'optimizer=dict(lr={choices["lr"].value})')
+    if wrapper:
+        lines.append(f'optim_wrapper = dict({", ".join(wrapper)})')
+    if 'warmup' in choices:
+        end = choices['warmup'].value
+        lines += [
+            f'# Warm-up: {choices["warmup"].reason}.',
+            'param_scheduler = [',
+            f"    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end={end}),",
+            "    dict(type='RTMFlatCosineLR', eta_min_ratio=0.05, by_epoch=False),",
+            ']',
+        ]
+    return '\n'.join(lines)
+
+
+def _hooks(settings: Settings) -> str:
+    choices, lines = settings.choices, []
+    if 'ema' in choices:
+        momentum, gamma = choices['ema'].value
+        interval, length = choices['val_interval'].value, choices['stage2'].value
+        lines += [
+            'default_hooks = dict(',
+            f'    {_because(settings, "ema")}',
+            f'    ema=dict(momentum={momentum}, gamma={gamma}),',
+            f'    {_because(settings, "stage2")}',
+            f'    pipeline_switch=dict(num_last_epochs={length}, val_interval={max(1, length // 5)}),',
+            f'    {_because(settings, "val_interval")}',
+            f'    checkpoint=dict(interval={interval}, max_keep_ckpts=2),',
+            '    logger=dict(interval=10),',
+            ')',
+            'log_processor = dict(window_size=10)',
+        ]
+    custom = ["    dict(type='RTMChannelsLastHook'),"] if settings.splits is not None else []
+    if settings.splits is not None and settings.weights:
+        custom.append(
+            "    dict(type='RTMUnfoldNormHook'),  # does nothing unless the batch norms of the weights are folded"
+        )
+    if settings.patience is not None:
+        custom.append(
+            "    dict(type='EarlyStoppingHook', monitor='coco/bbox_mAP', min_delta=0.001, "
+            f'patience={settings.patience}),  # in validations'
+        )
+    if custom:
+        lines += ['custom_hooks = [', *custom, ']']
+    return '\n'.join(lines)

@@ -1,0 +1,58 @@
+"""OpenMMLab's published weights by model size, and where they are looked for. Nothing is downloaded here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import RefusedError
+
+HOME = 'RTMDET_HOME'
+"""Environment variable: folder with published weights."""
+_SITE = 'https://download.openmmlab.com'
+_MMDET = f'{_SITE}/mmdetection/v3.0/rtmdet'
+ADDRESSES = dict(
+    nano=f'{_SITE}/mmpose/v1/projects/rtmpose/rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.pth',
+    tiny=f'{_MMDET}/rtmdet_tiny_8xb32-300e_coco/rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth',
+    s=f'{_MMDET}/rtmdet_s_8xb32-300e_coco/rtmdet_s_8xb32-300e_coco_20220905_161602-387a891e.pth',
+    m=f'{_MMDET}/rtmdet_m_8xb32-300e_coco/rtmdet_m_8xb32-300e_coco_20220719_112220-229f527c.pth',
+    l=f'{_MMDET}/rtmdet_l_8xb32-300e_coco/rtmdet_l_8xb32-300e_coco_20220719_112030-5a0be7c4.pth',
+    x=f'{_MMDET}/rtmdet_x_8xb32-300e_coco/rtmdet_x_8xb32-300e_coco_20220715_230555-cc79b9ae.pth',
+)
+"""Address by model size: nano is trained on persons, the others on COCO's 80 classes."""
+
+
+def home() -> Path:
+    """Return the folder with published weights: `RTMDET_HOME`, or `rtmdet` in the user's cache folder."""
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    return Path(os.environ.get(HOME) or cache / 'rtmdet')
+
+
+def find_weights(weights: str, model: str) -> Path | None:
+    """Return the checkpoint to start from.
+
+    Args:
+        weights: 'default' for the published weights, 'none' for none, or a file.
+        model: size of the model.
+
+    Returns:
+        An existing file; None to train from scratch.
+
+    Raises:
+        RefusedError: if the published weights aren't in `home()`; the message has their address.
+        FileNotFoundError: if there is no such file.
+    """
+    if weights == 'none':
+        return None
+    if weights != 'default':
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f'{weights}: no such checkpoint')
+        return Path(weights).resolve()
+    address = ADDRESSES[model]
+    file = home() / address.rpartition('/')[2]
+    if not file.is_file():
+        raise RefusedError(
+            f'the published weights of rtmdet_{model} must be in {home()}, got no {file.name}; download {address} to '
+            f'this folder (or set {HOME}), give --weights FILE, or train from scratch with --weights none'
+        )
+    return file.resolve()
