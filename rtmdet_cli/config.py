@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,27 +28,8 @@ def changed_config(source: str, changes: tuple[str, ...]) -> Config:
         FileNotFoundError, ValueError: see `read_config`; ValueError also if a change has no `=` or can't be applied.
     """
     from rtmdet_plugin.checkpoints.load_model import read_config
+    from rtmdet_plugin.config.changes import apply_changes
 
     config = read_config(source)
-    for change in changes:
-        if change.find('=') < 1:
-            raise ValueError(f'--cfg-options must be KEY=VALUE, got {change}')
-        try:
-            config.merge_from_dict(parsed(change))
-        except (
-            AssertionError,
-            AttributeError,
-            KeyError,
-            TypeError,
-        ) as error:  # unbalanced brackets, an index out of range
-            raise ValueError(f'--cfg-options {change} does not fit {config.filename}: {error}') from None
+    apply_changes(config, changes, '--cfg-options')
     return read_config(config)
-
-
-def parsed(change: str) -> dict[str, Any]:
-    """Return KEY=VALUE as a dict; mmengine parses the value, as for `mim train --cfg-options`."""
-    from mmengine.config import DictAction
-
-    result = Namespace()
-    DictAction([], 'changes')(ArgumentParser(), result, [change])
-    return result.changes

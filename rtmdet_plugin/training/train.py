@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from rtmdet_plugin_startup import call_and_wait
 from rtmdet_runtime.atomic_files import write_atomically
 
 from ..checkpoints.load_model import config_file, load_config
+from ..config.changes import apply_changes
+from ..config.input_size import check_input_size
 from ..config.pipelines import preprocessing
 from ..errors import RefusedError, log_traceback
 from .config_file import Settings, SplitFiles, config_text
@@ -143,6 +146,8 @@ def prepare(
         if weights in ('default', 'none'):
             raise RefusedError(f'weights must be a file for the config {data}, which has its own, got {weights!r}')
         source = find_weights(str(weights), 'tiny') if weights is not None else None
+        if imgsz is not None:
+            check_input_size(load_config(base), imgsz)
         folder = new_work_dir(name or Path(base.rpartition('::')[2]).stem)
         parts: dict[str, Any] = dict(weights=source)
         facts = [f'Config: {data}']
@@ -154,10 +159,13 @@ def prepare(
         names = _chosen_classes(dataset, classes)
         source = find_weights(str(weights or 'default'), size)
         base = f'rtmdet_plugin::rtmdet_{size}.py'
+        config = load_config(base)
+        if imgsz is not None:
+            check_input_size(config, imgsz)
         chosen = fit(
             facts_about(
                 dataset.splits['train'].content,
-                default_size=max(preprocessing(load_config(base))['input_size']),
+                default_size=max(preprocessing(config)['input_size']),
                 pretrained=source is not None,
                 device=device_type(),
                 cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1,
@@ -190,7 +198,7 @@ def run(prepared: Prepared) -> None:
     if prepared.gpus > 1:
         import mmdet
 
-        script = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'train.py'
+        script = Path(str(mmdet.__file__)).parent / '.mim' / 'tools' / 'train.py'
         command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={prepared.gpus}']
         command += [str(script), str(prepared.config), '--launcher', 'pytorch']
         command += ['--resume'] if prepared.resume else []
@@ -203,7 +211,11 @@ def run(prepared: Prepared) -> None:
     os.environ.setdefault('LOCAL_RANK', '0')
     config = load_config(prepared.config)
     config.launcher = 'none'
-    config.merge_from_dict(parsed_changes(prepared.changes))
+    apply_changes(config, prepared.changes, '--set')
+    if config.get(
+        'visualizer'
+    ):  # mmengine reuses one with this name, and its folder, of an earlier run in this process
+        config.visualizer.name = uuid.uuid4().hex
     if prepared.resume:
         config.resume, config.load_from = True, None
     try:
@@ -212,25 +224,6 @@ def run(prepared: Prepared) -> None:
         if log := log_traceback(error):
             print(f'The traceback is in {log}', file=sys.stderr)
         raise
-
-
-def parsed_changes(changes: Sequence[str]) -> dict[str, Any]:
-    """Return changes KEY=VALUE as a dictionary; mmengine parses the values, as for `--cfg-options`.
-
-    Raises:
-        RefusedError: if one has no key or no `=`.
-    """
-    from argparse import ArgumentParser, Namespace
-
-    from mmengine.config import DictAction
-
-    for change in changes:
-        if change.find('=') < 1:
-            raise RefusedError(f'--set must be KEY=VALUE, got {change}')
-    result = Namespace(changes={})
-    if changes:
-        DictAction([], 'changes')(ArgumentParser(), result, list(changes))
-    return result.changes
 
 
 def visible_devices(device: str | None) -> str | None:

@@ -1,0 +1,139 @@
+"""`rtmdet train`: the written config, the same run with mim, and what is refused before a work directory is made."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from labelled_data import write_voc, write_yolo
+from mmengine.config import Config
+from user_commands import run_mim
+from user_run import CONFIGS, ROOT
+
+from rtmdet_cli.main import main
+from rtmdet_plugin import train
+from rtmdet_plugin.training import published
+
+SMALL = ['--model', 'nano', '--weights', 'none']
+SHORT = '--model nano --weights none --epochs 1 --imgsz 64 --workers 0 --set default_hooks.logger.interval=1'
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The working folder, with a YOLO dataset `pets`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(published.HOME, str(tmp_path / 'weights'))
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    write_yolo(tmp_path / 'pets', 8, 4)
+    return tmp_path
+
+
+def call(*arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(main, ['train', *arguments])
+    assert done.exit_code == code, f'{done.output}\n{done.exception!r}'
+    return done.stdout if code == 0 else done.stderr
+
+
+def logged(work_dir: Path) -> list[dict]:
+    (file,) = work_dir.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [{name: value for name, value in line.items() if 'time' not in name} for line in lines]
+
+
+def test_a_dry_run_writes_a_config_that_says_what_was_printed(folder):
+    before = {path: path.stat().st_mtime_ns for path in (folder / 'pets').rglob('*')}
+    printed = call('pets', *SMALL, '--batch', '4', '--amp', '--patience', '3', '--dry-run')
+    file = folder / 'work_dirs' / 'pets_1' / 'input' / 'pets_1.py'
+    assert f'mim train mmdet {file}\n' in printed
+    assert 'Data: pets/data.yaml (YOLO); images: 8 for train, 4 for val; 2 classes: cat, dog\n' in printed
+    config = Config.fromfile(file)
+    assert re.search(rf'^  epochs +{config.train_cfg.max_epochs} +2 steps per epoch', printed, flags=re.MULTILINE)
+    assert re.search(rf'^  lr +{config.optim_wrapper.optimizer.lr} ', printed, flags=re.MULTILINE)
+    assert re.search(r'^  batch +4 +set by you$', printed, flags=re.MULTILINE)
+    assert config.train_dataloader.batch_size == 4 and config.model.bbox_head.num_classes == 2
+    assert config.train_dataloader.dataset.metainfo.classes == ('cat', 'dog')
+    assert config.optim_wrapper.type == 'RTMBFloat16OptimWrapper' and config.custom_hooks[-1].patience == 3
+    assert config.work_dir == str(folder / 'work_dirs' / 'pets_1') and config.randomness.seed == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / 'pets').rglob('*')}
+    assert train('pets', model='nano', weights='none', dry_run=True) == folder / 'work_dirs' / 'pets_2'
+    assert train('pets', weights='none', name='my run', classes=['dog'], dry_run=True).name == 'my_run_1'
+    config = Config.fromfile('work_dirs/my_run_1/input/my_run_1.py')
+    assert config.val_dataloader.dataset.metainfo.classes == ('dog',) and config.model.bbox_head.num_classes == 1
+
+
+def test_mim_does_the_same_run_with_the_written_config(folder):
+    call('pets', *SHORT.split())
+    work_dir = folder / 'work_dirs' / 'pets_1'
+    file = str(work_dir / 'input' / 'pets_1.py')
+    assert (work_dir / 'epoch_1.pth').is_file() and '_base_' in Path(file).read_text()
+    # mmengine reuses the visualizer of an earlier run in this process, with its folder, unless it has another name.
+    changes = ['default_hooks.logger.interval=1', f'visualizer.name={folder.name}']
+    run_mim('train', 'mmdet', file, '--work-dir', 'mim', '--cfg-options', *changes)
+    assert logged(work_dir) == logged(Path('mim')) and len(logged(work_dir)) == 3
+    assert 'loss' in logged(work_dir)[0] and 'coco/bbox_mAP' in logged(work_dir)[-1]
+    call(str(work_dir), '--resume', '--set', 'train_cfg.max_epochs=2')
+    assert (work_dir / 'epoch_2.pth').is_file()
+
+
+def test_a_refused_run_is_one_line_and_its_traceback_is_in_the_log(folder):
+    error = call('pets', *SHORT.split(), '--set', 'model.bbox_head.num_classes=5', code=1)
+    assert 'num_classes' in error.splitlines()[-1] and error.splitlines()[-1].startswith('Error: ')
+    (log,) = re.findall(r'^The traceback is in (.*)$', error, flags=re.MULTILINE)
+    assert 'Traceback (most recent call last)' in Path(log).read_text()
+
+
+REFUSED = {
+    'pets': r'published weights of rtmdet_tiny must be in .*weights, got no rtmdet_tiny_\S+\.pth; download https://',
+    'pets --weights gone.pth': 'gone.pth: no such checkpoint',
+    'pets --weights none --classes dog,fish': 'classes must be among cat, dog, got fish',
+    'pets --weights none --imgsz 100': 'size must be an integer .* positive multiples of 32, got 100',
+    'pets --weights none --device tpu': "device must be cpu, cuda or cuda:N, got 'tpu'",
+    'gone': 'gone: no such file or folder',
+    'gone.py': 'gone.py: no such config',
+    'pets --resume': 'pets: no work directory of `rtmdet train`',
+    'pets.py --model s': 'model and classes are those of the config pets.py',
+}
+
+
+@pytest.mark.parametrize('arguments', REFUSED)
+def test_what_is_refused_leaves_no_work_directory(arguments, folder):
+    Path('pets.py').touch()
+    assert re.search(
+        rf'^Error: {REFUSED[arguments]}', call(*arguments.split(), code=1).replace('Error: the ', 'Error: ')
+    )
+    assert not Path('work_dirs').exists()
+
+
+def test_a_config_keeps_what_is_not_set(folder):
+    text = f"_base_ = '{CONFIGS}/rtmdet_nano.py'\ntrain_dataloader = dict(batch_size=7)\n"
+    Path('mine.py').write_text(text)
+    call('mine.py', '--epochs', '5', '--amp', '--dry-run')
+    config = Config.fromfile('work_dirs/mine_1/input/mine_1.py')
+    assert config.train_cfg.max_epochs == 5 and config.train_cfg.val_interval == 10
+    assert config.train_dataloader.batch_size == 7 and config.optim_wrapper.optimizer.lr == 0.004
+    assert config.optim_wrapper.type == 'RTMBFloat16OptimWrapper' and len(config.param_scheduler) == 2
+
+
+def test_the_published_weights_are_those_of_the_readme(folder, monkeypatch):
+    readme = (ROOT / 'README.md').read_text()
+    assert all(address in readme for size, address in published.ADDRESSES.items() if size != 'nano')
+    file = published.home() / published.ADDRESSES['nano'].rpartition('/')[2]
+    file.parent.mkdir()
+    file.touch()
+    assert published.find_weights('default', 'nano') == file
+    monkeypatch.delenv(published.HOME)
+    monkeypatch.setenv('XDG_CACHE_HOME', '/cache')
+    assert published.home() == Path('/cache/rtmdet')
+
+
+def test_missing_splits_and_xml_files_are_written_to_the_work_directory(folder):
+    write_voc(folder / 'voc', 8)
+    printed = call('voc', '--model', 'nano', '--weights', 'none', '--val-fraction', '0.25', '--dry-run')
+    config = Config.fromfile('work_dirs/voc_1/input/voc_1.py')
+    for split, count in dict(train=6, val=2).items():
+        data = config[f'{split}_dataloader'].dataset
+        assert Path(data.ann_file) == folder / 'work_dirs' / 'voc_1' / 'input' / f'{split}.json'
+        images = json.loads(Path(data.ann_file).read_text())['images']
+        assert len(images) == count and all((Path(data.data_prefix.img) / i['file_name']).is_file() for i in images)
+    assert 'Note: there is no validation split, so 2 of 8 images were taken' in printed
