@@ -46,16 +46,14 @@ def config_text(settings: Settings, title: str, command: str) -> str:
 
     Args:
         settings: what it says.
-        title: first line of its docstring.
+        title: first line of its header.
         command: command that does the same run.
     """
-    blocks = [f'"""{title}\n\n    {command}\n"""', f'_base_ = {settings.base!r}']
+    header = '\n'.join(f'# {line}'.rstrip() for line in f'{title}\n\n    {command}'.splitlines())
+    blocks = [header, f'_base_ = {settings.base!r}']
     blocks += [_input_size(settings), _data(settings), _model(settings), _loaders(settings), _schedule(settings)]
     blocks += [_hooks(settings), f'randomness = dict(seed={settings.seed})\nwork_dir = {str(settings.work_dir)!r}']
-    return (
-        '\n\n'.join(block.replace('\\', '\\\\') if block.startswith('"""') else block for block in blocks if block)
-        + '\n'
-    )
+    return '\n\n'.join(block for block in blocks if block) + '\n'
 
 
 def _because(settings: Settings, name: str) -> str:

@@ -128,12 +128,12 @@ def test_the_published_weights_are_those_of_the_readme(folder, monkeypatch):
 
 
 def test_missing_splits_and_xml_files_are_written_to_the_work_directory(folder):
-    write_voc(folder / 'voc', 8)
-    printed = call('voc', '--model', 'nano', '--weights', 'none', '--val-fraction', '0.25', '--dry-run')
-    config = Config.fromfile('work_dirs/voc_1/input/voc_1.py')
+    write_voc(folder / "it's vöc", 8)
+    printed = call("it's vöc", '--model', 'nano', '--weights', 'none', '--val-fraction', '0.25', '--dry-run')
+    config = Config.fromfile('work_dirs/it_s_vöc_1/input/it_s_vöc_1.py')
     for split, count in dict(train=6, val=2).items():
         data = config[f'{split}_dataloader'].dataset
-        assert Path(data.ann_file) == folder / 'work_dirs' / 'voc_1' / 'input' / f'{split}.json'
+        assert Path(data.ann_file) == folder / 'work_dirs' / 'it_s_vöc_1' / 'input' / f'{split}.json'
         images = json.loads(Path(data.ann_file).read_text())['images']
         assert len(images) == count and all((Path(data.data_prefix.img) / i['file_name']).is_file() for i in images)
     assert 'Note: there is no validation split, so 2 of 8 images were taken' in printed
