@@ -94,6 +94,9 @@ def test_voc_files_with_other_names_than_their_images(tmp_path):
     write_voc(tmp_path, 4)
     (tmp_path / 'Annotations' / 'a 1.xml').rename(tmp_path / 'Annotations' / 'renamed.xml')
     assert len(boxes_of(read_dataset(tmp_path).splits['train'])) == 4
+    stale = tmp_path / 'Annotations' / 'a 0.xml'
+    stale.write_text(stale.read_text().replace('a 0.png', 'a 2.png'))
+    assert 'a 0' in boxes_of(read_dataset(tmp_path).splits['train']), 'the name of the file comes first'
 
 
 def test_a_folder_of_xml_files_next_to_the_images(tmp_path):

@@ -74,6 +74,7 @@ def test_mim_does_the_same_run_with_the_written_config(folder):
     assert 'loss' in logged(work_dir)[0] and 'coco/bbox_mAP' in logged(work_dir)[-1]
     call(str(work_dir), '--resume', '--set', 'train_cfg.max_epochs=2')
     assert (work_dir / 'epoch_2.pth').is_file()
+    assert len(list(work_dir.glob('*/vis_data/scalars.json'))) == 2, 'each run has its own curves'
 
 
 def test_a_refused_run_is_one_line_and_its_traceback_is_in_the_log(folder):
