@@ -19,6 +19,9 @@ import rtmdet_plugin  # noqa: F401  tests that import mmdet straight away find t
 from rtmdet_plugin.checkpoints.load_model import load_model
 
 torch.set_num_threads(1)
+# Several tests train in a fork of this process. If `torch.compile` runs before the first backward pass, PyTorch's CUDA
+# build starts autograd's threads in that pass, even without a GPU, and a fork can't train any more.
+torch.ones(1, requires_grad=True).backward()
 cv2.setNumThreads(0)  # a forked worker would wait forever for threads that OpenCV started before the fork
 # Each run formats the text of its config, which takes a third of a second; no test reads the format.
 mmengine.config.config.FormatCode = lambda text, **_: (text, False)

@@ -18,6 +18,7 @@ mmyolo's `BatchDynamicSoftLabelAssigner` differs from mmdet's in two points: the
 the object's class, and k depends on the IoUs of all priors. `class_cost='own'` and `dynamic_k='all'` select these.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -164,15 +165,31 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
 
         `all_boxes` (B, M, 4) are the boxes of all priors, which decide k if `dynamic_k='all'`.
         """
-        softplus, score = F.softplus(logits), logits.sigmoid()
-        background = (softplus * score.square()).sum(dim=1, keepdim=True)  # (B, 1, N)
+        cost_of = self._cost_function(logits, boxes, priors)
         matches = Matches(candidates, self.topk)
-        batch = torch.arange(len(boxes), device=boxes.device)[:, None]
         k_of_all = self.dynamic_k == 'all'
         step = max(1, self.max_pairs // (all_boxes[..., 0] if k_of_all else candidates).numel())
         for start in range(0, ground_truth.mask.size(1), step):
             gt_boxes, labels, mask = (column[:, start : start + step] for column in ground_truth)  # (B, g, ...)
             iou = pairwise_iou(gt_boxes, boxes)  # (B, g, N)
+            iou_of_all = None
+            if k_of_all:
+                iou_of_all = iou if all_boxes is boxes else pairwise_iou(gt_boxes, all_boxes)
+            matches.add(cost_of(gt_boxes, labels, iou), iou, mask, iou_of_all)
+        return matches.result()
+
+    def _cost_function(
+        self, logits: Tensor, boxes: Tensor, priors: Tensor
+    ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Return the function that computes the costs of some objects from their boxes, labels and IoUs.
+
+        Its arguments and result: (B, g, 4), (B, g), (B, g, N) -> (B, g, N).
+        """
+        softplus, score = F.softplus(logits), logits.sigmoid()
+        background = (softplus * score.square()).sum(dim=1, keepdim=True)  # (B, 1, N)
+        batch = torch.arange(len(logits), device=logits.device)[:, None]
+
+        def cost_of(gt_boxes: Tensor, labels: Tensor, iou: Tensor) -> Tensor:
             cost = torch.zeros_like(iou)
             if self.cls_weight:
                 # Rows of the objects' classes, (B, g, N) each.
@@ -185,11 +202,9 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
                 cost += (iou + EPS).log_().mul_(-self.iou_weight)
             if self.center_weight:
                 cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
-            iou_of_all = None
-            if k_of_all:
-                iou_of_all = iou if all_boxes is boxes else pairwise_iou(gt_boxes, all_boxes)
-            matches.add(cost, iou, mask, iou_of_all)
-        return matches.result()
+            return cost
+
+        return cost_of
 
     @torch.no_grad()
     def assign(

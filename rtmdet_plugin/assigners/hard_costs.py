@@ -6,14 +6,16 @@ GIoU as in the loss. It doesn't give their formulas; those here are SimOTA's, an
 Sources: RTMDet, arXiv 2212.07784, section 3.3; SimOTA, arXiv 2107.08430.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
-from .dynamic_soft_label import EPS, GroundTruth, RTMDynamicSoftLabelAssigner
-from .matching import Matches, pairwise_iou, soft_center_cost
+from .dynamic_soft_label import EPS, RTMDynamicSoftLabelAssigner
+from .matching import soft_center_cost
 
 OUTSIDE = 1e5
 """Cost of a prior outside the centre region, as in SimOTA: so large that it is taken only if no other is left."""
@@ -23,15 +25,16 @@ OUTSIDE = 1e5
 class RTMHardCostAssigner(RTMDynamicSoftLabelAssigner):
     """`RTMDynamicSoftLabelAssigner` with hard cost terms; with three soft ones, it assigns the same.
 
-    All pairs of prior and object are in memory at a time, so a crowded image takes more memory than with its base.
-
     Args:
         soft_cls: the IoU is the target of the classification cost; otherwise 1, in plain binary cross entropy.
         soft_center: the cost grows with the distance to the centre; otherwise a prior must lie in the object and less
             than `center_radius` strides from its centre, on both axes.
         log_iou: the cost of a box is -log(IoU); otherwise 1 - GIoU.
         center_radius: half the side of the fixed centre region, in strides.
-        kwargs: arguments of `RTMDynamicSoftLabelAssigner`.
+        kwargs: arguments of `RTMDynamicSoftLabelAssigner`, except for `class_cost`.
+
+    Raises:
+        ValueError: if `class_cost` isn't 'all', or see `RTMDynamicSoftLabelAssigner`.
     """
 
     def __init__(
@@ -44,28 +47,30 @@ class RTMHardCostAssigner(RTMDynamicSoftLabelAssigner):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        if self.class_cost != 'all':
+            raise ValueError(f"class_cost must be 'all' with hard costs, got {self.class_cost!r}")
         self.soft_cls = soft_cls
         self.soft_center = soft_center
         self.log_iou = log_iou
         self.center_radius = center_radius
 
-    def _match(
-        self, logits: Tensor, boxes: Tensor, priors: Tensor, candidates: Tensor, ground_truth: GroundTruth
-    ) -> tuple[Tensor, Tensor]:
-        """Do the work of `assign_batch` for the priors that are True in `candidates` (B, N)."""
-        gt_boxes, labels, mask = ground_truth
-        iou = pairwise_iou(gt_boxes, boxes)  # (B, G, N)
-        target = iou if self.soft_cls else torch.ones_like(iou)
-        cost = self.cls_weight * cls_cost(logits, labels, target, focal=self.soft_cls)
-        overlap = -(iou + EPS).log() if self.log_iou else 1 - bbox_overlaps(gt_boxes, boxes, mode='giou')
-        cost += self.iou_weight * overlap
-        if not self.soft_center:
-            cost += OUTSIDE * ~in_center(gt_boxes, priors, self.center_radius)
-        elif self.center_weight:
-            cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
-        matches = Matches(candidates, self.topk)
-        matches.add(cost, iou, mask)
-        return matches.result()
+    def _cost_function(
+        self, logits: Tensor, boxes: Tensor, priors: Tensor
+    ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Return the function that computes the costs, see the base class."""
+
+        def cost_of(gt_boxes: Tensor, labels: Tensor, iou: Tensor) -> Tensor:
+            target = iou if self.soft_cls else torch.ones_like(iou)
+            cost = self.cls_weight * cls_cost(logits, labels, target, focal=self.soft_cls)
+            overlap = -(iou + EPS).log() if self.log_iou else 1 - bbox_overlaps(gt_boxes, boxes, mode='giou')
+            cost += self.iou_weight * overlap
+            if not self.soft_center:
+                cost += OUTSIDE * ~in_center(gt_boxes, priors, self.center_radius)
+            elif self.center_weight:
+                cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
+            return cost
+
+        return cost_of
 
 
 def cls_cost(logits: Tensor, labels: Tensor, target: Tensor, *, focal: bool) -> Tensor:

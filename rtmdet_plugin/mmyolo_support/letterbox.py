@@ -20,8 +20,9 @@ def check_test_cfg(test_cfg: Mapping | None) -> None:
         ValueError: if one of `SETTINGS` has another value.
     """
     for name, value in SETTINGS.items():
-        if (test_cfg or {}).get(name, value) != value:
-            raise ValueError(f"test_cfg.{name} must be {value}, got {not value}; set it, or keep mmyolo's RTMDetHead")
+        given = (test_cfg or {}).get(name, value)
+        if given != value:
+            raise ValueError(f"test_cfg.{name} must be {value}, got {given}; set it, or keep mmyolo's RTMDetHead")
 
 
 def is_letterboxed(metas: Sequence[Mapping]) -> bool:

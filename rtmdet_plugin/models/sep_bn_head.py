@@ -185,7 +185,8 @@ class RTMSepBNHead(BaseDenseHead):
             `loss_cls` and `loss_bbox`, see `loss_by_feat`.
         """
         if isinstance(batch_data_samples, dict):
-            return self.loss_by_feat(*self(x), *unpack_batch(batch_data_samples))
+            cls_scores, bbox_preds = self(x)
+            return self.loss_by_feat(cls_scores, bbox_preds, *unpack_batch(batch_data_samples))
         return super().loss(x, batch_data_samples)
 
     def loss_by_feat(
