@@ -23,8 +23,8 @@ NAMES = {
     'DATA_SAMPLERS': ['RTMDefaultSampler'],
     'HOOKS': [
         'RTMBadSampleHook', 'RTMChannelsLastHook', 'RTMCheckInvalidLossHook', 'RTMCheckpointHook',
-        'RTMGracefulStopHook', 'RTMLoadReportHook', 'RTMNumClassCheckHook', 'RTMPipelineSwitchHook',
-        'RTMProcessWatchHook', 'RTMRunCheckHook', 'RTMRuntimeInfoHook', 'RTMUnfoldNormHook',
+        'RTMDistillationHook', 'RTMGracefulStopHook', 'RTMLoadReportHook', 'RTMNumClassCheckHook',
+        'RTMPipelineSwitchHook', 'RTMProcessWatchHook', 'RTMRunCheckHook', 'RTMRuntimeInfoHook', 'RTMUnfoldNormHook',
     ],
     'LOOPS': ['RTMEpochBasedTrainLoop'],
     'MODEL_WRAPPERS': ['RTMDistributedDataParallel'],

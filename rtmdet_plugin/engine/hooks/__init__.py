@@ -8,6 +8,7 @@
 from .before_run import RTMLoadReportHook, RTMNumClassCheckHook, RTMRunCheckHook
 from .channels_last import RTMChannelsLastHook
 from .checkpoint import RTMCheckpointHook
+from .distillation import RTMDistillationHook
 from .faults import RTMBadSampleHook, RTMCheckInvalidLossHook
 from .interruption import RTMGracefulStopHook, RTMProcessWatchHook
 from .pipeline_switch import RTMPipelineSwitchHook
@@ -19,6 +20,7 @@ __all__ = [
     'RTMChannelsLastHook',
     'RTMCheckInvalidLossHook',
     'RTMCheckpointHook',
+    'RTMDistillationHook',
     'RTMGracefulStopHook',
     'RTMLoadReportHook',
     'RTMNumClassCheckHook',

@@ -51,6 +51,10 @@ class RTMPipelineSwitchHook(Hook):
         self._switch_epoch = 0
         self._pending: list[tuple[Any, Compose]] = []  # datasets and the pipelines they will get
 
+    def switch_epoch(self, max_epochs: int) -> int:
+        """Return the first epoch of stage 2, counted from 0, in a run of `max_epochs` epochs."""
+        return max(0, max_epochs - self.num_last_epochs)
+
     def before_train(self, runner: Runner) -> None:
         """Determine when stage 2 begins, and build its pipelines."""
         if self.num_last_epochs == 0:
@@ -67,7 +71,7 @@ class RTMPipelineSwitchHook(Hook):
                 f'RTMPipelineSwitchHook: with max_epochs={loop.max_epochs} and '
                 f'num_last_epochs={self.num_last_epochs} the complete run is stage 2.'
             )
-        self._switch_epoch = max(0, loop.max_epochs - self.num_last_epochs)
+        self._switch_epoch = self.switch_epoch(loop.max_epochs)
         self._pending = [(leaf, Compose(self.switch_pipeline)) for leaf in leaf_datasets(loop.dataloader.dataset)]
         for leaf, _ in self._pending:
             if not hasattr(leaf, 'pipeline'):
