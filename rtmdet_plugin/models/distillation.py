@@ -83,8 +83,8 @@ def output_convs(neck: nn.Module) -> list[nn.Conv2d]:
     Raises:
         ValueError: if the neck isn't a CSPNeXtPAFPN.
     """
-    outputs = getattr(neck, 'out_convs', None)
-    if not isinstance(outputs, nn.ModuleList):
+    outputs = getattr(neck, 'out_convs', ())
+    if not outputs:
         raise ValueError(f'model.neck must be a CSPNeXtPAFPN, which has out_convs, got {type(neck).__name__}')
     return [[module for module in output.modules() if isinstance(module, nn.Conv2d)][-1] for output in outputs]
 

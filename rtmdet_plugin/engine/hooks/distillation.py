@@ -17,6 +17,7 @@ loss `loss_distill` to the student's losses, and the connectors to its optimiser
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -73,8 +74,8 @@ class RTMDistillationHook(Hook):
         self.loss_weight = loss_weight
         self._end: float = math.inf  # epoch in which distillation is over
         self._loss: NeckDistillationLoss | None = None
-        self._compute: nn.Module | None = None  # the loss, or its DDP
-        self._teacher: nn.Module | None = None  # backbone and neck
+        self._compute: Any = None  # the loss, or its DDP
+        self._teacher: Any = None  # backbone and neck
         self._recorders: list[FeatureRecorder] = []  # of the student and of the teacher
         self._handle: Any = None
 
@@ -101,18 +102,8 @@ class RTMDistillationHook(Hook):
             check_pair(student, teacher, classes)
         except ValueError as error:
             raise RefusedError(f'teacher_config={self.teacher_config!r}: {error}') from None
-        channels = [[conv.out_channels for conv in own] for own in convs]
-        if self._loss is None:
-            if runner.iter:
-                runner.logger.warning('The resumed checkpoint has no connectors: they start from random weights.')
-            self._add_connectors(runner, *channels)
-        resumed = [[conv.in_channels, conv.out_channels] for conv in self._loss.connectors]
-        if resumed != [list(pair) for pair in zip(*channels, strict=True)]:
-            raise RefusedError(
-                f'teacher_config must be that of the run that is resumed, got {self.teacher_config!r}: the connectors '
-                f'in the checkpoint have (student, teacher) channels {resumed}'
-            )
-        self._compute = DistributedDataParallel(self._loss) if runner.distributed else self._loss
+        loss = self._connectors_for(runner, *([conv.out_channels for conv in own] for own in convs))
+        self._compute = DistributedDataParallel(loss) if runner.distributed else loss
         weight = next(student.backbone.parameters())
         in_channels_last = not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last)
         self._teacher = (
@@ -155,7 +146,21 @@ class RTMDistillationHook(Hook):
             self._teacher(kwargs['inputs'])
         return {**output, LOSS: self._compute(features, theirs.take())}
 
-    def _add_connectors(self, runner: Runner, student: Any, teacher: Any) -> NeckDistillationLoss:
+    def _connectors_for(self, runner: Runner, student: Sequence[int], teacher: Sequence[int]) -> NeckDistillationLoss:
+        """Return the connectors of the resumed checkpoint, or new ones; refuse those of another teacher."""
+        if self._loss is None:
+            if runner.iter:
+                runner.logger.warning('The resumed checkpoint has no connectors: they start from random weights.')
+            return self._add_connectors(runner, student, teacher)
+        resumed = [(conv.in_channels, conv.out_channels) for conv in self._loss.connectors]
+        if resumed != list(zip(student, teacher, strict=True)):
+            raise RefusedError(
+                f'teacher_config must be that of the run that is resumed, got {self.teacher_config!r}: the connectors '
+                f'in the checkpoint have (student, teacher) channels {resumed}'
+            )
+        return self._loss
+
+    def _add_connectors(self, runner: Runner, student: Sequence[int], teacher: Sequence[int]) -> NeckDistillationLoss:
         """Create the connectors between the channels of student and teacher, and let the optimiser train them."""
         if not isinstance(runner.optim_wrapper, OptimWrapper):
             kind = type(runner.optim_wrapper).__name__

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import re
 import shutil
 import weakref
 from pathlib import Path
@@ -26,6 +27,7 @@ from rtmdet_plugin.checkpoints.mmyolo_keys import rename
 from rtmdet_plugin.engine.hooks import RTMDistillationHook
 from rtmdet_plugin.engine.hooks.distillation import load_teacher
 from rtmdet_plugin.errors import RefusedError
+from rtmdet_plugin_startup import config_path
 
 EPOCHS, STAGE_2 = 4, 2  # epochs, and of them in stage 2
 CLASSES = ('blue', 'red')
@@ -168,7 +170,7 @@ def test_checkpoints_have_the_weights_of_a_plain_student(folder, run, tmp_path):
 
 
 @pytest.mark.parametrize('epoch', [1, 2, pytest.param(3, marks=pytest.mark.slow)])
-def test_a_resumed_run_ends_with_the_same_bits(folder, run, tmp_path, epoch, monkeypatch):
+def test_a_resumed_run_ends_with_the_same_bits(folder, run, tmp_path, epoch):
     """From within the distillation, from its last checkpoint, and from stage 2."""
     config = student_config(folder, tmp_path)
     config.update(resume=True, load_from=str(folder / 'work' / f'epoch_{epoch}.pth'))
@@ -333,7 +335,7 @@ def test_connectors_of_another_teacher_are_refused_on_resume(folder):
     resumed._resume = True
     other = make_hook(folder, teacher_config=f'{folder}/wider.py', teacher_ckpt=f'{folder}/wider.pth')
     other.after_load_checkpoint(resumed, checkpoint)
-    with pytest.raises(RefusedError, match=r'teacher_config must be that of the run .* channels \[\[24, 32\]'):
+    with pytest.raises(RefusedError, match=r'teacher_config must be that of the run .* channels \[\(24, 32\)'):
         other.before_train(resumed)
 
 
@@ -344,6 +346,19 @@ def test_a_plain_checkpoint_can_be_resumed_with_a_teacher(folder, capsys):
     hook.before_train(runner)
     assert 'has no connectors: they start from random weights' in capsys.readouterr().out
     assert runner.model.train_step(batch(), runner.optim_wrapper)['loss_distill'] > 0
+
+
+PAIRS = [re.fullmatch(r'rtmdet_(\w+)_from_(\w+)', path.stem).groups() for path in (CONFIGS / 'distillation').iterdir()]
+
+
+@pytest.mark.parametrize(('student', 'teacher'), sorted(PAIRS))
+def test_shipped_configs_train_the_plain_model_with_published_weights(student, teacher):
+    config = Config.fromfile(CONFIGS / 'distillation' / f'rtmdet_{student}_from_{teacher}.py')
+    assert config.model == Config.fromfile(CONFIGS / f'rtmdet_{student}.py').model, 'so it is exported like that one'
+    settings = config.default_hooks.distillation
+    assert Path(config_path(settings.teacher_config)).name == f'rtmdet_{teacher}.py'
+    page = (CONFIGS.parent / 'docs' / 'configs.md').read_text()
+    assert re.search(rf'\[`rtmdet_{teacher}`\].*\[pth\]\({settings.teacher_ckpt}\)', page)
 
 
 # -- two processes ---------------------------------------------------------------------------------
