@@ -2,7 +2,7 @@
 
 The features are the outputs of the neck's last convolutions, before their batch norm. A connector, a 1x1 convolution,
 maps the student's to the channels of the teacher's. Both are normalised to mean 0 and variance 1 of each channel over
-the batch, and the divergence compares where in an image each channel is active, not how strongly.
+the batch of a process, and the divergence compares where in an image each channel is active, not how strongly.
 
 Sources: channel-wise divergence, arXiv 2011.13256; normalised features, arXiv 2207.02039. mmyolo's recipe for RTMDet
 has the same parts; its batch norms have neither parameters nor running statistics, so they are a function here.
