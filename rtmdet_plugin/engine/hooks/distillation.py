@@ -106,11 +106,9 @@ class RTMDistillationHook(Hook):
         self._compute = DistributedDataParallel(loss) if runner.distributed else loss
         weight = next(student.backbone.parameters())
         in_channels_last = not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last)
-        self._teacher = (
-            nn.Sequential(teacher.backbone, teacher.neck)
-            .eval()
-            .to(weight.device, memory_format=torch.channels_last if in_channels_last else torch.preserve_format)
-        )
+        self._teacher = nn.Sequential(teacher.backbone, teacher.neck).eval().to(weight.device)
+        if in_channels_last:
+            self._teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  missing in its stub
         self._recorders = [FeatureRecorder(own) for own in convs]
         # Before the other hooks on the model, such as the check for losses that aren't finite.
         self._handle = student.register_forward_hook(self._add_loss, with_kwargs=True, prepend=True)
