@@ -154,10 +154,11 @@ def test_layers_are_measured_without_a_sure_score(random_model, pictures, tmp_pa
     _, scores = calibration.detector.backend(next(calibration.inputs()))
     ranges = calibration.ranges('minmax')
     layers = find_layers(calibration.model.graph, (), 'openvino')
-    name, tensors = list(layers.items())[10]
-    ranges[tensors[0]] = (0.0, 1000.0)
-    errors = measure_layers(calibration.model, {name: tensors}, ranges, [*calibration.inputs(1)], threads=1)
-    assert scores.max() < 0.1 and errors[name] > 0
+    # The last layers: the random network passes on so little of the others that rounding them changes nothing.
+    last = {name: tensors for name, tensors in layers.items() if 'rtm_cls' in name}
+    ranges.update({tensor: (0.0, 1000.0) for tensors in last.values() for tensor in tensors})
+    errors = measure_layers(calibration.model, last, ranges, [*calibration.inputs(1)], threads=1)
+    assert scores.max() < 0.1 and max(errors.values()) > 1e-5
 
 
 def ap_in_float_and_int8(model: Path, config: Config, pictures: list[Path], target: str, folder: Path) -> list[float]:
