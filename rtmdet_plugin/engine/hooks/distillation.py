@@ -27,6 +27,7 @@ from mmdet.models import BaseDetector
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -49,7 +50,8 @@ LOSS = 'loss_distill'
 class RTMDistillationHook(Hook):
     """Distil the neck of a trained RTMDet into the model of the run, until stage 2.
 
-    Stage 2 begins when `RTMPipelineSwitchHook` switches; without that hook, distillation lasts for the whole run.
+    Stage 2 begins when `RTMPipelineSwitchHook` or mmdet's `PipelineSwitchHook` switches; without one of them,
+    distillation lasts for the whole run.
 
     Args:
         teacher_config: config of the teacher: a file, or the name of a shipped one, `rtmdet_plugin::rtmdet_m.py`.
@@ -88,8 +90,7 @@ class RTMDistillationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Load the teacher and check that it fits, unless stage 2 has begun."""
-        switches = [hook for hook in runner.hooks if isinstance(hook, RTMPipelineSwitchHook)]
-        self._end = switches[0].switch_epoch(runner.max_epochs) if switches else math.inf
+        self._end = stage_2_epoch(runner.hooks, runner.max_epochs)
         if runner.epoch >= self._end:
             self._remove_connectors(runner)
             runner.logger.info('Stage 2 has begun: no distillation.')
@@ -113,7 +114,7 @@ class RTMDistillationHook(Hook):
         # Before the other hooks on the model, such as the check for losses that aren't finite.
         self._handle = student.register_forward_hook(self._add_loss, with_kwargs=True, prepend=True)
         millions = sum(parameter.numel() for parameter in self._teacher.parameters()) / 1e6
-        until = f'until epoch {self._end}' if switches else 'in all epochs'
+        until = 'in all epochs' if self._end == math.inf else f'until epoch {self._end}'
         runner.logger.info(
             f'Distillation {until}, from {self.teacher_ckpt}: {millions:.2f} M parameters in backbone and neck.'
         )
@@ -183,8 +184,22 @@ class RTMDistillationHook(Hook):
         self._teacher, self._recorders = None, []
 
 
+def stage_2_epoch(hooks: Sequence[Hook], max_epochs: int) -> float:
+    """Return the first epoch of stage 2, counted from 0, or infinity if no hook switches to it."""
+    from mmdet.engine.hooks import PipelineSwitchHook  # expensive to import
+
+    for hook in hooks:
+        if isinstance(hook, RTMPipelineSwitchHook):
+            return hook.switch_epoch(max_epochs)
+        if isinstance(hook, PipelineSwitchHook):
+            return hook.switch_epoch
+    return math.inf
+
+
 def load_teacher(config: str, checkpoint: str) -> BaseDetector:
     """Load a detector that isn't trained, on the CPU.
+
+    The default scope stays that of the run, although the teacher is built in its own.
 
     Raises:
         RefusedError: if config or checkpoint don't exist, can't be read, or don't fit each other.
@@ -195,7 +210,8 @@ def load_teacher(config: str, checkpoint: str) -> BaseDetector:
         # The teacher's boxes aren't used, so the checkpoint may be of a model that decodes them otherwise, as mmyolo's.
         if 'exp_on_reg' in cfg.model.get('bbox_head', {}):
             cfg.model.bbox_head.exp_on_reg = None
-        return load_model(cfg, local_file(checkpoint)).requires_grad_(False)
+        with DefaultScope.overwrite_default_scope('mmdet'):  # ends with the scope of the run, whatever is set within
+            return load_model(cfg, local_file(checkpoint)).requires_grad_(False)
     except (ValueError, FileNotFoundError) as error:
         raise RefusedError(f'teacher_config={config!r}, teacher_ckpt={checkpoint!r}: {error}') from None
 
@@ -239,13 +255,15 @@ def check_pair(student: BaseDetector, teacher: BaseDetector, classes: Any) -> No
 
 def settings(model: BaseDetector) -> dict[str, Any]:
     """Return the settings that a teacher must share with its student, by their names in a config."""
+    preprocessor = model.data_preprocessor
     normalisation = {
-        f'data_preprocessor.{name}': getattr(model.data_preprocessor, name, torch.empty(0)).flatten().tolist()
+        f'data_preprocessor.{name}': getattr(preprocessor, name, torch.empty(0)).flatten().tolist()
         for name in ('mean', 'std')
     }
     head = model.bbox_head
     return {
         **normalisation,
+        'data_preprocessor.bgr_to_rgb': bool(getattr(preprocessor, '_channel_conversion', False)),
         'bbox_head.anchor_generator.strides': head.prior_generator.strides,
         'bbox_head.num_classes': head.num_classes,
     }

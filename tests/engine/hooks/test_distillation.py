@@ -11,11 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.engine.hooks import PipelineSwitchHook
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from states import assert_same, training_state
@@ -287,7 +289,23 @@ def test_a_url_is_read_from_the_cache_of_pytorch(folder, tmp_path, monkeypatch):
         load_teacher(f'{folder}/teacher.py', 'http://localhost:9/other.pth')
 
 
+def test_stage_2_of_mmdets_hook_ends_the_distillation(folder):
+    runner, hook = toy_runner(folder), make_hook(folder)
+    runner.hooks = [PipelineSwitchHook(switch_epoch=3, switch_pipeline=[])]
+    for runner.epoch, teaches in ((2, True), (3, False)):
+        hook.before_train(runner)
+        assert (hook._teacher is not None) == teaches
+        hook.after_train(runner)
+
+
+def test_the_scope_of_the_run_stays(folder):
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        assert load_teacher(f'{folder}/teacher.py', f'{folder}/teacher.pth').cfg.default_scope == 'mmdet'
+        assert DefaultScope.get_current_instance().scope_name == 'mmengine'
+
+
 MEAN = {'model.data_preprocessor.mean': [0.0, 0.0, 0.0]}
+ORDER = {'model.data_preprocessor.bgr_to_rgb': True}
 STRIDES = {'model.bbox_head.anchor_generator.strides': [4, 8, 16]}
 NECK = {'model.neck': dict(_delete_=True, type='FPN', in_channels=[32, 64, 128], out_channels=24, num_outs=3)}
 
@@ -300,13 +318,26 @@ NECK = {'model.neck': dict(_delete_=True, type='FPN', in_channels=[32, 64, 128],
         ({}, dict(teacher_config=f'{CONFIGS}/rtmdet_s.py'), 'tensors have another shape'),
         ({}, dict(teacher_config=f'{CONFIGS}/_base_/runtime.py'), 'must be the config of a detector'),
         (MEAN, {}, r"data_preprocessor.mean must be \[0.0, 0.0, 0.0\], as the student's, got \[103.5"),
+        (ORDER, {}, "data_preprocessor.bgr_to_rgb must be True, as the student's, got False"),
         (STRIDES, {}, r"anchor_generator.strides must be \[\(4, 4\), .*, as the student's, got \[\(8, 8\)"),
         ({'model.bbox_head.num_classes': 3}, {}, "bbox_head.num_classes must be 3, as the student's, got 2"),
         (NECK, {}, 'model.neck must be a CSPNeXtPAFPN, which has out_convs, got FPN'),
         ({}, dict(tau=0), 'tau must be positive, got 0'),
         ({}, dict(loss_weight=-1.0), 'loss_weight must be at least 0, got -1.0'),
     ],
-    ids=['checkpoint', 'config', 'size', 'no detector', 'mean', 'strides', 'classes', 'neck', 'tau', 'loss_weight'],
+    ids=[
+        'checkpoint',
+        'config',
+        'size',
+        'no detector',
+        'mean',
+        'channel order',
+        'strides',
+        'classes',
+        'neck',
+        'tau',
+        'loss_weight',
+    ],  # fmt: skip
 )
 def test_a_teacher_that_does_not_fit_is_refused_by_name(folder, student, hook, reason):
     with pytest.raises(RefusedError, match=reason):
