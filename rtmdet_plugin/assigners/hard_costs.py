@@ -31,7 +31,8 @@ class RTMHardCostAssigner(RTMDynamicSoftLabelAssigner):
             than `center_radius` strides from its centre, on both axes.
         log_iou: the cost of a box is -log(IoU); otherwise 1 - GIoU.
         center_radius: half the side of the fixed centre region, in strides.
-        kwargs: arguments of `RTMDynamicSoftLabelAssigner`, except for `class_cost`.
+        kwargs: arguments of `RTMDynamicSoftLabelAssigner`, except for `class_cost`. `center_weight` disables the centre
+            region if it is 0; otherwise it is a factor only if `soft_center=True`.
 
     Raises:
         ValueError: if `class_cost` isn't 'all', or see `RTMDynamicSoftLabelAssigner`.
@@ -64,10 +65,10 @@ class RTMHardCostAssigner(RTMDynamicSoftLabelAssigner):
             cost = self.cls_weight * cls_cost(logits, labels, target, focal=self.soft_cls)
             overlap = -(iou + EPS).log() if self.log_iou else 1 - bbox_overlaps(gt_boxes, boxes, mode='giou')
             cost += self.iou_weight * overlap
-            if not self.soft_center:
-                cost += OUTSIDE * ~in_center(gt_boxes, priors, self.center_radius)
-            elif self.center_weight:
+            if self.center_weight and self.soft_center:
                 cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
+            elif self.center_weight:
+                cost += OUTSIDE * ~in_center(gt_boxes, priors, self.center_radius)
             return cost
 
         return cost_of

@@ -57,6 +57,13 @@ def test_three_soft_costs_are_the_dynamic_soft_labels(scene):
         assert hard.gt_inds.tolist() != expected.gt_inds.tolist(), name
 
 
+def test_a_weight_of_zero_disables_the_centre_region(scene):
+    soft = assign(scene, type='RTMHardCostAssigner', soft_center=True, center_weight=0)
+    hard = assign(scene, type='RTMHardCostAssigner', center_weight=0)
+    assert hard.gt_inds.tolist() == soft.gt_inds.tolist()
+    assert hard.gt_inds.tolist() != assign(scene, type='RTMHardCostAssigner').gt_inds.tolist()
+
+
 @pytest.mark.parametrize('count', [0, 1])
 def test_without_objects_and_with_one_outside_all_centres(scene, count):
     """A narrow object contains priors, but none near its centre: it gets the one with the lowest cost."""
