@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -44,7 +45,8 @@ def command(source: str, out: Path | None) -> None:
         raise FileExistsError(f'{out} exists already; choose another name with -o')
 
     config = read_config(source)
-    copied = imports_types(config) or 'read_base(' in path.read_text(encoding='utf-8')
+    new_style = re.search(r'^with read_base\(', path.read_text(encoding='utf-8'), re.MULTILINE)
+    copied = imports_types(config) or new_style is not None
     done = drop_in(config)
     # The path is relative, so that both files can be moved together.
     base = source if shipped else Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix()

@@ -48,6 +48,11 @@ def test_default_names(mine, tmp_path, monkeypatch):
     assert "_base_ = 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py'" in shipped
 
 
+def test_a_config_that_only_mentions_read_base_is_a_base(mine):
+    mine.write_text(f'# without read_base()\n{MINE}')
+    assert rtmdet(mine).stdout.splitlines()[-1].endswith('its base is mine.py')
+
+
 def test_a_config_with_read_base_is_copied(mine):
     """No `_base_` can name it. The classes of its types become names; those of other packages become paths."""
     head = 'bbox_head=dict(type=RTMDetSepBNHead, anchor_generator=dict(strides=[8, 16, 32]))'
