@@ -38,6 +38,7 @@ from ..errors import RefusedError
 from ..transforms.checks import check_probability
 from ..transforms.decoding import EXIF_MODES, BadImageError
 from ..transforms.loading import RTMLoadImageFromFile
+from ..transforms.walk import walk_transforms
 from .bad_samples import BadSamples
 from .coco_file import category_ids, format_doubt, read_coco_file, read_usable_images, unusable_boxes
 
@@ -92,6 +93,8 @@ class RTMCocoDataset(CocoDataset):
         self.exif = exif
         self.batch_shapes_cfg = batch_shapes_cfg
         self._num_listed = 0
+        self._examined: Any = None  # pipeline for which `_partners_needed` is known
+        self._partners_needed = False
         super().__init__(*args, **kwargs)
 
     @property
@@ -137,13 +140,21 @@ class RTMCocoDataset(CocoDataset):
 
     def _run_pipeline(self, results: dict) -> dict | None:
         """Run the pipeline, with `RTMLoadImageFromFile` in place of mmdet's loader."""
-        if any(getattr(step, 'use_cached', True) is False for step in self.pipeline.transforms):
-            results['dataset'] = self  # mmyolo's mosaic and MixUp without a cache load their partners from it
+        if self._loads_partners():
+            results['dataset'] = self
         for step in self.pipeline.transforms:
             results = RTMLoadImageFromFile.in_place_of(step)(results)
             if results is None:
                 return None
         return results
+
+    def _loads_partners(self) -> bool:
+        """Return whether mosaic or MixUp of mmyolo, without a cache, load their partners from the dataset."""
+        if self._examined is not self.pipeline:  # at the first sample, and after the switch to stage 2
+            steps = walk_transforms(self.pipeline)
+            self._partners_needed = any(getattr(step, 'use_cached', True) is False for step in steps)
+            self._examined = self.pipeline
+        return self._partners_needed
 
     def load_data_list(self) -> list[dict]:
         """Read the annotation file into one dict per image, in the order of the file."""

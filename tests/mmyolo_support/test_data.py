@@ -19,6 +19,7 @@ MOSAIC = dict(type='Mosaic', img_scale=(48, 48), use_cached=False, pre_transform
 MIXED = {
     'ours after theirs': [*LOAD, dict(type='Mosaic', img_scale=(48, 48), use_cached=True), PIPELINE[4], PIPELINE[5]],
     'theirs after ours': [*PIPELINE[:2], dict(type='YOLOv5MixUp', use_cached=True), PIPELINE[5]],
+    'within another step': [*LOAD, dict(type='RandomChoice', transforms=[[MOSAIC]]), PIPELINE[4], PIPELINE[5]],
     'without a cache': [*LOAD, MOSAIC, dict(type='YOLOv5MixUp', pre_transform=[*LOAD, MOSAIC]), PIPELINE[5]],
 }
 
