@@ -64,7 +64,7 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         center_weight: weight of 10^(distance - radius); 0 disables it.
         class_cost: classes in the classification cost: 'all', as mmdet, or 'own', the object's class, as mmyolo.
         dynamic_k: priors whose IoUs decide k: 'candidates', those inside an object, as mmdet, or 'all', as mmyolo.
-        num_classes: number of classes of the logits, which is checked; exists because mmyolo's configs set it.
+        num_classes: number of classes, which is checked in mmyolo's head only; exists because mmyolo's configs set it.
         iou_calculator: must be a `BboxOverlaps2D` without settings; exists because mmyolo's configs set it.
         max_pairs: pairs of prior and object in memory at a time; more pairs are processed in several rounds, with the
             same result.
