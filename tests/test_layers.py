@@ -19,7 +19,7 @@ MAY_IMPORT = {
     'mmyolo_support': [],
     'models': ['assigners', 'checkpoints', 'mmyolo_support', 'sample_batch'],
     'datasets': ['transforms', 'sample_batch'],
-    'engine': ['models', 'datasets', 'checkpoints'],
+    'engine': ['models', 'datasets', 'checkpoints', 'config'],
     'training': ['engine', 'config'],
     'export': ['checkpoints', 'config'],
     'quantization': ['export'],

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from ..config.learning_rate import RECIPE_BATCH, RECIPE_LR, fitting_rate
+
 STRIDE = 8  # pixels; the finest level of RTMDet
 DIVISOR = 32
-RECIPE_LR, RECIPE_BATCH = 0.004, 256
 SCRATCH_STEPS, FINE_TUNE_STEPS = 6000, 2000
 
 
@@ -33,7 +34,7 @@ class Facts:
     """What the choices depend on."""
 
     images: int
-    """Number of training images with objects."""
+    """Number of training images, with those that have no objects."""
     object_sides: ndarray
     """Shorter side of each object over the longer side of its image. (N,)"""
     long_side: float
@@ -56,7 +57,7 @@ def facts_about(content: dict[str, list[dict]], **others: Any) -> Facts:
     objects = [(*item['bbox'][2:], sides[item['image_id']]) for item in content['annotations'] if not item['iscrowd']]
     width, height, image_side = np.array(objects, dtype=float).reshape(-1, 3).T
     return Facts(
-        images=len({item['image_id'] for item in content['annotations']}),
+        images=len(content['images']),
         object_sides=np.minimum(width, height) / image_side,
         long_side=float(np.quantile(list(sides.values()), 0.95)),
         **others,
@@ -134,9 +135,9 @@ def stage_2(epochs: int) -> Choice:
 
 def learning_rate(batch: int, pretrained: bool) -> Choice:
     """Choose the learning rate of AdamW."""
-    if not pretrained:
-        return Choice(RECIPE_LR, "the recipe's, also used by this package's projects from scratch with a batch of 8")
-    rate = float(f'{RECIPE_LR * math.sqrt(batch / RECIPE_BATCH):.2g}')
+    rate = fitting_rate(batch, pretrained)
+    if rate == RECIPE_LR:
+        return Choice(rate, "the recipe's, also used by this package's projects from scratch with a batch of 8")
     return Choice(rate, f'{RECIPE_LR} for a batch of {RECIPE_BATCH}, times the square root of {batch}/{RECIPE_BATCH}')
 
 

@@ -75,7 +75,7 @@ def test_small_images_get_a_smaller_input():
     assert input_size(dataclasses.replace(BLOOD_CELLS, long_side=60)).value == 128
 
 
-def test_facts_are_about_images_with_objects():
+def test_facts_count_background_images_but_not_crowds():
     content = dict(
         images=[dict(id=1, width=100, height=50), dict(id=2, width=80, height=200)],
         annotations=[
@@ -84,4 +84,4 @@ def test_facts_are_about_images_with_objects():
         ],
     )
     facts = facts_about(content, default_size=640, pretrained=False, device='cpu', cores=1)
-    assert facts.images == 1 and facts.object_sides.tolist() == [0.1] and 190 < facts.long_side <= 200
+    assert facts.images == 2 and facts.object_sides.tolist() == [0.1] and 190 < facts.long_side <= 200

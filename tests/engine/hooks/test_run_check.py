@@ -50,7 +50,7 @@ def test_the_numbers_are_those_of_the_run(check):
     assert lines['small objects'][1].startswith('0% of 10 are narrower than the finest stride (8 px)')
     assert lines['aspect ratios'][0] == 'ok'
     assert lines['box format'] == ('ok', '0 of 10 boxes extend past their image')
-    assert lines['learning rate'] == ('warning', '0.004 for a batch of 5'), 'the base value, not that of the warm-up'
+    assert lines['learning rate'] == ('ok', '0.004 for a batch of 5'), 'the base value, not that of the warm-up'
     assert lines['batch norm'] == ('ok', 'statistics of 5 images')
     assert lines['stages'] == ('warning', '20 of 1 epochs are stage 2')
     assert lines['warm-up'] == ('warning', '2 of 2 steps')
@@ -78,7 +78,7 @@ MULTIPLIED = {'conv': dict(lr_mult=0.1), 'bn.weight': dict(lr_mult=10)}  # `bn.b
     ('lr', 'enable', 'keys', 'found'),
     [
         (0.000078, False, GROUPS, ('ok', '7.8e-05 for a batch of 5')),
-        (0.004, False, GROUPS, ('warning', '0.004 for a batch of 5')),
+        (0.04, False, GROUPS, ('warning', '0.04 for a batch of 5')),
         (0.004, True, GROUPS, ('ok', '7.81e-05 for a batch of 5, scaled by auto_scale_lr from 0.004')),
         (0.000078, False, MULTIPLIED, ('ok', '7.8e-05 for a batch of 5; other groups: 7.8e-06, 0.00078')),
     ],
@@ -89,6 +89,13 @@ def test_the_learning_rate_is_that_of_the_optimiser(check, lr, enable, keys, fou
     scaling = dict(enable=enable, base_batch_size=256)
     lines = check(optim_wrapper=wrapper, auto_scale_lr=scaling, param_scheduler=schedule)
     assert lines['learning rate'] == found
+
+
+def test_a_run_that_starts_from_a_detectors_weights_is_measured_as_fine_tuning(check, make_runner, tmp_path):
+    model = make_runner().model
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
+    lines = check(model=model, load_from=str(tmp_path / 'weights.pth'))
+    assert lines['learning rate'] == ('warning', '0.004 for a batch of 5')
 
 
 def test_sgd_has_no_rate_that_fits(check):

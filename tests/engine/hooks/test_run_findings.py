@@ -18,6 +18,7 @@ from rtmdet_plugin.engine.hooks.before_run.run_findings import (
     check_warm_up,
     format_report,
 )
+from rtmdet_plugin.training.fit_to_data import learning_rate
 
 GIB = 2**30
 
@@ -60,34 +61,53 @@ def test_box_format():
 
 
 @pytest.mark.parametrize(
-    ('lr', 'batch', 'level'),
-    [(0.004, 256, 'ok'), (0.004, 128, 'ok'), (0.004, 127, 'warning'), (0.00025, 16, 'ok'), (0.0001, 256, 'note')],
+    ('lr', 'batch', 'pretrained', 'level'),
+    [
+        (0.004, 256, True, 'ok'),
+        (0.004, 64, True, 'ok'),
+        (0.004, 60, True, 'warning'),
+        (0.004, 16, False, 'ok'),
+        (0.0081, 16, False, 'warning'),
+        (0.00025, 16, True, 'ok'),
+        (0.00002, 16, True, 'note'),
+        (0.016, 1024, True, 'ok'),
+        (0.0001, 256, True, 'note'),
+    ],
 )
-def test_learning_rate(lr, batch, level):
-    assert check_learning_rate(lr, batch).level == level
+def test_learning_rate(lr, batch, pretrained, level):
+    assert check_learning_rate(lr, batch, pretrained).level == level
+
+
+@pytest.mark.parametrize('pretrained', [True, False])
+@pytest.mark.parametrize('batch', [1, 8, 16, 64, 256, 1024])
+def test_what_is_chosen_for_a_training_or_by_auto_scale_lr_is_no_reason_for_a_warning(batch, pretrained):
+    chosen = learning_rate(batch, pretrained).value
+    assert check_learning_rate(chosen, batch, pretrained).level == 'ok'
+    assert check_learning_rate(0.004 * batch / 256, batch, pretrained, batch / 256, scaled=True).level == 'ok'
 
 
 def test_the_learning_rate_that_fits_is_offered():
-    finding = check_learning_rate(0.004, 16)
+    finding = check_learning_rate(0.004, 16, pretrained=True)
     assert finding.value == '0.004 for a batch of 16'
-    assert finding.advice.endswith('so 0.00025 to 16: optim_wrapper.optimizer.lr=0.00025')
+    assert finding.level == 'warning'
+    assert finding.advice == '0.001 fits fine-tuning with a batch of 16: optim_wrapper.optimizer.lr=0.001'
 
 
 @pytest.mark.parametrize(
-    ('lr', 'base_batch_size', 'offered'), [(0.004, 256, True), (0.004, 16, False), (0.04, 256, False)]
+    ('lr', 'base_batch_size', 'offered'), [(0.004, 256, True), (0.004, 16, False), (0.08, 256, False)]
 )
 def test_scaling_is_offered_if_it_leads_to_a_rate_that_fits(lr, base_batch_size, offered):
-    finding = check_learning_rate(lr, 8, factor=8 / base_batch_size)
+    finding = check_learning_rate(lr, 8, pretrained=True, factor=8 / base_batch_size)
     assert finding.level == 'warning' and ('--auto-scale-lr' in finding.advice) == offered
-    assert finding.advice.endswith('optim_wrapper.optimizer.lr=0.000125')
+    assert finding.advice.endswith('optim_wrapper.optimizer.lr=0.00071')
 
 
 def test_a_rate_that_was_scaled_is_not_scaled_again():
-    assert check_learning_rate(0.000125, 8, 8 / 256, scaled=True) == Finding(
+    assert check_learning_rate(0.000125, 8, True, 8 / 256, scaled=True) == Finding(
         'ok', 'learning rate', '0.000125 for a batch of 8, scaled by auto_scale_lr from 0.004'
     )
-    twice = check_learning_rate(0.000125 / 32, 8, 8 / 256, scaled=True)
-    assert twice.level == 'note' and 'optim_wrapper.optimizer.lr=0.004, which auto_scale_lr' in twice.advice
+    twice = check_learning_rate(0.000125 / 32, 8, True, 8 / 256, scaled=True)
+    assert twice.level == 'note' and 'optim_wrapper.optimizer.lr=0.0227, which auto_scale_lr' in twice.advice
 
 
 @pytest.mark.parametrize(
@@ -126,6 +146,8 @@ def test_memory_and_disk():
 
 
 def test_the_report_has_the_advice_below_its_line():
-    lines = format_report([check_stages(300, 20), check_learning_rate(0.004, 16), check_warm_up(10, 40)]).splitlines()
+    lines = format_report(
+        [check_stages(300, 20), check_learning_rate(0.004, 16, True), check_warm_up(10, 40)]
+    ).splitlines()
     assert lines[0] == 'Before the first step: 1 warnings, 1 notes.'
     assert [line.split()[0] for line in lines[1:]] == ['ok', 'warning', '->', 'note', '->']

@@ -80,7 +80,9 @@ def find_about_learning_rate(runner: Runner) -> Iterator[Finding]:
         base = base_rate(rates, optimizer.defaults['lr'] * (factor if scaled else 1))
         others = rates - {base}
         batch = images * runner.optim_wrapper._accumulative_counts
-        yield run_findings.check_learning_rate(base, batch, factor, scaled, others)
+        # A resumed run may have started from either; the rule for training from scratch allows more.
+        pretrained = runner._load_from is not None and not runner._resume
+        yield run_findings.check_learning_rate(base, batch, pretrained, factor, scaled, others)
 
 
 def find_about_batch_norm(runner: Runner) -> Iterator[Finding]:

@@ -10,9 +10,9 @@ from typing import Literal
 
 from numpy import ndarray
 
+from ....config.learning_rate import fitting_rate, usual_rates
 from ....datasets.box_format import box_format
 
-RECIPE_LR, RECIPE_BATCH = 0.004, 256  # learning rate of AdamW for this batch size
 EXTREME_ASPECT_RATIO = 10  # longer side over shorter side
 
 
@@ -99,35 +99,42 @@ def check_box_format(boxes: ndarray, sizes: ndarray) -> Finding:
 
 
 def check_learning_rate(
-    lr: float, batch_size: int, factor: float | None = None, scaled: bool = False, others: Collection[float] = ()
+    lr: float,
+    batch_size: int,
+    pretrained: bool,
+    factor: float | None = None,
+    scaled: bool = False,
+    others: Collection[float] = (),
 ) -> Finding:
     """Check that the learning rate of AdamW fits the batch size.
 
     Args:
         lr: base learning rate of the optimiser, after any scaling.
         batch_size: images per step, over all processes and accumulated batches.
+        pretrained: whether the training starts from a detector's weights.
         factor: factor that `--auto-scale-lr` applies to the configured value; None if it isn't configured.
         scaled: whether it has been applied.
         others: other learning rates, of parameter groups with `lr_mult`.
     """
-    fitting = RECIPE_LR * batch_size / RECIPE_BATCH
+    fitting = fitting_rate(batch_size, pretrained)
+    lowest, highest = usual_rates(batch_size, pretrained)
     applied = 1.0 if factor is None or not scaled else factor
     value = f'{lr:.3g} for a batch of {batch_size}'
     if scaled:
         value += f', scaled by auto_scale_lr from {lr / applied:.3g}'
     if others:
         value += f'; other groups: {", ".join(f"{other:.3g}" for other in sorted(others)[:4])}'
-    belongs = f'{RECIPE_LR} belongs to {RECIPE_BATCH} images, so {fitting:.3g} to {batch_size}'
-    if fitting / 10 <= lr <= 2 * fitting:
+    kind = 'fine-tuning' if pretrained else 'training from scratch'
+    usual = f'{fitting:.3g} fits {kind} with a batch of {batch_size}'
+    if lowest <= lr <= highest:
         return ok('learning rate', value)
     advice = f'optim_wrapper.optimizer.lr={fitting / applied:.3g}'
     if scaled:
         advice += ', which auto_scale_lr then scales'
-    elif factor is not None and fitting / 10 <= lr * factor <= 2 * fitting:
+    elif factor is not None and lowest <= lr * factor <= highest:
         advice = f'--auto-scale-lr, or {advice}'
-    if lr > 2 * fitting:
-        return Finding('warning', 'learning rate', value, f'{belongs}: {advice}')
-    return Finding('note', 'learning rate', value, f'{belongs}: {advice}; less is usual for fine-tuning only')
+    level = 'warning' if lr > highest else 'note'
+    return Finding(level, 'learning rate', value, f'{usual}: {advice}')
 
 
 def check_batch_norm(batch_size: int, processes: int, synchronised: bool) -> Finding:
