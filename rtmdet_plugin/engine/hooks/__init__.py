@@ -9,6 +9,7 @@ from .before_run import RTMLoadReportHook, RTMNumClassCheckHook, RTMRunCheckHook
 from .channels_last import RTMChannelsLastHook
 from .checkpoint import RTMCheckpointHook
 from .distillation import RTMDistillationHook
+from .early_stopping import RTMEarlyStoppingHook
 from .faults import RTMBadSampleHook, RTMCheckInvalidLossHook
 from .interruption import RTMGracefulStopHook, RTMProcessWatchHook
 from .pipeline_switch import RTMPipelineSwitchHook
@@ -21,6 +22,7 @@ __all__ = [
     'RTMCheckInvalidLossHook',
     'RTMCheckpointHook',
     'RTMDistillationHook',
+    'RTMEarlyStoppingHook',
     'RTMGracefulStopHook',
     'RTMLoadReportHook',
     'RTMNumClassCheckHook',
