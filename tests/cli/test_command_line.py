@@ -13,7 +13,23 @@ from rtmdet_cli.main import COMMANDS, main
 from rtmdet_plugin.version import __version__
 from rtmdet_runtime.messages import PACKAGES, missing_package
 
-HEAVY = {'torch', 'mmdet', 'mmengine', 'onnx', 'onnxruntime', 'cv2', 'numpy', 'rich', 'rtmdet_plugin'}
+HEAVY = {
+    *(
+        'torch',
+        'mmdet',
+        'mmengine',
+        'mmcv',
+        'onnx',
+        'onnxruntime',
+        'cv2',
+        'numpy',
+        'scipy',
+        'matplotlib',
+        'rich',
+        'yaml',
+    ),
+    'rtmdet_plugin',
+}
 
 
 def run(code: str) -> subprocess.CompletedProcess:
