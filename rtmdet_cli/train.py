@@ -29,24 +29,26 @@ MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
 @click.option(
     '--val-fraction',
     type=float,
-    default=0.2,
-    show_default=True,
     metavar='X',
-    help='Share of the training images to validate on, if the data has no validation split.',
+    help='Share of the training images to validate on, if the data has no validation split. Default: 0.2.',
 )
 @click.option('--device', metavar='cpu|cuda|cuda:N', help='Device. Default: a GPU if there is one.')
 @click.option('--gpus', type=click.IntRange(1), default=1, show_default=True, metavar='N', help='Number of GPUs.')
 @click.option('--workers', type=click.IntRange(0), metavar='N', help='Processes that load images, per GPU.')
 @click.option('--amp', is_flag=True, help='Train with bfloat16.')
-@click.option('--seed', type=int, default=0, show_default=True, metavar='N', help='Seed of the run and of the split.')
+@click.option('--seed', type=click.IntRange(0), metavar='N', help='Seed of the run and of the split. Default: 0.')
 @click.option(
     '--patience',
     type=click.IntRange(1),
     metavar='N',
-    help='Stop after N validations without a better AP. Default: never.',
+    help='Stop after N epochs of stage 2, the last epochs, without a better AP. Default: never.',
 )
 @click.option('--name', metavar='NAME', help="Name of the work directory, work_dirs/NAME_1. Default: the data's name.")
-@click.option('--resume', is_flag=True, help='Continue a run; DATA is its work directory.')
+@click.option(
+    '--resume',
+    is_flag=True,
+    help='Continue a run; DATA is its work directory. Only --device, --gpus and --set may be given too.',
+)
 @click.option(
     '--set',
     'changes',

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import RefusedError
 from .fit_to_data import Choice
 
 CLASSWISE = 20
@@ -29,8 +30,9 @@ class Settings:
     work_dir: Path
     choices: Mapping[str, Choice]
     """Numbers with their reasons, as from `fit`; what is missing isn't written."""
-    seed: int
     device: str
+    seed: int | None = None
+    """Seed of the run; None for that of the base."""
     classes: Sequence[str] = ()
     """Class names in the order of the labels; empty if the base has the data."""
     splits: Mapping[str, SplitFiles] | None = None
@@ -39,6 +41,7 @@ class Settings:
     """Checkpoint to start from; None for that of the base."""
     amp: bool = False
     patience: int | None = None
+    """Number of epochs of stage 2 without a better AP after which the run stops."""
 
 
 def config_text(settings: Settings, title: str, command: str) -> str:
@@ -52,8 +55,22 @@ def config_text(settings: Settings, title: str, command: str) -> str:
     header = '\n'.join(f'# {line}'.rstrip() for line in f'{title}\n\n    {command}'.splitlines())
     blocks = [header, f'_base_ = {settings.base!r}']
     blocks += [_input_size(settings), _data(settings), _model(settings), _loaders(settings), _schedule(settings)]
-    blocks += [_hooks(settings), f'randomness = dict(seed={settings.seed})\nwork_dir = {str(settings.work_dir)!r}']
+    seed = '' if settings.seed is None else f'randomness = dict(seed={settings.seed})\n'
+    blocks += [_hooks(settings), f'{seed}work_dir = {str(settings.work_dir)!r}']
     return '\n\n'.join(block for block in blocks if block) + '\n'
+
+
+def check_texts(texts: Iterable[str]) -> None:
+    """Check that names and paths can be written in a config; quotes, line breaks and any other character can.
+
+    Raises:
+        RefusedError: if mmengine would replace a part of one, or it isn't valid Unicode.
+    """
+    for text in texts:
+        if '{{' in text:  # mmengine replaces {{$NAME:value}} before it runs a config, also by code in the value
+            raise RefusedError(f"names and paths must be without '{{{{', which mmengine replaces, got {text!r}")
+        if text != text.encode(errors='replace').decode():
+            raise RefusedError(f'names and paths must be valid Unicode, got {text!r}')
 
 
 def _because(settings: Settings, name: str) -> str:
@@ -81,8 +98,10 @@ def _data(settings: Settings) -> str:
         return ''
     lines = [f'classes = {tuple(settings.classes)!r}  # in the order of the labels']
     for split, files in settings.splits.items():
+        lines += [f'{split}_data = dict(']
+        if split == 'train':
+            lines += ['    filter_cfg=None,  # images without objects are trained on as background']
         lines += [
-            f'{split}_data = dict(',
             f'    ann_file={str(files.ann_file)!r},',
             f'    data_prefix=dict(img={str(files.images) + "/"!r}),',
             "    data_root='',  # both paths above are absolute",
@@ -159,12 +178,13 @@ def _hooks(settings: Settings) -> str:
     if 'ema' in choices:
         momentum, gamma = choices['ema'].value
         interval, length = choices['val_interval'].value, choices['stage2'].value
+        late_interval = 1 if settings.patience else max(1, length // 5)
         lines += [
             'default_hooks = dict(',
             f'    {_because(settings, "ema")}',
             f'    ema=dict(momentum={momentum}, gamma={gamma}),',
             f'    {_because(settings, "stage2")}',
-            f'    pipeline_switch=dict(num_last_epochs={length}, val_interval={max(1, length // 5)}),',
+            f'    pipeline_switch=dict(num_last_epochs={length}, val_interval={late_interval}),',
             f'    {_because(settings, "val_interval")}',
             f'    checkpoint=dict(interval={interval}, max_keep_ckpts=2),',
             '    logger=dict(interval=10),',
@@ -178,8 +198,8 @@ def _hooks(settings: Settings) -> str:
         )
     if settings.patience is not None:
         custom.append(
-            "    dict(type='EarlyStoppingHook', monitor='coco/bbox_mAP', min_delta=0.001, "
-            f'patience={settings.patience}),  # in validations'
+            "    dict(type='RTMEarlyStoppingHook', monitor='coco/bbox_mAP', min_delta=0.001, "
+            f'patience={settings.patience}),  # in validations of stage 2'
         )
     if custom:
         lines += ['custom_hooks = [', *custom, ']']

@@ -10,22 +10,28 @@ from ..errors import RefusedError
 from .formats.labelled import Labelled, Split
 from .similar_images import similar_groups
 
+VAL_FRACTION = 0.2
 
-def with_validation(dataset: Labelled, fraction: float, seed: int) -> Labelled:
+
+def with_validation(dataset: Labelled, fraction: float | None, seed: int) -> Labelled:
     """Return a dataset with a validation split: its own, or else a part of its training images.
 
     Images that look alike, and Roboflow's copies of an image, stay together; see `similar_groups`.
 
     Args:
         dataset: dataset with training images.
-        fraction: share of the training images, between 0 and 1.
+        fraction: share of the training images, between 0 and 1; None for `VAL_FRACTION`.
         seed: seed of the selection.
 
     Raises:
         RefusedError: if the fraction isn't between 0 and 1, or a split would have no objects.
     """
     if 'val' in dataset.splits:
-        return dataset
+        if fraction is None:
+            return dataset
+        note = f'val-fraction={fraction} has no effect, because there is a validation split'
+        return dataclasses.replace(dataset, notes=[*dataset.notes, note])
+    fraction = VAL_FRACTION if fraction is None else fraction
     if not 0 < fraction < 1:
         raise RefusedError(f'val-fraction must be between 0 and 1, got {fraction}')
     train = dataset.splits['train']
@@ -45,10 +51,11 @@ def with_validation(dataset: Labelled, fraction: float, seed: int) -> Labelled:
                 f'{name} must have objects, got {len(part.content["images"])} images without; set another seed'
             )
     alike = len(images) - len(set(groups))
-    note = (
-        f'there is no validation split, so {len(chosen)} of {len(images)} images were taken for it (seed {seed}); '
-        f'images that look alike are in the same split ({alike} look like another one)'
-    )
+    note = f'there is no validation split, so {len(chosen)} of {len(images)} images were taken for it (seed {seed}); '
+    if len(set(groups)) > 1:
+        note += f'images that look alike are in the same split ({alike} look like another one)'
+    else:
+        note += 'all images look alike, so both splits have such images, and AP will be too high for other images'
     return dataclasses.replace(dataset, splits={**dataset.splits, **parts}, notes=[*dataset.notes, note])
 
 

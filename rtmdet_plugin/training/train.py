@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,15 @@ from ..config.changes import apply_changes
 from ..config.input_size import check_input_size
 from ..config.pipelines import preprocessing
 from ..errors import RefusedError, log_traceback
-from .config_file import Settings, SplitFiles, config_text
+from .config_file import Settings, SplitFiles, check_texts, config_text
 from .fit_to_data import Choice, facts_about, fit
 from .formats.find_format import read_dataset
 from .formats.labelled import Labelled
 from .published import find_weights
 from .splits import with_validation
+from .work_dir import INPUT, config_of_run, new_work_dir, short_config
 
 MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
-INPUT = 'input'
-"""Folder in the work directory with the short config and the written annotations.
-
-mmengine writes the complete config to the work directory under the same name, and would replace the short one there.
-"""
 
 
 @dataclass(frozen=True)
@@ -96,8 +92,8 @@ def prepare(
     workers: int | None = None,
     weights: str | Path | None = None,
     classes: Sequence[str] | None = None,
-    val_fraction: float = 0.2,
-    seed: int = 0,
+    val_fraction: float | None = None,
+    seed: int | None = None,
     amp: bool = False,
     patience: int | None = None,
     device: str | None = None,
@@ -117,10 +113,11 @@ def prepare(
         workers: number of processes that load images, for each GPU.
         weights: 'default' for the published ones, 'none', or a file.
         classes: names of the classes to train on; by default all.
-        val_fraction: share of the training images to validate on, if the dataset has no validation split.
-        seed: seed of the run and of that split.
+        val_fraction: share of the training images to validate on, if the dataset has no validation split; by
+            default 0.2.
+        seed: seed of the run and of that split; 0 by default, unless a config has its own.
         amp: train with bfloat16.
-        patience: stop after this number of validations without a better AP.
+        patience: stop after this number of epochs of stage 2 without a better AP.
         device: 'cpu', 'cuda' or 'cuda:N'; by default a GPU if there is one.
         gpus: number of GPUs; more than one are started by torchrun.
         name: name of the work directory, `work_dirs/NAME_1`, or the next free number.
@@ -130,17 +127,25 @@ def prepare(
     Raises:
         FileNotFoundError, RefusedError: see `train`.
     """
-    choose_device(device)
+    choose_device(device, gpus)
     data = str(data)
-    if resume:
-        return Prepared(Path(data), _config_of_run(Path(data)), f'Resuming {data}', tuple(changes), gpus, device, True)
     given: dict[str, int | None] = dict(imgsz=imgsz, batch=batch, epochs=epochs, workers=workers)
-    for option, value in given.items():
+    of_data = dict(model=model, classes=classes, val_fraction=val_fraction)
+    if resume:
+        others = dict(weights=weights, seed=seed, amp=amp or None, patience=patience, name=name)
+        refuse_without_effect(
+            {**of_data, **given, **others},
+            f'with resume, the run in {data} keeps its own values; change one with --set, such as '
+            '--set train_cfg.max_epochs=50',
+        )
+        folder = Path(data).resolve()
+        return Prepared(folder, config_of_run(folder), f'Resuming {data}', tuple(changes), gpus, device, True)
+    for option, value in dict(given, patience=patience).items():
         if value is not None and value < (0 if option == 'workers' else 1):
             raise RefusedError(f'{option} must be a positive number, got {value}')
+    dataset = names = None
     if data.endswith('.py') or '::' in data:
-        if model is not None or classes is not None:
-            raise RefusedError(f'model and classes are those of the config {data}; leave them out, or give a folder')
+        refuse_without_effect(of_data, f'the config {data} has its own; leave them out, or give a folder')
         base = data if '::' in data else str(config_file(data).resolve())
         chosen = {option: Choice(value, 'set by you') for option, value in given.items() if value is not None}
         if weights in ('default', 'none'):
@@ -148,15 +153,21 @@ def prepare(
         source = find_weights(str(weights), 'tiny') if weights is not None else None
         if imgsz is not None:
             check_input_size(load_config(base), imgsz)
-        folder = new_work_dir(name or Path(base.rpartition('::')[2]).stem)
-        parts: dict[str, Any] = dict(weights=source)
+        name = name or Path(base.rpartition('::')[2]).stem
         facts = [f'Config: {data}']
     else:
         size = model or 'tiny'
         if size not in MODELS:
             raise RefusedError(f'model must be one of {", ".join(MODELS)}, got {size!r}')
+        if short_config(Path(data).resolve()).is_file():
+            raise RefusedError(f'{data} must be a dataset, got the work directory of a run; continue it with --resume')
+        seed = seed or 0
         dataset = with_validation(read_dataset(Path(data)), val_fraction, seed)
         names = _chosen_classes(dataset, classes)
+        content = {split: of_classes(part.content, names) for split, part in dataset.splits.items()}
+        for split, part in content.items():
+            if not part['annotations']:
+                raise RefusedError(f'{split} must have objects of {", ".join(names)}, got none; choose other classes')
         source = find_weights(str(weights or 'default'), size)
         base = f'rtmdet_plugin::rtmdet_{size}.py'
         config = load_config(base)
@@ -164,7 +175,7 @@ def prepare(
             check_input_size(config, imgsz)
         chosen = fit(
             facts_about(
-                dataset.splits['train'].content,
+                content['train'],
                 default_size=max(preprocessing(config)['input_size']),
                 pretrained=source is not None,
                 device=device_type(),
@@ -173,16 +184,30 @@ def prepare(
             ),
             given,
         )
-        folder = new_work_dir(name or _name_of(Path(data)))
-        files = _write_splits(dataset, folder / INPUT)
-        parts = dict(classes=names, splits=files, weights=source)
-        facts = _describe(dataset, names, source)
-    target = folder / INPUT / f'{folder.name}.py'
-    settings = Settings(base, folder, chosen, seed=seed, device=device_type(), amp=amp, patience=patience, **parts)
-    report = '\n'.join([*facts, f'Config: {target}', '', _table(chosen)])
-    prepared = Prepared(folder, target, report, tuple(changes), gpus, device)
-    text = config_text(settings, f'{base} on {data}; written by `rtmdet train`.', prepared.command)
-    write_atomically(target, text.encode())
+        if patience is not None:
+            check_patience(patience, chosen['stage2'].value, chosen['epochs'].value)
+        name = name or _name_of(Path(data))
+        facts = _describe(dataset, names, content['train']['annotations'], source)
+    check_texts([*(names or ()), os.path.abspath(data), os.getcwd(), str(source or '')])
+    with new_work_dir(name) as folder:
+        files = _write_splits(dataset, folder / INPUT) if dataset else None
+        settings = Settings(
+            base,
+            folder,
+            chosen,
+            seed=seed,
+            device=device_type(),
+            classes=names or (),
+            splits=files,
+            weights=source,
+            amp=amp,
+            patience=patience,
+        )
+        target = short_config(folder)
+        report = '\n'.join([*facts, f'Config: {target}', '', _table(chosen)])
+        prepared = Prepared(folder, target, report, tuple(changes), gpus, device)
+        text = config_text(settings, f'{base} on {data}; written by `rtmdet train`.', prepared.command)
+        write_atomically(target, text.encode())
     return prepared
 
 
@@ -241,12 +266,16 @@ def visible_devices(device: str | None) -> str | None:
     raise RefusedError(f'device must be cpu, cuda or cuda:N, got {device!r}')
 
 
-def choose_device(device: str | None) -> None:
+def choose_device(device: str | None, gpus: int = 1) -> None:
     """Hide the other GPUs from PyTorch, which mmengine's Runner would use; it works before their first use only.
 
     Raises:
-        RefusedError: see `visible_devices`; also if there is no such GPU.
+        RefusedError: see `visible_devices`; also if there is no such GPU, or one is named for a run on several.
     """
+    if gpus > 1 and device not in (None, 'cpu', 'cuda'):
+        raise RefusedError(
+            f'device must be cuda or cpu with gpus={gpus}, got {device}; choose GPUs with CUDA_VISIBLE_DEVICES'
+        )
     visible = visible_devices(device)
     if visible is not None:
         os.environ['CUDA_VISIBLE_DEVICES'] = visible.strip("'")
@@ -261,36 +290,29 @@ def device_type() -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-def new_work_dir(name: str) -> Path:
-    """Create `work_dirs/NAME_N` with the first free number, and its folder for the input; return its absolute path.
+def refuse_without_effect(options: Mapping[str, Any], reason: str) -> None:
+    """Refuse options that are set although they would change nothing.
 
     Raises:
-        OSError: if it can't be created.
+        RefusedError: if a value isn't None; the message has all of them and the reason.
     """
-    name = re.sub(r'[^\w-]+', '_', name).strip('_') or 'run'
-    root = Path('work_dirs').resolve()
-    root.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        folder = root / f'{name}_{number}'
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-            continue
-        (folder / INPUT).mkdir()
-        return folder
+    found = [f'{name}={value}' for name, value in options.items() if value is not None]
+    if found:
+        raise RefusedError(f'{", ".join(found)} must not be set: {reason}')
 
 
-def _config_of_run(work_dir: Path) -> Path:
-    """Return the complete config that mmengine wrote to a work directory, or the short one if the run never began."""
-    for file in (work_dir / f'{work_dir.name}.py', work_dir / INPUT / f'{work_dir.name}.py'):
-        if file.is_file():
-            return file.resolve()
-    raise FileNotFoundError(
-        f'{work_dir}: no work directory of `rtmdet train`, which has {INPUT}/{work_dir.name}.py; with --resume, give '
-        'the work directory instead of the data'
-    )
+def check_patience(patience: int, stage2: int, epochs: int) -> None:
+    """Check that a run can stop early: patience counts the epochs of stage 2 after its first, which is the reference.
+
+    Raises:
+        RefusedError: if the run would end before.
+    """
+    if patience > stage2 - 2:
+        longer = 'leave it out' if stage2 < 3 else f'set at most {stage2 - 2}, or leave it out'
+        raise RefusedError(
+            f'patience must be shorter than stage 2, the last {stage2} of {epochs} epochs without mosaic and MixUp, '
+            f'whose first validation is the reference, got {patience}; {longer}'
+        )
 
 
 def _name_of(data: Path) -> str:
@@ -305,6 +327,12 @@ def _chosen_classes(dataset: Labelled, classes: Sequence[str] | None) -> tuple[s
     return tuple(classes or dataset.classes)
 
 
+def of_classes(content: Mapping[str, list[dict]], classes: Sequence[str]) -> dict[str, list[dict]]:
+    """Return COCO's lists with the objects of some classes and all images."""
+    ids = {category['id'] for category in content['categories'] if category['name'] in classes}
+    return {**content, 'annotations': [item for item in content['annotations'] if item['category_id'] in ids]}
+
+
 def _write_splits(dataset: Labelled, folder: Path) -> dict[str, SplitFiles]:
     """Write the annotations of splits that have no COCO file of their own; return the files of all splits."""
     files = {}
@@ -317,10 +345,14 @@ def _write_splits(dataset: Labelled, folder: Path) -> dict[str, SplitFiles]:
     return files
 
 
-def _describe(dataset: Labelled, classes: Sequence[str], weights: Path | None) -> list[str]:
+def _describe(dataset: Labelled, classes: Sequence[str], objects: list[dict], weights: Path | None) -> list[str]:
     counts = ', '.join(f'{len(part.content["images"])} for {split}' for split, part in dataset.splits.items())
-    shown = ', '.join(classes[:6]) + (f' and {len(classes) - 6} more' if len(classes) > 6 else '')
+    shown = ', '.join(' '.join(name.split()) for name in classes[:6])
+    shown += f' and {len(classes) - 6} more' if len(classes) > 6 else ''
     lines = [f'Data: {dataset.source} ({dataset.kind}); images: {counts}; {len(classes)} classes: {shown}']
+    images = len(dataset.splits['train'].content['images'])
+    if background := images - len({item['image_id'] for item in objects}):
+        lines.append(f'Background: {background} of {images} training images have no objects; they are trained on too')
     lines += [f'Note: {note}' for note in dataset.notes]
     lines += [f'Skipped: {reason}' for reason in dataset.skipped.values()]
     return [*lines, f'Weights: {weights or "none, trained from scratch"}']

@@ -33,7 +33,9 @@ def test_a_fifth_of_the_images_is_taken_and_the_seed_decides_which(tmp_path):
 def test_an_existing_split_is_kept(tmp_path):
     write_coco(tmp_path, 4, 2)
     dataset = read_dataset(tmp_path)
-    assert with_validation(dataset, 0.5, 0) is dataset
+    assert with_validation(dataset, None, 0) is dataset
+    ignored = with_validation(dataset, 0.5, 0)
+    assert ignored.splits is dataset.splits and 'val-fraction=0.5 has no effect' in ignored.notes[-1]
 
 
 def test_copies_of_an_image_are_one_group(tmp_path):

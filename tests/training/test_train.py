@@ -54,6 +54,10 @@ def test_a_dry_run_writes_a_config_that_says_what_was_printed(folder):
     assert config.train_dataloader.batch_size == 4 and config.model.bbox_head.num_classes == 2
     assert config.train_dataloader.dataset.metainfo.classes == ('cat', 'dog')
     assert config.optim_wrapper.type == 'RTMBFloat16OptimWrapper' and config.custom_hooks[-1].patience == 3
+    assert (
+        config.custom_hooks[-1].type == 'RTMEarlyStoppingHook'
+        and config.default_hooks.pipeline_switch.val_interval == 1
+    )
     assert config.work_dir == str(folder / 'work_dirs' / 'pets_1') and config.randomness.seed == 0
     assert before == {path: path.stat().st_mtime_ns for path in (folder / 'pets').rglob('*')}
     assert train('pets', model='nano', weights='none', dry_run=True) == folder / 'work_dirs' / 'pets_2'
@@ -92,8 +96,12 @@ REFUSED = {
     'pets --weights none --device tpu': "device must be cpu, cuda or cuda:N, got 'tpu'",
     'gone': 'gone: no such file or folder',
     'gone.py': 'gone.py: no such config',
-    'pets --resume': 'pets: no work directory of `rtmdet train`',
-    'pets.py --model s': 'model and classes are those of the config pets.py',
+    'pets --resume': r'\S+/pets: no work directory of `rtmdet train`',
+    'pets.py --model s': r'model=s must not be set: the config pets\.py has its own',
+    'pets --resume --model s --seed 3 --amp': 'model=s, seed=3, amp=True must not be set: with resume, the run',
+    'pets --weights none --epochs 9 --patience 2': 'patience must be shorter than stage 2, .*; set at most 1, or leave',
+    'pets --weights none --epochs 1 --patience 1': 'patience must be shorter than stage 2, .*, got 1; leave it out',
+    'pets --weights none --gpus 2 --device cuda:1': 'device must be cuda or cpu with gpus=2, got cuda:1',
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...datasets.coco_file import read_usable_images
 from ...errors import RefusedError
 from .images import image_folder
-from .labelled import Labelled, Split
+from .labelled import Labelled, Split, drop_images_without_usable_box
 from .split_names import files_by_split
 
 KIND = 'COCO JSON'
@@ -59,7 +59,9 @@ def read(data: Path, files: dict[str, Path]) -> Labelled:
         lost = {image['id'] for image in missing}
         content['images'] = [image for image in content['images'] if image['id'] not in lost]
         content['annotations'] = [item for item in content['annotations'] if item['image_id'] not in lost]
-        splits[split] = Split(content, folder, None if bad else file)
+        unusable = drop_images_without_usable_box(content, split)
+        notes += unusable
+        splits[split] = Split(content, folder, None if bad or unusable else file)
     names = _class_names(splits)
     dropped = sorted(
         {category['name'] for part in splits.values() for category in part.content['categories']} - {*names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import RefusedError
@@ -46,7 +47,20 @@ def read_dataset(data: Path) -> Labelled:
     for split, part in in_order.items():
         if not part.content['annotations']:
             raise RefusedError(f'{data} must have objects in {split}, got {len(part.content["images"])} images without')
-    return dataclasses.replace(dataset, splits=in_order)
+    return dataclasses.replace(dataset, splits=in_order, notes=[*dataset.notes, *_alike(dataset.classes)])
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """Return a sentence for each group of class names that differ only in case or spaces."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(''.join(name.casefold().split()), []).append(name)
+    return [
+        f'the classes {" and ".join(map(repr, names))} differ only in case or spaces; if they are one class, correct '
+        'the labels'
+        for names in groups.values()
+        if len(names) > 1
+    ]
 
 
 def _check_skipped(dataset: Labelled) -> None:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from ...datasets.coco_file import format_doubt, unusable_boxes
 from ...errors import RefusedError
 
+UNUSABLE = 'are less than a pixel wide or high or lie outside their image'
+
 
 class Box(NamedTuple):
     """An object."""
@@ -122,8 +124,29 @@ def _drop_unusable(content: dict[str, list[dict]], split: str) -> list[str]:
     unusable = set(unusable_boxes(content['images'], annotations))
     if not unusable:
         return []
-    content['annotations'] = [annotation for annotation in annotations if annotation['id'] not in unusable]
+    notes = drop_images_without_usable_box(content, split)
+    content['annotations'] = [item for item in content['annotations'] if item['id'] not in unusable]
     return [
-        f'{split}: {len(unusable)} of {len(annotations)} boxes are less than a pixel wide or high or lie outside their '
-        'image; they are not used'
+        f'{split}: {len(unusable)} of {len(annotations)} boxes {UNUSABLE}; they are not used',
+        *notes,
     ]
+
+
+def drop_images_without_usable_box(content: dict[str, list[dict]], split: str) -> list[str]:
+    """Drop images, in place, if all of their boxes can't be learned: they would teach that the objects are background.
+
+    Args:
+        content: COCO's lists.
+        split: name of the split, for the note.
+
+    Returns:
+        A sentence with the number of these images; nothing if there are none.
+    """
+    unusable = set(unusable_boxes(content['images'], content['annotations']))
+    labelled_images = {item['image_id'] for item in content['annotations']}
+    lost = labelled_images - {item['image_id'] for item in content['annotations'] if item['id'] not in unusable}
+    if not lost:
+        return []
+    content['images'] = [image for image in content['images'] if image['id'] not in lost]
+    content['annotations'] = [item for item in content['annotations'] if item['image_id'] not in lost]
+    return [f'{split}: {len(lost)} images have no box but such that {UNUSABLE}; they are not used']

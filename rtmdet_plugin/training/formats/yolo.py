@@ -73,7 +73,7 @@ def read(data: Path, sources: Sources) -> Labelled:
     for split, places in sources.splits.items():
         paths = list(dict.fromkeys(path for place in places for path in _images_of(place)))
         if not paths:
-            raise RefusedError(f'{places[0]} must have images, got none')
+            raise RefusedError(f'{places[0]} must have images for {split}, got none; add images, or remove this split')
         images[split], labels = [], 0
         for path in paths:
             try:
