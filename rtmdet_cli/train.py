@@ -23,7 +23,7 @@ MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
     '--weights',
     metavar='FILE|default|none',
     help='Weights to start from: a file, those that OpenMMLab published, or none. Default: the published ones, which '
-    'must be in the folder RTMDET_HOME.',
+    'are downloaded to the folder RTMDET_HOME if they are not there.',
 )
 @click.option('--classes', metavar='A,B', help='Classes to train on, separated by commas. Default: all.')
 @click.option(

@@ -1,4 +1,4 @@
-"""OpenMMLab's published weights by model size, and where they are looked for. Nothing is downloaded here."""
+"""OpenMMLab's published weights by model size: found in a folder, or downloaded to it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import os
 from pathlib import Path
 
 from ..errors import RefusedError
+from .download import DownloadError, download
 
 HOME = 'RTMDET_HOME'
 """Environment variable: folder with published weights."""
-_SITE = 'https://download.openmmlab.com'
-_MMDET = f'{_SITE}/mmdetection/v3.0/rtmdet'
+MIRROR = 'RTMDET_MIRROR'
+"""Environment variable: address of a server with the same paths as `SITE`, which is asked in its place."""
+SITE = 'https://download.openmmlab.com'
+_MMDET = f'{SITE}/mmdetection/v3.0/rtmdet'
 ADDRESSES = dict(
-    nano=f'{_SITE}/mmpose/v1/projects/rtmpose/rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.pth',
+    nano=f'{SITE}/mmpose/v1/projects/rtmpose/rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.pth',
     tiny=f'{_MMDET}/rtmdet_tiny_8xb32-300e_coco/rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth',
     s=f'{_MMDET}/rtmdet_s_8xb32-300e_coco/rtmdet_s_8xb32-300e_coco_20220905_161602-387a891e.pth',
     m=f'{_MMDET}/rtmdet_m_8xb32-300e_coco/rtmdet_m_8xb32-300e_coco_20220719_112220-229f527c.pth',
@@ -39,7 +42,8 @@ def find_weights(weights: str, model: str) -> Path | None:
         An existing file; None to train from scratch.
 
     Raises:
-        RefusedError: if the published weights aren't in `home()`; the message has their address.
+        RefusedError: if the published weights are neither in `home()` nor can be downloaded; the message has their
+            address.
         FileNotFoundError: if there is no such file.
     """
     if weights == 'none':
@@ -51,8 +55,30 @@ def find_weights(weights: str, model: str) -> Path | None:
     address = ADDRESSES[model]
     file = home() / address.rpartition('/')[2]
     if not file.is_file():
-        raise RefusedError(
-            f'the published weights of rtmdet_{model} must be in {home()}, got no {file.name}; download {address} to '
-            f'this folder (or set {HOME}), give --weights FILE, or train from scratch with --weights none'
-        )
+        try:
+            # The names of published files end in the first digits of their SHA-256.
+            download(mirrored(address), file, sha256=file.stem.rpartition('-')[2])
+        except OSError as error:
+            reason = (
+                error if isinstance(error, DownloadError) else f'{file.parent} can not be written: {error.strerror}'
+            )
+            raise RefusedError(
+                f'the published weights of rtmdet_{model} must be in {file.parent}, got no {file.name}, and its '
+                f'download failed: {reason}; put {address} there yourself, set {HOME} to a folder that has it or '
+                f'{MIRROR} to a mirror, give --weights FILE, or train from scratch with --weights none'
+            ) from None
     return file.resolve()
+
+
+def mirrored(address: str) -> str:
+    """Return the address on the mirror, if one is set.
+
+    Raises:
+        RefusedError: if the mirror isn't an http(s) address.
+    """
+    mirror = os.environ.get(MIRROR)
+    if not mirror:
+        return address
+    if not mirror.startswith(('http://', 'https://')):
+        raise RefusedError(f'{MIRROR} must begin with http:// or https://, got {mirror!r}')
+    return mirror.rstrip('/') + address.removeprefix(SITE)

@@ -168,11 +168,11 @@ def prepare(
         for split, part in content.items():
             if not part['annotations']:
                 raise RefusedError(f'{split} must have objects of {", ".join(names)}, got none; choose other classes')
-        source = find_weights(str(weights or 'default'), size)
         base = f'rtmdet_plugin::rtmdet_{size}.py'
         config = load_config(base)
         if imgsz is not None:
             check_input_size(config, imgsz)
+        source = find_weights(str(weights or 'default'), size)
         chosen = fit(
             facts_about(
                 content['train'],
