@@ -24,6 +24,7 @@ from mmdet.evaluation import CocoMetric
 from mmdet.models import DetDataPreprocessor
 from mmengine.dist import utils as dist_utils
 from mmengine.hooks import CheckpointHook
+from mmengine.model import ImgDataPreprocessor
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.registry import Registry
@@ -41,7 +42,7 @@ FILES = [
 ]
 CHECKED = {
     # mmengine
-    '_accumulative_counts', '_dataset', '_decide_current_val_interval', '_epoch', '_get_cfg_path', '_global_step',
+    '_accumulative_counts', '_channel_conversion', '_dataset', '_decide_current_val_interval', '_epoch', '_get_cfg_path', '_global_step',
     '_imported', '_init_dist_pytorch', '_load_checkpoint_to_model', '_load_from', '_locations',
     '_metainfo', '_non_blocking', '_ParamScheduler',
     '_resume', '_save_best_checkpoint', '_test_loop', '_train_loop', '_val_loop',
@@ -87,6 +88,12 @@ def parameters(function) -> list[str]:
 
 
 # mmengine
+
+
+def test_channel_order_of_the_preprocessor():
+    """Distillation compares it between teacher and student."""
+    for swapped in (True, False):
+        assert ImgDataPreprocessor(bgr_to_rgb=swapped)._channel_conversion is swapped
 
 
 @pytest.mark.parametrize('name', ['train', 'val', 'test'])
