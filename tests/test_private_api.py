@@ -43,8 +43,8 @@ FILES = [
 CHECKED = {
     # mmengine
     '_accumulative_counts', '_channel_conversion', '_dataset', '_decide_current_val_interval', '_epoch',
-    '_get_cfg_path', '_global_step', '_imported', '_init_dist_pytorch', '_load_checkpoint_to_model', '_load_from', '_locations',
-    '_metainfo', '_non_blocking', '_ParamScheduler',
+    '_get_cfg_path', '_global_step', '_imported', '_init_dist_pytorch', '_load_checkpoint_to_model', '_load_from',
+    '_locations', '_metainfo', '_non_blocking', '_ParamScheduler',
     '_resume', '_save_best_checkpoint', '_test_loop', '_train_loop', '_val_loop',
     # torch
     '_BatchNorm', '_foreach_copy_', '_foreach_lerp_', '_foreach_norm', '_iterator', '_shutdown_workers',
