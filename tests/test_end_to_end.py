@@ -153,6 +153,7 @@ train_cfg = dict(max_epochs=1)
 """
 
 
+@pytest.mark.slow  # engine/runner/test_distributed.py trains in two processes, without mim
 def test_two_processes_on_cpu_end_with_equal_weights(pictures, tmp_path):
     config = pictures / 'two_processes.py'
     config.write_text(TWO_PROCESSES)

@@ -88,7 +88,12 @@ raise {}
     ('raised', 'shown', 'said'),
     [
         ("RefusedError('max_epochs must be above 0')", False, 'rtmdet_plugin: max_epochs must be above 0'),
-        ("FileNotFoundError(2, 'No such file', 'a.json')", False, "rtmdet_plugin: [Errno 2] No such file: 'a.json'"),
+        pytest.param(
+            "FileNotFoundError(2, 'No such file', 'a.json')",
+            False,
+            "rtmdet_plugin: [Errno 2] No such file: 'a.json'",
+            marks=pytest.mark.slow,  # reported like the first
+        ),
         ("RefusedError('max_epochs must be above 0')", True, 'rtmdet_plugin: max_epochs must be above 0'),
         ("KeyError('a bug')", True, 'mim: the program ended with exit code 1'),
     ],

@@ -72,7 +72,9 @@ def test_special_attributes_are_absent():
     assert inspect.unwrap(module) is module
 
 
-@pytest.mark.parametrize('first', ['import rtmdet_plugin', 'import mmdet.utils', ''])
+@pytest.mark.parametrize(
+    'first', ['import rtmdet_plugin', pytest.param('import mmdet.utils', marks=pytest.mark.slow), '']
+)
 def test_mmdet_imports_in_any_order(first):
     """Includes the case in which importing mmdet's models imports the plugin halfway through."""
     code = f'{first}\nfrom rtmdet_plugin_startup import install; install()\nimport mmdet.models, rtmdet_plugin'

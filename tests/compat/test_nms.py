@@ -87,7 +87,7 @@ def test_same_boxes_as_one_by_one(seed, count, threshold, offset, shift):
     assert stand_in.nms(boxes, scores, threshold, offset).tolist() == one_by_one(boxes, scores, threshold, offset)
 
 
-@pytest.mark.parametrize('offset', [0, 1])
+@pytest.mark.parametrize('offset', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_more_boxes_than_one_block(offset):
     boxes, scores, _ = scene(1, 1300, spread=300)
     scores = scores + torch.rand(1300, generator=torch.Generator().manual_seed(2)) * 0.05

@@ -238,7 +238,7 @@ def test_a_profile_for_a_model_that_has_none(exported, settings):
 class TestPrecision:
     """`prepare_graph` passes ONNX's checker on the graph for TensorRT."""
 
-    @pytest.mark.parametrize('opset', [17, 18])
+    @pytest.mark.parametrize('opset', [17, pytest.param(18, marks=pytest.mark.slow)])
     def test_fp16_is_all_but_the_decoding(self, exported, opset):
         for form in ('raw', 'trt'):
             model = prepare_graph(exported(form, opset=opset), 'fp16')
