@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
+from rtmdet_runtime.choices import MODELS
 
 
 @click.command('train')

@@ -19,6 +19,8 @@ TARGETS = ('onnxruntime', 'openvino', 'tensorrt')
 """Runtime that an INT8 file is for. ONNX Runtime computes in 8 bits between Q/DQ nodes, so they surround every
 operation. OpenVINO and TensorRT fuse a convolution with its activation, so only the inputs of convolutions are rounded,
 which is faster and closer to float. TensorRT requires zero points of 0, and weights and biases stored in float."""
+MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
+"""Sizes of RTMDet that `rtmdet train` offers."""
 TORCH_PRECISIONS = ('float32', 'bfloat16', 'float16')
 ENGINE_PRECISIONS = ('fp32', 'fp16', 'int8')
 """int8 needs a graph that was quantised for TensorRT; its float layers run in FP16. Boxes are decoded in FP32."""

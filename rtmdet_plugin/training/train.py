@@ -15,6 +15,7 @@ from typing import Any
 
 from rtmdet_plugin_startup import call_and_wait
 from rtmdet_runtime.atomic_files import write_atomically
+from rtmdet_runtime.choices import MODELS
 
 from ..checkpoints.load_model import config_file, load_config
 from ..config.changes import apply_changes
@@ -28,8 +29,6 @@ from .formats.labelled import Labelled
 from .published import find_weights
 from .splits import with_validation
 from .work_dir import INPUT, config_of_run, new_work_dir, short_config
-
-MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
 
 
 @dataclass(frozen=True)
@@ -237,9 +236,7 @@ def run(prepared: Prepared) -> None:
     config = load_config(prepared.config)
     config.launcher = 'none'
     apply_changes(config, prepared.changes, '--set')
-    if config.get(
-        'visualizer'
-    ):  # mmengine reuses one with this name, and its folder, of an earlier run in this process
+    if config.get('visualizer'):  # mmengine reuses that of an earlier run in this process, with its folder, by its name
         config.visualizer.name = uuid.uuid4().hex
     if prepared.resume:
         config.resume, config.load_from = True, None
