@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...datasets.coco_file import read_usable_images
+from ...datasets.coco_file import read_usable_images, unusable_boxes
 from ...errors import RefusedError
 from .images import image_folder
 from .labelled import Labelled, Split, drop_images_without_usable_box
@@ -59,9 +59,10 @@ def read(data: Path, files: dict[str, Path]) -> Labelled:
         lost = {image['id'] for image in missing}
         content['images'] = [image for image in content['images'] if image['id'] not in lost]
         content['annotations'] = [item for item in content['annotations'] if item['image_id'] not in lost]
-        unusable = drop_images_without_usable_box(content, split)
-        notes += unusable
-        splits[split] = Split(content, folder, None if bad or unusable else file)
+        unusable = set(unusable_boxes(content['images'], content['annotations']))
+        dropped_images = drop_images_without_usable_box(content, split, unusable)
+        notes += dropped_images
+        splits[split] = Split(content, folder, None if bad or dropped_images else file)
     names = _class_names(splits)
     dropped = sorted(
         {category['name'] for part in splits.values() for category in part.content['categories']} - {*names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -124,7 +124,7 @@ def _drop_unusable(content: dict[str, list[dict]], split: str) -> list[str]:
     unusable = set(unusable_boxes(content['images'], annotations))
     if not unusable:
         return []
-    notes = drop_images_without_usable_box(content, split)
+    notes = drop_images_without_usable_box(content, split, unusable)
     content['annotations'] = [item for item in content['annotations'] if item['id'] not in unusable]
     return [
         f'{split}: {len(unusable)} of {len(annotations)} boxes {UNUSABLE}; they are not used',
@@ -132,17 +132,17 @@ def _drop_unusable(content: dict[str, list[dict]], split: str) -> list[str]:
     ]
 
 
-def drop_images_without_usable_box(content: dict[str, list[dict]], split: str) -> list[str]:
+def drop_images_without_usable_box(content: dict[str, list[dict]], split: str, unusable: Collection[int]) -> list[str]:
     """Drop images, in place, if all of their boxes can't be learned: they would teach that the objects are background.
 
     Args:
         content: COCO's lists.
         split: name of the split, for the note.
+        unusable: ids of the boxes that can't be learned, see `unusable_boxes`.
 
     Returns:
         A sentence with the number of these images; nothing if there are none.
     """
-    unusable = set(unusable_boxes(content['images'], content['annotations']))
     labelled_images = {item['image_id'] for item in content['annotations']}
     lost = labelled_images - {item['image_id'] for item in content['annotations'] if item['id'] not in unusable}
     if not lost:
