@@ -43,6 +43,11 @@ from rtmdet_runtime.choices import MODELS
     metavar='N',
     help='Stop after N epochs of stage 2, the last epochs, without a better AP. Default: never.',
 )
+@click.option(
+    '--log',
+    metavar='A,B',
+    help='Services that get the metrics as well, separated by commas: tensorboard, mlflow, wandb.',
+)
 @click.option('--name', metavar='NAME', help="Name of the work directory, work_dirs/NAME_1. Default: the data's name.")
 @click.option(
     '--resume',
@@ -56,8 +61,8 @@ from rtmdet_runtime.choices import MODELS
     metavar='KEY=VALUE',
     help='Change a value of the config, such as train_cfg.val_interval=1. May be repeated.',
 )
-@click.option('--dry-run', is_flag=True, help='Write the config and stop.')
-def command(data, classes, **options) -> None:
+@click.option('--dry-run', is_flag=True, help='Write the config and stop; missing weights are downloaded.')
+def command(data, classes, log, **options) -> None:
     """Train a detector on DATA.
 
     DATA is a folder, a data.yaml, an annotation file or a config. Annotations may be COCO JSON, YOLO, Pascal VOC or
@@ -68,5 +73,6 @@ def command(data, classes, **options) -> None:
     # Import rtmdet_plugin first: its error names the missing package of PyTorch or OpenMMLab.
     from rtmdet_plugin.training.train import train
 
-    work_dir = train(data, classes=classes.split(',') if classes else None, **options)
+    lists = dict(classes=classes.split(',') if classes else None, log=log.split(',') if log else ())
+    work_dir = train(data, **lists, **options)
     click.echo(f'Work directory: {click.format_filename(Path(work_dir))}')

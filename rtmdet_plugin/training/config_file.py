@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import RefusedError
 from .fit_to_data import Choice
+from .log_services import service_text
 
 CLASSWISE = 20
 """Number of classes up to which a validation logs the AP of each one."""
@@ -42,6 +43,8 @@ class Settings:
     amp: bool = False
     patience: int | None = None
     """Number of epochs of stage 2 without a better AP after which the run stops."""
+    log: Sequence[str] = ()
+    """Services that get the metrics as well, see `log_services.SERVICES`."""
 
 
 def config_text(settings: Settings, title: str, command: str) -> str:
@@ -56,7 +59,7 @@ def config_text(settings: Settings, title: str, command: str) -> str:
     blocks = [header, f'_base_ = {settings.base!r}']
     blocks += [_input_size(settings), _data(settings), _model(settings), _loaders(settings), _schedule(settings)]
     seed = '' if settings.seed is None else f'randomness = dict(seed={settings.seed})\n'
-    blocks += [_hooks(settings), f'{seed}work_dir = {str(settings.work_dir)!r}']
+    blocks += [_hooks(settings), _log(settings), f'{seed}work_dir = {str(settings.work_dir)!r}']
     return '\n\n'.join(block for block in blocks if block) + '\n'
 
 
@@ -204,3 +207,11 @@ def _hooks(settings: Settings) -> str:
     if custom:
         lines += ['custom_hooks = [', *custom, ']']
     return '\n'.join(lines)
+
+
+def _log(settings: Settings) -> str:
+    if not settings.log:
+        return ''
+    lines = ['visualizer = dict(', '    vis_backends=[', '        *_base_.visualizer.vis_backends,']
+    lines += [f'        {service_text(name, settings.work_dir)},' for name in settings.log]
+    return '\n'.join([*lines, '    ]', ')'])

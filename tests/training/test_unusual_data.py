@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from rtmdet_cli.main import main
 from rtmdet_plugin.datasets import RTMCocoDataset
-from rtmdet_plugin.training import train as train_module
+from rtmdet_plugin.training import prepare as prepare_module
 from rtmdet_plugin.training.formats.find_format import read_dataset
 
 
@@ -177,7 +177,7 @@ def test_a_work_directory_that_can_not_be_written_is_named(code, folder, monkeyp
 
     write_yolo(folder / 'pets', 8, 4)
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, 'write_atomically', fail) if code == errno.ENOSPC else patch.setattr(
+        patch.setattr(prepare_module, 'write_atomically', fail) if code == errno.ENOSPC else patch.setattr(
             Path, 'mkdir', fail
         )
         error = dry_run('pets', code=1)

@@ -1,0 +1,242 @@
+"""Read a dataset or a config, choose the numbers, and write the config of a run to a new work directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rtmdet_runtime.atomic_files import write_atomically
+
+from ..checkpoints.load_model import config_file, load_config
+from ..config.input_size import check_input_size
+from ..config.pipelines import preprocessing
+from ..errors import RefusedError
+from .config_file import Settings, SplitFiles, check_texts, config_text
+from .device import choose_device, device_type, visible_devices
+from .fit_to_data import Choice, facts_about, fit
+from .formats.find_format import read_dataset
+from .formats.labelled import Labelled
+from .log_services import check_services
+from .options import NUMBERS, OF_DATA, Options
+from .published import find_weights
+from .splits import with_validation
+from .work_dir import INPUT, config_of_run, new_work_dir, short_config
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start."""
+
+    work_dir: Path
+    config: Path
+    report: str
+    """What was read and chosen, with reasons, for the user."""
+    options: Options
+
+    @property
+    def command(self) -> str:
+        """The command that does the same run with mim."""
+        options = self.options
+        words = ['mim', 'train', 'mmdet', str(self.config)]
+        words += ['--launcher', 'pytorch', '--gpus', str(options.gpus)] if options.gpus > 1 else []
+        words += ['--resume'] if options.resume else []
+        words += ['--cfg-options', *options.changes] if options.changes else []
+        visible = visible_devices(options.device)
+        return (f'CUDA_VISIBLE_DEVICES={visible} ' if visible is not None else '') + shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the config will say, before there is a work directory."""
+
+    name: str
+    """Name of the work directory without its number."""
+    base: str
+    """Config that it inherits from: a name such as `rtmdet_plugin::rtmdet_tiny.py`, or a path."""
+    choices: Mapping[str, Choice]
+    weights: Path | None
+    seed: int | None
+    facts: list[str]
+    """Sentences about the data, for the user."""
+    dataset: Labelled | None = None
+    """The data; None if the base has it."""
+    classes: tuple[str, ...] = field(default=())
+
+
+def prepare(data: str | Path, options: Options) -> Prepared:
+    """Read a dataset, choose the numbers, and write the config in a new work directory.
+
+    Args:
+        data: a folder, a data.yaml, an annotation file, or a config; with `resume`, the work directory of a run.
+        options: options of the training.
+
+    Raises:
+        FileNotFoundError, RefusedError: see `train`.
+    """
+    choose_device(options.device, options.gpus)
+    data = str(data)
+    if options.resume:
+        options.refuse_on_resume(data)
+        folder = Path(data).resolve()
+        return Prepared(folder, config_of_run(folder), f'Resuming {data}', options)
+    options.check()
+    check_services(options.log)
+    is_config = data.endswith('.py') or '::' in data
+    draft = _draft_from_config(data, options) if is_config else _draft_from_dataset(Path(data), options)
+    check_texts([*draft.classes, os.path.abspath(data), os.getcwd(), str(draft.weights or '')])
+    return _write(draft, data, options)
+
+
+def _draft_from_config(data: str, options: Options) -> Draft:
+    """Return a draft that changes only the numbers that are set."""
+    options.refuse(OF_DATA, f'the config {data} has its own; leave them out, or give a folder')
+    base = data if '::' in data else str(config_file(data).resolve())
+    if options.weights in ('default', 'none'):
+        raise RefusedError(f'weights must be a file for the config {data}, which has its own, got {options.weights!r}')
+    weights = find_weights(str(options.weights), 'tiny') if options.weights is not None else None
+    if options.imgsz is not None:
+        check_input_size(load_config(base), options.imgsz)
+    return Draft(
+        name=options.name or Path(base.rpartition('::')[2]).stem,
+        base=base,
+        choices={name: Choice(value, 'set by you') for name, value in options.numbers().items()},
+        weights=weights,
+        seed=options.seed,
+        facts=[f'Config: {data}'],
+    )
+
+
+def _draft_from_dataset(data: Path, options: Options) -> Draft:
+    """Return a draft with all numbers, which follow from the data unless they are set."""
+    if short_config(data.resolve()).is_file():
+        raise RefusedError(f'{data} must be a dataset, got the work directory of a run; continue it with --resume')
+    size, seed = options.model or 'tiny', options.seed or 0
+    dataset = with_validation(read_dataset(data), options.val_fraction, seed)
+    classes = _chosen_classes(dataset, options.classes)
+    content = {split: of_classes(part.content, classes) for split, part in dataset.splits.items()}
+    for split, part in content.items():
+        if not part['annotations']:
+            raise RefusedError(f'{split} must have objects of {", ".join(classes)}, got none; choose other classes')
+    base = f'rtmdet_plugin::rtmdet_{size}.py'
+    config = load_config(base)
+    if options.imgsz is not None:
+        check_input_size(config, options.imgsz)
+    weights = find_weights(str(options.weights or 'default'), size)
+    facts = facts_about(
+        content['train'],
+        default_size=max(preprocessing(config)['input_size']),
+        pretrained=weights is not None,
+        device=device_type(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1,
+        processes=options.gpus,
+    )
+    choices = fit(facts, {name: getattr(options, name) for name in NUMBERS})
+    if options.patience is not None:
+        check_patience(options.patience, choices['stage2'].value, choices['epochs'].value)
+    return Draft(
+        name=options.name or _name_of(data),
+        base=base,
+        choices=choices,
+        weights=weights,
+        seed=seed,
+        facts=_describe(dataset, classes, content['train']['annotations'], weights),
+        dataset=dataset,
+        classes=classes,
+    )
+
+
+def _write(draft: Draft, data: str, options: Options) -> Prepared:
+    """Write the config, and the annotations that need a file, to a new work directory."""
+    with new_work_dir(draft.name) as folder:
+        target = short_config(folder)
+        report = '\n'.join([*draft.facts, f'Config: {target}', '', _table(draft.choices)])
+        prepared = Prepared(folder, target, report, options)
+        settings = Settings(
+            draft.base,
+            folder,
+            draft.choices,
+            seed=draft.seed,
+            device=device_type(),
+            classes=draft.classes,
+            splits=_write_splits(draft.dataset, folder / INPUT) if draft.dataset else None,
+            weights=draft.weights,
+            amp=options.amp,
+            patience=options.patience,
+            log=options.log,
+        )
+        text = config_text(settings, f'{draft.base} on {data}; written by `rtmdet train`.', prepared.command)
+        write_atomically(target, text.encode())
+    return prepared
+
+
+def check_patience(patience: int, stage2: int, epochs: int) -> None:
+    """Check that a run can stop early: patience counts the epochs of stage 2 after its first, which is the reference.
+
+    Raises:
+        RefusedError: if the run would end before.
+    """
+    if patience > stage2 - 2:
+        longer = 'leave it out' if stage2 < 3 else f'set at most {stage2 - 2}, or leave it out'
+        raise RefusedError(
+            f'patience must be shorter than stage 2, the last {stage2} of {epochs} epochs without mosaic and MixUp, '
+            f'whose first validation is the reference, got {patience}; {longer}'
+        )
+
+
+def _name_of(data: Path) -> str:
+    data = data.resolve()
+    return data.name if data.is_dir() else f'{data.parent.name}_{data.stem}'
+
+
+def _chosen_classes(dataset: Labelled, classes: Sequence[str] | None) -> tuple[str, ...]:
+    unknown = [name for name in classes or () if name not in dataset.classes]
+    if unknown:
+        raise RefusedError(f'classes must be among {", ".join(dataset.classes)}, got {", ".join(unknown)}')
+    return tuple(classes or dataset.classes)
+
+
+def of_classes(content: Mapping[str, list[dict]], classes: Sequence[str]) -> dict[str, list[dict]]:
+    """Return COCO's lists with the objects of some classes and all images."""
+    ids = {category['id'] for category in content['categories'] if category['name'] in classes}
+    return {**content, 'annotations': [item for item in content['annotations'] if item['category_id'] in ids]}
+
+
+def _write_splits(dataset: Labelled, folder: Path) -> dict[str, SplitFiles]:
+    """Write the annotations of splits that have no COCO file of their own; return the files of all splits."""
+    files = {}
+    for split, part in dataset.splits.items():
+        file = part.file
+        if file is None:
+            file = folder / f'{split}.json'
+            write_atomically(file, json.dumps(part.content).encode())
+        files[split] = SplitFiles(file.resolve(), part.folder.resolve())
+    return files
+
+
+def _describe(dataset: Labelled, classes: Sequence[str], objects: list[dict], weights: Path | None) -> list[str]:
+    counts = ', '.join(f'{len(part.content["images"])} for {split}' for split, part in dataset.splits.items())
+    shown = ', '.join(' '.join(name.split()) for name in classes[:6])
+    shown += f' and {len(classes) - 6} more' if len(classes) > 6 else ''
+    lines = [f'Data: {dataset.source} ({dataset.kind}); images: {counts}; {len(classes)} classes: {shown}']
+    images = len(dataset.splits['train'].content['images'])
+    if background := images - len({item['image_id'] for item in objects}):
+        lines.append(f'Background: {background} of {images} training images have no objects; they are trained on too')
+    lines += [f'Note: {note}' for note in dataset.notes]
+    lines += [f'Skipped: {reason}' for reason in dataset.skipped.values()]
+    return [*lines, f'Weights: {weights or "none, trained from scratch"}']
+
+
+def _table(choices: Mapping[str, Choice]) -> str:
+    """Return the choices as a table of names, values and reasons."""
+    shown = {
+        name: ', '.join(map(str, v)) if isinstance(v := choice.value, tuple) else str(v)
+        for name, choice in choices.items()
+    }
+    widths = max(map(len, shown), default=0), max(map(len, shown.values()), default=0)
+    return '\n'.join(
+        f'  {name:{widths[0]}}  {value:{widths[1]}}  {choices[name].reason}' for name, value in shown.items()
+    )
