@@ -6,6 +6,7 @@ The log file is complete in both cases.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import re
 import resource
@@ -21,11 +22,14 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-DUMPS = re.compile(r'\s*-*\s*System environment|Config:|paramwise_options|Hooks will be executed')
-"""Beginnings of messages of hundreds of lines, which are only in the log file."""
+ONLY_IN_FILE = re.compile(
+    r'\s*-*\s*System environment|Config:|paramwise_options|Hooks will be executed|.* will be deprecated in future'
+    r'|Distributed training is not used'
+)
+"""Beginnings of messages that have hundreds of lines, or say nothing about the run."""
 SHOWN_BY_LINE = re.compile(
-    r'Epoch\((train|val)\)|Exp name:|Saving checkpoint|The (previous )?best checkpoint|Evaluating bbox|\s*bbox_mAP_copypaste'
-    r'|(Epoch|Validation after epoch) \d+: 0 bad samples'
+    r'Epoch\((train|val)\)|Exp name:|Saving checkpoint|The (previous )?best checkpoint|Evaluating bbox'
+    r'|bbox_mAP_copypaste|(Epoch|Validation after epoch) \d+: 0 bad samples'
 )
 """Beginnings of messages that say what the live line shows."""
 AP = 'coco/bbox_mAP'
@@ -34,13 +38,13 @@ SMOOTHED = 10
 
 
 class TerminalRunner(Runner):
-    """mmengine's Runner that shows `DUMPS` only in the log file."""
+    """mmengine's Runner that shows `ONLY_IN_FILE` only in the log file."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Return the logger of the run."""
         logger = super().build_logger(*args, **kwargs)
         for handler in terminal_handlers(logger):
-            handler.addFilter(lambda record: not DUMPS.match(record.getMessage()))
+            handler.addFilter(lambda record: not ONLY_IN_FILE.match(record.getMessage()))
         return logger
 
 
@@ -54,14 +58,13 @@ def terminal_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:
 
 
 @contextlib.contextmanager
-def live_line(runner: Runner, console: Console | None = None) -> Iterator[None]:
+def live_line(runner: Runner) -> Iterator[None]:
     """Show a live line while a run trains, if standard output is a terminal; other output is printed above it.
 
     Args:
         runner: a run that hasn't begun.
-        console: where to show it; None for standard output.
     """
-    console = console or Console()
+    console = Console()
     if not console.is_terminal:
         yield
         return
@@ -72,10 +75,12 @@ def live_line(runner: Runner, console: Console | None = None) -> Iterator[None]:
         for handler, _ in handlers:
             handler.setStream(sys.stdout)  # now that of the progress bar
             handler.addFilter(_not_on_line)
-        runner.register_hook(LiveLine(progress), 'VERY_LOW')
+        line = LiveLine(progress)
+        runner.register_hook(line, 'VERY_LOW')
         try:
             yield
         finally:
+            line.unmuted.close()
             for handler, stream in handlers:
                 handler.setStream(stream)
                 handler.removeFilter(_not_on_line)
@@ -96,16 +101,22 @@ class LiveLine(Hook):
         self._progress = progress
         self._task = progress.add_task('', total=None, epoch='', text='starting')
         self._scores: list[float] = []
+        self.unmuted = contextlib.ExitStack()
+        """Closing it shows standard output again, which a validation hides."""
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Hide what pycocotools prints; the log has all of its numbers."""
+        self.unmuted.enter_context(contextlib.redirect_stdout(io.StringIO()))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Show the numbers of the last steps."""
-        time, data_time = (
-            runner.message_hub.get_scalar(f'train/{name}').mean(SMOOTHED) for name in ('time', 'data_time')
-        )
-        loss = runner.message_hub.get_scalar('train/loss').mean(SMOOTHED)
+        logged = runner.message_hub.log_scalars
+        time, data_time = (logged[f'train/{name}'].mean(SMOOTHED) for name in ('time', 'data_time'))
+        # RTMRuntimeInfoHook reads the loss from a GPU only in steps that are logged.
+        loss = [f'loss {logged["train/loss"].current():.3f}'] if 'train/loss' in logged else []
         images = runner.train_dataloader.batch_size * runner.world_size
         left = timedelta(seconds=round(time * (runner.max_iters - runner.iter - 1)))
-        parts = [f'loss {loss:.3f}', *self._ap(), f'{images / time:.1f} images/s', f'data {data_time / time:.0%}']
+        parts = [*loss, *self._ap(), f'{images / time:.1f} images/s', f'waiting for data {data_time / time:.0%}']
         self._show(runner, runner.iter + 1, ' · '.join([*parts, f'{left} left', f'{_memory():.1f} GB']))
 
     def after_val_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
@@ -115,6 +126,7 @@ class LiveLine(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Keep the AP."""
+        self.unmuted.close()
         if metrics and AP in metrics:
             self._scores.append(metrics[AP])
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import RefusedError
@@ -22,7 +22,7 @@ def check_services(names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in SERVICES]
     if unknown:
         raise RefusedError(f'log must be among {", ".join(SERVICES)}, got {", ".join(unknown)}')
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = [name for name in names if find_spec(name) is None]
     if missing:
         packages = ' '.join(missing)
         raise RefusedError(f'log needs {" and ".join(missing)}, not installed here: pip install {packages}')
@@ -31,8 +31,8 @@ def check_services(names: Sequence[str]) -> None:
 def service_text(name: str, work_dir: Path) -> str:
     """Return the backend of a service as Python, for a config.
 
-    MLflow's runs go to the server in MLFLOW_TRACKING_URI, which mmengine would ignore, or else to a folder of files in
-    the work directory. W&B reads its own environment variables, such as WANDB_MODE=offline.
+    MLflow's runs go to the server in MLFLOW_TRACKING_URI, which mmengine would ignore, or else to a database next to the
+    work directory: mmengine's default, a folder of files, is refused by MLflow since version 3. W&B reads its own environment variables, such as WANDB_MODE=offline.
 
     Args:
         name: one of `SERVICES`.
@@ -44,5 +44,8 @@ def service_text(name: str, work_dir: Path) -> str:
     if name == 'wandb':
         return f"dict(type='WandbVisBackend', init_kwargs=dict(project={project!r}, name={work_dir.name!r}))"
     server = os.environ.get('MLFLOW_TRACKING_URI')
-    uri = f', tracking_uri={server!r}' if server else ''
-    return f"dict(type='MLflowVisBackend', exp_name={project!r}, run_name={work_dir.name!r}{uri})"
+    place = dict(tracking_uri=server or f'sqlite:///{work_dir.parent}/mlflow.db')
+    if not server:
+        place['artifact_location'] = f'{work_dir.parent}/mlflow_artifacts'
+    options = dict(exp_name=project, run_name=work_dir.name, **place)
+    return f"dict(type='MLflowVisBackend', {', '.join(f'{key}={value!r}' for key, value in options.items())})"

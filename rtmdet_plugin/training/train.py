@@ -15,6 +15,7 @@ from ..config.changes import apply_changes
 from ..errors import log_traceback
 from .options import Options
 from .prepare import Prepared, prepare
+from .work_dir import best_checkpoint
 
 
 def train(data: str | Path, *, dry_run: bool = False, **options: Any) -> Path:
@@ -40,6 +41,8 @@ def train(data: str | Path, *, dry_run: bool = False, **options: Any) -> Path:
     print(f'{prepared.report}\n\nThe same run with mim:\n\n    {prepared.command}\n', flush=True)
     if not dry_run:
         run(prepared)
+        if best := best_checkpoint(prepared.work_dir):
+            print(f'Best checkpoint: {best}')
     return prepared.work_dir
 
 

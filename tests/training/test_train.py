@@ -1,5 +1,6 @@
 """`rtmdet train`: the written config, the same run with mim, and what is refused before a work directory is made."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -8,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 from labelled_data import write_voc, write_yolo
 from mmengine.config import Config
+from rich.console import Console
 from user_commands import run_mim
 from user_run import CONFIGS, ROOT
 
 from rtmdet_cli.main import main
 from rtmdet_plugin import train
-from rtmdet_plugin.training import published
+from rtmdet_plugin.training import live_line, log_services, published
 
 SMALL = ['--model', 'nano', '--weights', 'none']
 SHORT = '--model nano --weights none --epochs 1 --imgsz 64 --workers 0 --set default_hooks.logger.interval=1'
@@ -81,6 +83,40 @@ def test_mim_does_the_same_run_with_the_written_config(folder):
     call(str(work_dir), '--resume', '--set', 'train_cfg.max_epochs=2')
     assert (work_dir / 'epoch_2.pth').is_file()
     assert len(list(work_dir.glob('*/vis_data/scalars.json'))) == 2, 'each run has its own curves'
+
+
+def test_in_a_terminal_one_line_shows_the_run_and_the_log_file_is_complete(folder, monkeypatch, capfd):
+    shown = io.StringIO()
+    monkeypatch.setattr(live_line, 'Console', lambda: Console(file=shown, force_terminal=True, width=200))
+    call('pets', *SHORT.split(), '--batch', '4')
+    text = re.sub(r'\x1b\[[0-9;?]*[a-zA-Z]', '', shown.getvalue())
+    assert re.search(
+        r'epoch 1/1 \S+ loss [\d.]+ · [\d.]+ images/s · waiting for data \d+% · 0:00:00 left · [\d.]+ GB', text
+    )
+    assert 'validation 1/1' in text and 'Before the first step: ' in text, 'messages are printed above the line'
+    hidden = ['Epoch(train)', 'paramwise_options', 'Average Precision', 'System environment']
+    printed = text + ''.join(capfd.readouterr())
+    (log,) = (folder / 'work_dirs' / 'pets_1').glob('*/*.log')
+    assert not [message for message in hidden if message in printed]
+    assert [message for message in hidden if message not in log.read_text()] == ['Average Precision']  # pycocotools'
+
+
+def test_services_that_get_the_metrics(folder, monkeypatch):
+    monkeypatch.setattr(log_services, 'find_spec', lambda name: None)
+    error = call('pets', *SMALL, '--log', 'tensorboard', code=1)
+    assert 'log needs tensorboard, not installed here: pip install tensorboard' in error
+    assert 'log must be among tensorboard, mlflow, wandb, got comet' in call('pets', *SMALL, '--log', 'comet', code=1)
+    monkeypatch.setattr(log_services, 'find_spec', lambda name: name)
+    monkeypatch.setenv('MLFLOW_TRACKING_URI', 'http://127.0.0.1:5000')
+    call('pets', *SMALL, '--log', 'tensorboard,mlflow,wandb', '--dry-run')
+    visualizer = Config.fromfile(folder / 'work_dirs/pets_1/input/pets_1.py').visualizer
+    assert visualizer.type == 'DetLocalVisualizer'
+    assert visualizer.vis_backends == [
+        dict(type='LocalVisBackend'),
+        dict(type='TensorboardVisBackend'),
+        dict(type='MLflowVisBackend', exp_name='pets', run_name='pets_1', tracking_uri='http://127.0.0.1:5000'),
+        dict(type='WandbVisBackend', init_kwargs=dict(project='pets', name='pets_1')),
+    ]
 
 
 def test_a_refused_run_is_one_line_and_its_traceback_is_in_the_log(folder):
