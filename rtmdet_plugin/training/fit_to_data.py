@@ -8,17 +8,22 @@ were not compared with a search over each number yet.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
 from ..config.learning_rate import RECIPE_BATCH, RECIPE_LR, fitting_rate
 
+if TYPE_CHECKING:
+    from .memory import Memory
+
 STRIDE = 8  # pixels; the finest level of RTMDet
 DIVISOR = 32
+USED = 0.7
+"""Share of the free memory that a step may take; the rest is for the loss, loader processes and validation."""
 SCRATCH_STEPS, FINE_TUNE_STEPS = 6000, 2000
 
 
@@ -49,6 +54,8 @@ class Facts:
     """Number of CPU cores that the process may use."""
     processes: int = 1
     """Number of processes, one for each GPU."""
+    step_memory: Callable[[int], Memory | None] = lambda size: None
+    """Measures the memory of a training step with an input size; None if it isn't known."""
 
 
 def facts_about(content: dict[str, list[dict]], **others: Any) -> Facts:
@@ -77,8 +84,8 @@ def fit(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
         choices[name] = choice if given.get(name) is None else Choice(given[name], 'set by you')
         return choices[name].value
 
-    choose('imgsz', input_size(facts))
-    batch = choose('batch', batch_size(facts))
+    size = choose('imgsz', input_size(facts))
+    batch = choose('batch', batch_size(facts, size))
     steps = math.ceil(facts.images / (batch * facts.processes))
     epochs = choose('epochs', number_of_epochs(steps, facts.pretrained))
     choose('stage2', stage_2(epochs))
@@ -110,13 +117,27 @@ def input_size(facts: Facts) -> Choice:
     return Choice(default, f"the model's; {small(default):.0%} of the objects are narrower than the finest stride")
 
 
-def batch_size(facts: Facts) -> Choice:
-    """Choose the number of images of a step and process: a power of 2 that leaves at least 8 steps per epoch."""
-    usual = 16 if facts.device == 'cuda' else 8
-    fitting = 2 ** int(math.log2(max(4, facts.images / facts.processes / 8)))
-    if fitting < usual:
-        return Choice(fitting, f'{facts.images} images; at least 8 steps per epoch, and 4 images for batch norm')
-    return Choice(usual, f'usual on {"a GPU" if facts.device == "cuda" else "a CPU"}; memory was not measured')
+def batch_size(facts: Facts, size: int) -> Choice:
+    """Choose the number of images of a step and process: a power of 2 that fits the memory and the number of images.
+
+    Args:
+        facts: the data and the machine.
+        size: input size in pixels.
+    """
+    most = 32 if facts.device == 'cuda' else 8
+    wanted = min(most, _power_of_2(facts.images / facts.processes / 8))
+    if wanted < most:
+        reason = f'{facts.images} images; at least 8 steps per epoch, and 4 images for batch norm'
+    else:
+        reason = f'the most that is chosen for a {"GPU" if facts.device == "cuda" else "CPU"}'
+    memory = facts.step_memory(size)
+    if memory is None:
+        return Choice(wanted, f'{reason}; memory was not measured')
+    fitting = min(wanted, _power_of_2((USED * memory.free - memory.fixed) / memory.per_image))
+    need = (memory.fixed + fitting * memory.per_image) / 1e9
+    if fitting < wanted:
+        reason = f'{2 * fitting} would take more than {USED:.0%} of the free memory'
+    return Choice(fitting, f'{reason}; a step takes about {need:.1f} of {memory.free / 1e9:.1f} GB free')
 
 
 def number_of_epochs(steps: int, pretrained: bool) -> Choice:
@@ -162,6 +183,11 @@ def number_of_workers(facts: Facts) -> Choice:
     """Choose the number of processes that load training images, per process of the training."""
     workers = min(8, max(1, facts.cores // facts.processes - 1))
     return Choice(workers, f'{facts.cores} CPU cores, of which each training process needs one')
+
+
+def _power_of_2(limit: float) -> int:
+    """Return the largest power of 2 within a limit, and at least the 4 images that batch norm needs."""
+    return 2 ** int(math.log2(max(4, limit)))
 
 
 def _round_up(size: float) -> int:

@@ -31,8 +31,9 @@ def check_services(names: Sequence[str]) -> None:
 def service_text(name: str, work_dir: Path) -> str:
     """Return the backend of a service as Python, for a config.
 
-    MLflow's runs go to the server in MLFLOW_TRACKING_URI, which mmengine would ignore, or else to a database next to the
-    work directory: mmengine's default, a folder of files, is refused by MLflow since version 3. W&B reads its own environment variables, such as WANDB_MODE=offline.
+    MLflow's runs go to the server in MLFLOW_TRACKING_URI, which mmengine would ignore, or else to a database next to
+    the work directory: mmengine's default, a folder of files, is refused by MLflow since version 3. W&B reads its own
+    environment variables, such as WANDB_MODE=offline.
 
     Args:
         name: one of `SERVICES`.

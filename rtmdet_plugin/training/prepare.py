@@ -21,6 +21,7 @@ from .fit_to_data import Choice, facts_about, fit
 from .formats.find_format import read_dataset
 from .formats.labelled import Labelled
 from .log_services import check_services
+from .memory import step_memory
 from .options import NUMBERS, OF_DATA, Options
 from .published import find_weights
 from .splits import with_validation
@@ -133,6 +134,7 @@ def _draft_from_dataset(data: Path, options: Options) -> Draft:
         device=device_type(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1,
         processes=options.gpus,
+        step_memory=lambda size: step_memory(config.model, size, device_type(), options.amp),
     )
     choices = fit(facts, {name: getattr(options, name) for name in NUMBERS})
     if options.patience is not None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rtmdet_plugin.engine.hooks.before_run import run_findings
-from rtmdet_plugin.training.fit_to_data import Choice, Facts, facts_about, fit, input_size
+from rtmdet_plugin.training.fit_to_data import USED, Choice, Facts, batch_size, facts_about, fit, input_size
+from rtmdet_plugin.training.memory import Memory
 
 BLOOD_CELLS = Facts(
     images=205,
@@ -73,6 +74,21 @@ def test_small_objects_get_a_larger_input():
 
 def test_small_images_get_a_smaller_input():
     assert input_size(dataclasses.replace(BLOOD_CELLS, long_side=60)).value == 128
+
+
+def test_a_batch_that_does_not_fit_is_halved():
+    """A step takes 1 GB and 2 GB per image: 8 images take 17 GB, 4 take 9 GB."""
+    sizes = []
+
+    def memory(free: float) -> Facts:
+        return dataclasses.replace(BLOOD_CELLS, step_memory=lambda size: sizes.append(size) or Memory(1e9, 2e9, free))
+
+    choice = batch_size(memory(17.1e9 / USED), 320)
+    assert choice.value == 8 and 'a step takes about 17.0 of 24.4 GB free' in choice.reason and sizes == [320]
+    choice = batch_size(memory(16.9e9 / USED), 320)
+    assert choice.value == 4 and '8 would take more than 70% of the free memory' in choice.reason
+    assert batch_size(memory(1e9), 320).value == 4, 'batch norm needs 4'
+    assert batch_size(dataclasses.replace(memory(1e12), device='cuda', images=10_000), 320).value == 32
 
 
 def test_facts_count_background_images_but_not_crowds():
