@@ -82,6 +82,8 @@ def line_for_user(error: Exception, command: str) -> str:
     if isinstance(error, OSError):
         discard_output()
     if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        if error.strerror != os.strerror(error.errno):  # the checkpoint hook's, which names the file
+            return one_line(ValueError(error.strerror))
         return f'standard output or a temporary file (see TMPDIR) can not be written: {error.strerror}'
     return one_line(error)
 

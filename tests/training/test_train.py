@@ -3,19 +3,24 @@
 import io
 import json
 import re
+import signal
 from pathlib import Path
 
+import faults
 import pytest
 from click.testing import CliRunner
 from labelled_data import write_voc, write_yolo
+from mmdet.models import RTMDet
 from mmengine.config import Config
 from rich.console import Console
+from states import assert_same, training_state
 from user_commands import run_mim
 from user_run import CONFIGS, ROOT
 
 from rtmdet_cli.main import main
 from rtmdet_plugin import train
 from rtmdet_plugin.training import live_line, log_services, published
+from rtmdet_runtime import atomic_files
 
 SMALL = ['--model', 'nano', '--weights', 'none']
 SHORT = '--model nano --weights none --epochs 1 --imgsz 64 --workers 0 --set default_hooks.logger.interval=1'
@@ -117,6 +122,30 @@ def test_services_that_get_the_metrics(folder, monkeypatch):
         dict(type='MLflowVisBackend', exp_name='pets', run_name='pets_1', tracking_uri='http://127.0.0.1:5000'),
         dict(type='WandbVisBackend', init_kwargs=dict(project='pets', name='pets_1')),
     ]
+
+
+def test_a_run_that_was_stopped_continues_to_the_same_bits(folder, monkeypatch):
+    arguments = ['pets', *SHORT.split(), '--epochs', '2', '--batch', '4']
+    call(*arguments, '--name', 'complete')
+    steps = iter((0, 0, signal.SIGINT))
+    train_step = RTMDet.train_step
+    with monkeypatch.context() as patch:
+        stop = lambda *args, **kwargs: (number := next(steps)) and signal.raise_signal(number)  # noqa: E731
+        patch.setattr(RTMDet, 'train_step', lambda *args, **kwargs: (stop(), train_step(*args, **kwargs))[1])
+        error = call(*arguments, '--name', 'stopped', code=128 + signal.SIGINT)
+    assert 'Traceback' not in error and not Path('work_dirs/stopped_1/epoch_2.pth').exists()
+    call('work_dirs/stopped_1', '--resume')
+    assert_same(*(training_state(Path(f'work_dirs/{name}_1/epoch_2.pth')) for name in ('complete', 'stopped')))
+
+
+def test_a_full_disk_during_the_training_is_one_line_and_the_run_can_be_resumed(folder, monkeypatch):
+    call('pets', *SHORT.split(), '--dry-run')
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic_files, 'open', lambda *args: faults.disk_full(), raising=False)
+        error = call('work_dirs/pets_1', '--resume', code=1).splitlines()[-1]
+    assert re.match(r'Error: \S+/pets_1/epoch_1.pth cannot be written \(No space left on device\); there is no', error)
+    call('work_dirs/pets_1', '--resume')
+    assert Path('work_dirs/pets_1/epoch_1.pth').is_file()
 
 
 def test_a_refused_run_is_one_line_and_its_traceback_is_in_the_log(folder):
