@@ -1,8 +1,8 @@
 """Choose the numbers of a training from the data and the machine, each with its reason. Pure functions of numbers.
 
 The rules join what was measured in this repository: blood cells (projects/blood_cells, 205 images, fine-tuned) and the
-demo (projects/demo, from scratch) at the short end, and the paper's recipe (300 epochs of COCO) at the long end. They
-were not compared with a search over each number yet.
+demo (projects/demo, from scratch) at the short end, and the paper's recipe (300 epochs of COCO) at the long end.
+benchmarks/automatic_numbers.py compares them with a search by hand.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def averaging(steps: int) -> Choice:
     """Choose the momentum and the gamma of the averaged weights."""
     momentum = float(f'{min(0.01, max(0.0002, 10 / steps)):.2g}')
     gamma = max(1, min(2000, steps // 4))
-    return Choice((momentum, gamma), f'the averaged weights remember about {round(1 / momentum):,} of {steps:,} steps')
+    return Choice((momentum, gamma), f'the averaged weights remember about {round(1 / momentum):,} steps; the run has {steps:,}')
 
 
 def validation_interval(epochs: int) -> Choice:
