@@ -55,6 +55,7 @@ default_hooks = dict(
     load_report=dict(type='RTMLoadReportHook'),
     # `switch_pipeline` is set in rtmdet_l.py, which knows the pipelines.
     pipeline_switch=dict(type='RTMPipelineSwitchHook', num_last_epochs=20, val_interval=1),
+    cpu_threads=dict(type='RTMCPUThreadsHook'),  # on a CPU, leave a core to the processes that load images
     process_watch=dict(type='RTMProcessWatchHook'),
     run_check=dict(type='RTMRunCheckHook'),
     graceful_stop=dict(type='RTMGracefulStopHook'),

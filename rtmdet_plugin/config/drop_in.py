@@ -38,6 +38,7 @@ _ADDED_HOOKS = dict(
     check_invalid_loss='RTMCheckInvalidLossHook',
     bad_samples='RTMBadSampleHook',
     load_report='RTMLoadReportHook',
+    cpu_threads='RTMCPUThreadsHook',
     process_watch='RTMProcessWatchHook',
     run_check='RTMRunCheckHook',
     graceful_stop='RTMGracefulStopHook',

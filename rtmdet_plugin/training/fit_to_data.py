@@ -171,7 +171,9 @@ def averaging(steps: int) -> Choice:
     """Choose the momentum and the gamma of the averaged weights."""
     momentum = float(f'{min(0.01, max(0.0002, 10 / steps)):.2g}')
     gamma = max(1, min(2000, steps // 4))
-    return Choice((momentum, gamma), f'the averaged weights remember about {round(1 / momentum):,} steps; the run has {steps:,}')
+    return Choice(
+        (momentum, gamma), f'the averaged weights remember about {round(1 / momentum):,} steps; the run has {steps:,}'
+    )
 
 
 def validation_interval(epochs: int) -> Choice:

@@ -14,6 +14,7 @@ from rtmdet_runtime.atomic_files import write_atomically
 from ..checkpoints.load_model import config_file, load_config
 from ..config.input_size import check_input_size
 from ..config.pipelines import preprocessing
+from ..engine.hooks.cpu_threads import available_cores
 from ..errors import RefusedError
 from .config_file import Settings, SplitFiles, check_texts, config_text
 from .device import choose_device, device_type, visible_devices
@@ -132,7 +133,7 @@ def _draft_from_dataset(data: Path, options: Options) -> Draft:
         default_size=max(preprocessing(config)['input_size']),
         pretrained=weights is not None,
         device=device_type(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1,
+        cores=available_cores(),
         processes=options.gpus,
         step_memory=lambda size: step_memory(config.model, size, device_type(), options.amp),
     )

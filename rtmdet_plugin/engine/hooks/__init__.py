@@ -8,6 +8,7 @@
 from .before_run import RTMLoadReportHook, RTMNumClassCheckHook, RTMRunCheckHook
 from .channels_last import RTMChannelsLastHook
 from .checkpoint import RTMCheckpointHook
+from .cpu_threads import RTMCPUThreadsHook
 from .distillation import RTMDistillationHook
 from .early_stopping import RTMEarlyStoppingHook
 from .faults import RTMBadSampleHook, RTMCheckInvalidLossHook
@@ -18,6 +19,7 @@ from .unfold_norm import RTMUnfoldNormHook
 
 __all__ = [
     'RTMBadSampleHook',
+    'RTMCPUThreadsHook',
     'RTMChannelsLastHook',
     'RTMCheckInvalidLossHook',
     'RTMCheckpointHook',
