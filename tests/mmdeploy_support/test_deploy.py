@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -35,10 +36,9 @@ BACKENDS = {
     'ncnn_static': ('ncnn', 'pnnx'),
     'sdk': ('mmdeploy_runtime',),
 }
-# OpenVINO's static graph is the dynamic one with fixed axes, and takes as long.
-backends = pytest.mark.parametrize(
-    'name', [pytest.param(n, marks=pytest.mark.slow) if n == 'openvino_static' else n for n in BACKENDS]
-)
+# The static graphs of OpenVINO and ONNX Runtime are the dynamic ones with fixed axes, and take as long.
+SLOW = ('onnxruntime_static', 'openvino_static')
+backends = pytest.mark.parametrize('name', [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in BACKENDS])
 
 
 @pytest.fixture(scope='module')
@@ -93,12 +93,12 @@ def test_a_batch_is_the_images_one_by_one_at_any_size(name, size, deployed, inpu
 @pytest.mark.parametrize(
     ('precision', 'shape'),
     [
-        ('fp16', 'static'),
         ('int8', 'dynamic'),
-        # the same graphs: precision is chosen when the engine is built
+        # the same graphs: precision is chosen when the engine is built, and a static one has fixed axes
         *(
             pytest.param(*form, marks=pytest.mark.slow)
-            for form in (('fp32', 'static'), ('int8', 'static'), ('fp32', 'dynamic'), ('fp16', 'dynamic'))
+            for form in itertools.product(('fp32', 'fp16', 'int8'), ('static', 'dynamic'))
+            if form != ('int8', 'dynamic')
         ),
     ],
 )

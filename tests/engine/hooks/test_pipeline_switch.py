@@ -76,8 +76,7 @@ WRAPPED = dict(
 )
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-@pytest.mark.parametrize('wrapper', WRAPPED)
+@pytest.mark.parametrize(('wrapper', 'workers'), [*((wrapper, 0) for wrapper in WRAPPED), ('nested', 2)])
 def test_every_wrapped_dataset_switches(make_runner, coco, wrapper, workers):
     leaves, dataset = WRAPPED[wrapper]
     runner = make_runner(workers=workers, dataset=dataset(coco), hooks=switch())

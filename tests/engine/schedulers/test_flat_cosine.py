@@ -94,7 +94,7 @@ def test_warmup_into_the_second_half_multiplies(make_runner, max_epochs, epoch_l
     assert curve == pytest.approx([BASE_LR * warmup(i) * flat_cosine(i, length) for i in range(length)], rel=1e-9)
 
 
-@pytest.mark.parametrize('at', [400, 1200, 1250, 2200])
+@pytest.mark.parametrize('at', [1200, 2200])
 def test_resume_continues_the_curve(make_runner, at):
     complete = Run(make_runner, OURS, 5, 500).steps(2500)
     first, second = Run(make_runner, OURS, 5, 500), Run(make_runner, OURS, 5, 500)
