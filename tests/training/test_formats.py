@@ -54,6 +54,15 @@ def test_splits_of_coco_with_different_classes_get_the_same_ones(tmp_path):
     assert {box[0] for boxes in boxes_of(val).values() for box in boxes} == {'dog'}
 
 
+def test_a_data_yaml_with_names_only_belongs_to_the_folders_next_to_it(tmp_path):
+    """As supervision writes it."""
+    write_yolo(tmp_path, 4, 2)
+    (tmp_path / 'data.yaml').write_text('nc: 2\nnames: [a, b]\n')
+    dataset = read_dataset(tmp_path)
+    assert dataset.classes == ('a', 'b')
+    assert {name: len(split.content['images']) for name, split in dataset.splits.items()} == dict(train=4, val=2)
+
+
 def test_a_dataset_without_data_yaml_has_its_names_in_a_text_file(tmp_path):
     write_yolo(tmp_path, 4, 2, yaml=False)
     assert read_dataset(tmp_path).classes == CLASSES
@@ -142,7 +151,7 @@ def _row(text):
 
 REFUSED = {
     'no such path': (write_yolo, _yaml('names: [a, b]\ntrain: pictures'), r'data\.yaml:2: pictures must be a folder'),
-    'no train': (write_yolo, _yaml('names: [a, b]'), r'data\.yaml must have train'),
+    'no train': (write_yolo, _yaml('val: images\nnames: [a, b]'), r'data\.yaml must have train'),
     'no names': (write_yolo, _yaml('train: images'), r'data\.yaml:1: names must be a list or a mapping'),
     'nc': (write_yolo, _yaml('train: images\nnc: 3\nnames: [a, b]'), r'data\.yaml:2: nc must be .* 2, got 3'),
     'no yaml': (write_yolo, _yaml('train: [images\nnames: a'), r'data\.yaml must be a YAML file'),

@@ -197,6 +197,8 @@ def _read_yaml(file: Path) -> Sources:
         if content.get(key):
             listed = content[key] if isinstance(content[key], list) else [content[key]]
             splits[split] = [_resolve(str(entry), content.get('path'), file, at(key)) for entry in listed]
+    if not splits:  # supervision writes only names
+        splits = _folders_by_split(file.parent)
     if 'train' not in splits:
         raise RefusedError(f'{file} must have train, the folder with the images to train on, got {sorted(content)}')
     if splits.get('val') == splits['train']:  # as in small example datasets: AP would be that of the training images
