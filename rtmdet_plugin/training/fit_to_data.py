@@ -80,20 +80,20 @@ def fit(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
     """
     choices: dict[str, Choice] = {}
 
-    def choose(name: str, choice: Choice) -> Any:
-        choices[name] = choice if given.get(name) is None else Choice(given[name], 'set by you')
+    def choose(name: str, rule: Callable[..., Choice], *arguments: Any) -> Any:
+        choices[name] = rule(*arguments) if given.get(name) is None else Choice(given[name], 'set by you')
         return choices[name].value
 
-    size = choose('imgsz', input_size(facts))
-    batch = choose('batch', batch_size(facts, size))
+    size = choose('imgsz', input_size, facts)
+    batch = choose('batch', batch_size, facts, size)
     steps = math.ceil(facts.images / (batch * facts.processes))
-    epochs = choose('epochs', number_of_epochs(steps, facts.pretrained))
-    choose('stage2', stage_2(epochs))
-    choose('lr', learning_rate(batch * facts.processes, facts.pretrained))
-    choose('warmup', warm_up(steps * epochs))
-    choose('ema', averaging(steps * epochs))
-    choose('val_interval', validation_interval(epochs))
-    choose('workers', number_of_workers(facts))
+    epochs = choose('epochs', number_of_epochs, steps, facts.pretrained)
+    choose('stage2', stage_2, epochs)
+    choose('lr', learning_rate, batch * facts.processes, facts.pretrained)
+    choose('warmup', warm_up, steps * epochs)
+    choose('ema', averaging, steps * epochs)
+    choose('val_interval', validation_interval, epochs)
+    choose('workers', number_of_workers, facts)
     return choices
 
 

@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from ..engine.hooks.before_run.free_memory import free_memory
+from ..errors import RefusedError
 
 COPIES = 5
 """Parameters, gradients, AdamW's two averages, and the averaged weights."""
@@ -47,6 +48,9 @@ def step_memory(model: dict[str, Any], size: int, device: str, amp: bool) -> Mem
 
     Returns:
         The memory; None if the system doesn't report how much is free.
+
+    Raises:
+        RefusedError: if a step with few images doesn't fit the memory of the GPU.
     """
     if device == 'cuda':
         return _measured(model, size, amp)
@@ -83,9 +87,16 @@ def _measured(model: dict[str, Any], size: int, amp: bool) -> Memory:
     for batch in PROBED:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        with torch.autocast('cuda', torch.bfloat16, enabled=amp):
-            outputs = _forward(network, torch.zeros(batch, 3, size, size, device='cuda'))
+        try:
+            with torch.autocast('cuda', torch.bfloat16, enabled=amp):
+                outputs = _forward(network, torch.zeros(batch, 3, size, size, device='cuda'))
             sum(output.float().sum() for output in outputs).backward()
+        except torch.OutOfMemoryError:
+            total = torch.cuda.mem_get_info()[1] / 1e9
+            raise RefusedError(
+                f'batch must fit the memory of the GPU, {total:.1f} GB; a step with {batch} images of {size} px does '
+                'not: choose a smaller --model, --imgsz or --batch, or --amp'
+            ) from None
         peaks.append(torch.cuda.max_memory_allocated())
         del outputs
         network.zero_grad()

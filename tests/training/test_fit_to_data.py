@@ -91,6 +91,14 @@ def test_a_batch_that_does_not_fit_is_halved():
     assert batch_size(dataclasses.replace(memory(1e12), device='cuda', images=10_000), 320).value == 32
 
 
+def test_memory_is_not_measured_for_a_batch_that_is_set():
+    def fail(size):
+        raise AssertionError('measured')
+
+    facts = dataclasses.replace(BLOOD_CELLS, step_memory=fail)
+    assert fit(facts, dict(batch=2))['batch'].value == 2
+
+
 def test_facts_count_background_images_but_not_crowds():
     content = dict(
         images=[dict(id=1, width=100, height=50), dict(id=2, width=80, height=200)],
