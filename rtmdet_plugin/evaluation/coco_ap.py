@@ -1,0 +1,93 @@
+"""AP and AR as COCO defines them, computed by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .boxes import Boxes
+
+MAX_DETECTIONS = (100, 1000)
+"""Largest numbers of detections of one class in an image that count: for AP and AR as in COCO's own tables; for AP50,
+AP75 and those by size as in mmdet's metric."""
+
+
+@dataclass(frozen=True)
+class CocoAP:
+    """AP of a detector, from 0 to 1; NaN without such objects.
+
+    Attributes:
+        ap: mean over ten IoU thresholds from 0.5 to 0.95, and over classes.
+        ap50, ap75: at an IoU of 0.5 and 0.75.
+        small, medium, large: of objects with an area below 32 x 32 pixels, up to 96 x 96 pixels, and above.
+        ar: average recall with 100 detections.
+        ap_of_class, ap50_of_class: `ap` and `ap50` of each class. (C,)
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    small: float
+    medium: float
+    large: float
+    ar: float
+    ap_of_class: tuple[float, ...]
+    ap50_of_class: tuple[float, ...]
+
+
+def coco_ap(objects: Boxes, detections: Boxes, classes: int) -> CocoAP:
+    """Compute AP and AR.
+
+    Args:
+        objects: ground truth. (M,)
+        detections: of all scores. (N,)
+        classes: number of classes C.
+    """
+    images = np.union1d(objects.image, detections.image).tolist()  # images without any box change nothing
+    if not images:
+        return CocoAP(*[float('nan')] * 7, *[(float('nan'),) * classes] * 2)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(objects, images, classes), _coco(detections, images, classes), 'bbox')
+        evaluation.params.maxDets = list(MAX_DETECTIONS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision, recall = evaluation.eval['precision'], evaluation.eval['recall']
+    # precision: (IoU thresholds, recalls, classes, areas, maximum numbers); areas: all, small, medium, large
+    return CocoAP(
+        ap=_mean(precision[..., 0, 0]),
+        ap50=_mean(precision[0, ..., 0, 1]),
+        ap75=_mean(precision[5, ..., 0, 1]),
+        small=_mean(precision[..., 1, 1]),
+        medium=_mean(precision[..., 2, 1]),
+        large=_mean(precision[..., 3, 1]),
+        ar=_mean(recall[..., 0, 0]),
+        ap_of_class=tuple(_mean(precision[:, :, label, 0, 0]) for label in range(classes)),
+        ap50_of_class=tuple(_mean(precision[0, :, label, 0, 1]) for label in range(classes)),
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of what pycocotools could compute; it marks the rest with -1."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else float('nan')
+
+
+def _coco(boxes: Boxes, images: list[int], classes: int) -> COCO:
+    """Return boxes as pycocotools takes them."""
+    rows = zip(*(array.tolist() for array in vars(boxes).values()), strict=True)
+    coco = COCO()
+    coco.dataset = dict(
+        images=[dict(id=image) for image in images],
+        categories=[dict(id=label) for label in range(classes)],
+        annotations=[  # numbered from 1, because pycocotools takes a match with object 0 for none
+            dict(id=i, image_id=image, category_id=label, bbox=xywh, score=score, area=area, iscrowd=int(crowd))
+            for i, (image, label, xywh, score, area, crowd) in enumerate(rows, 1)
+        ],
+    )
+    coco.createIndex()
+    return coco
