@@ -12,9 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from .boxes import Boxes
 
-MAX_DETECTIONS = (100, 1000)
-"""Largest numbers of detections of one class in an image that count: for AP and AR as in COCO's own tables; for AP50,
-AP75 and those by size as in mmdet's metric."""
+MAX_DETECTIONS = 100
+"""Number of detections of a class in an image that count, as in COCO's tables."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class CocoAP:
         ap: mean over ten IoU thresholds from 0.5 to 0.95, and over classes.
         ap50, ap75: at an IoU of 0.5 and 0.75.
         small, medium, large: of objects with an area below 32 x 32 pixels, up to 96 x 96 pixels, and above.
-        ar: average recall with 100 detections.
+        ar: average recall.
         ap_of_class, ap50_of_class: `ap` and `ap50` of each class. (C,)
     """
 
@@ -53,21 +52,21 @@ def coco_ap(objects: Boxes, detections: Boxes, classes: int) -> CocoAP:
         return CocoAP(*[float('nan')] * 7, *[(float('nan'),) * classes] * 2)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco(objects, images, classes), _coco(detections, images, classes), 'bbox')
-        evaluation.params.maxDets = list(MAX_DETECTIONS)
+        evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision, recall = evaluation.eval['precision'], evaluation.eval['recall']
-    # precision: (IoU thresholds, recalls, classes, areas, maximum numbers); areas: all, small, medium, large
+    # (IoU thresholds, recalls, classes, areas); areas: all, small, medium, large
+    precision, recall = (evaluation.eval[name][..., 0] for name in ('precision', 'recall'))
     return CocoAP(
-        ap=_mean(precision[..., 0, 0]),
-        ap50=_mean(precision[0, ..., 0, 1]),
-        ap75=_mean(precision[5, ..., 0, 1]),
-        small=_mean(precision[..., 1, 1]),
-        medium=_mean(precision[..., 2, 1]),
-        large=_mean(precision[..., 3, 1]),
-        ar=_mean(recall[..., 0, 0]),
-        ap_of_class=tuple(_mean(precision[:, :, label, 0, 0]) for label in range(classes)),
-        ap50_of_class=tuple(_mean(precision[0, :, label, 0, 1]) for label in range(classes)),
+        ap=_mean(precision[..., 0]),
+        ap50=_mean(precision[0, ..., 0]),
+        ap75=_mean(precision[5, ..., 0]),
+        small=_mean(precision[..., 1]),
+        medium=_mean(precision[..., 2]),
+        large=_mean(precision[..., 3]),
+        ar=_mean(recall[..., 0]),
+        ap_of_class=tuple(_mean(precision[:, :, label, 0]) for label in range(classes)),
+        ap50_of_class=tuple(_mean(precision[0, :, label, 0]) for label in range(classes)),
     )
 
 

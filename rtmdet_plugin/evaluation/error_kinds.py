@@ -13,7 +13,8 @@ a confusion concerns it.
 
 The gain of a kind is the AP50 after all errors of this kind are repaired, minus that before. For a localisation or
 confusion, the box or the class is corrected; if its object then has several detections, the one with the highest score
-is kept. Other wrong detections are removed. Missed objects aren't counted.
+is kept. Other wrong detections are removed. Missed objects aren't counted; a class that has no others has an AP of 1 if
+it has no detections either, else 0.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class ErrorKinds:
     Attributes:
         kind: position in `WRONG` of each detection; `NONE` for those that are correct or ignored. (N,)
         missed: whether an object is missed. (M,)
-        ap50: AP at the IoU of the matches, as COCO has it.
+        ap50: AP at the IoU of the matches, as in COCO, but of all detections of an image.
         gain: AP50 that would be gained without errors of a kind, for each of `KINDS`; NaN without objects.
     """
 
@@ -79,8 +80,8 @@ def error_kinds(
             chosen = by_label[bounds[name] : bounds[name + 1]]
             if counts[name]:
                 found.append(average_precision(correct[chosen], int(counts[name])))
-            elif len(chosen):  # all of its objects are missed, and all of its detections wrong
-                found.append(0.0)
+            else:  # all of its objects are missed
+                found.append(0.0 if len(chosen) else 1.0)
         return float(np.mean(found)) if found else float('nan')
 
     label, correct, kept = detections.label, matches.correct, ~matches.ignored

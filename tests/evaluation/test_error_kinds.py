@@ -37,7 +37,7 @@ def test_nothing():
 
 
 def test_only_missed():
-    """All objects of a class are missed: without them it has no AP. Half of them: recall is twice as high."""
+    """Half of the objects of a class are missed: without them, recall is twice as high. All of them: AP is 1."""
     errors = errors_of([CAT, (1, *CAT[1:]), DOG], [(*CAT, 0.9)])
     assert errors.ap50 == pytest.approx(51 / 101 / 2) and errors.missed.tolist() == [False, True, True]
     assert errors.gain['missed'] == pytest.approx(1 - 51 / 101 / 2)
