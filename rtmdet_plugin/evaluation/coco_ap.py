@@ -1,4 +1,7 @@
-"""AP and AR as COCO defines them, computed by pycocotools."""
+"""AP and AR as COCO defines them, computed by pycocotools, or by faster-coco-eval if it is installed.
+
+Both give the same numbers; see benchmarks/evaluators.py, which also measures how much faster the second is.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,15 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from .boxes import Boxes
+
+try:
+    from faster_coco_eval import COCO
+    from faster_coco_eval import COCOeval_faster as COCOeval
+except ImportError:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 MAX_DETECTIONS = 100
 """Number of detections of a class in an image that count, as in COCO's tables."""
@@ -71,7 +79,7 @@ def coco_ap(objects: Boxes, detections: Boxes, classes: int) -> CocoAP:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean of what pycocotools could compute; it marks the rest with -1."""
+    """Return the mean of what could be computed; the rest is marked with -1."""
     values = values[values > -1]
     return float(values.mean()) if values.size else float('nan')
 

@@ -2,12 +2,15 @@
 
 import json
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
 from detection_lists import NAMES, arrays_of, found_of, random_lists, truth_of
 from mmdet.evaluation.metrics import coco_metric
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from rtmdet_plugin.datasets.coco_metric import RTMCocoMetric
 from rtmdet_plugin.evaluation.boxes import boxes_of
@@ -81,6 +84,18 @@ def test_the_numbers_of_mmdet(tmp_path, stats_of_mmdet):
     assert found == pytest.approx([*expected[:6], expected[8]], abs=1e-9)
     assert 0.1 < ap.ap < ap.ap50 < 0.9
     assert np.nanmean(ap.ap_of_class) == pytest.approx(ap.ap) and np.nanmean(ap.ap50_of_class) == pytest.approx(ap.ap50)
+
+
+def test_faster_coco_eval_has_the_numbers_of_pycocotools(monkeypatch):
+    faster = pytest.importorskip('faster_coco_eval', reason='faster-coco-eval is not installed')
+    truth, found = random_lists(5, images=40)
+    boxes = boxes_of(truth['annotations'], truth), boxes_of(found, truth)
+    numbers = []
+    for coco, evaluator in ((COCO, COCOeval), (faster.COCO, faster.COCOeval_faster)):
+        monkeypatch.setattr('rtmdet_plugin.evaluation.coco_ap.COCO', coco)
+        monkeypatch.setattr('rtmdet_plugin.evaluation.coco_ap.COCOeval', evaluator)
+        numbers.append(np.hstack(astuple(coco_ap(*boxes, 3))))
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-9, nan_ok=True)
 
 
 def test_everything_in_one_object():
