@@ -25,7 +25,8 @@ MAY_IMPORT = {
     'quantization': ['export'],
     'tensorrt': ['export'],
     'mmdeploy_support': ['export'],
-    'inference': ['export'],
+    'evaluation': [],
+    'inference': ['export', 'datasets', 'evaluation'],
     'rtmdet_cli': ['training', 'inference', 'quantization', 'tensorrt', 'mmdeploy_support'],
 }
 """Package: those that it may import, with all that they may import; `rtmdet_runtime` may be imported by all."""

@@ -11,11 +11,11 @@ from typing import Any
 from rtmdet_plugin_startup import call_and_wait
 
 from ..checkpoints.load_model import load_config
+from ..checkpoints.work_dir import best_or_last
 from ..config.changes import apply_changes
 from ..errors import log_traceback
 from .options import Options
 from .prepare import Prepared, prepare
-from .work_dir import best_checkpoint
 
 
 def train(data: str | Path, *, dry_run: bool = False, **options: Any) -> Path:
@@ -41,8 +41,7 @@ def train(data: str | Path, *, dry_run: bool = False, **options: Any) -> Path:
     print(f'{prepared.report}\n\nThe same run with mim:\n\n    {prepared.command}\n', flush=True)
     if not dry_run:
         run(prepared)
-        if best := best_checkpoint(prepared.work_dir):
-            print(f'Best checkpoint: {best}')
+        print(f'Best checkpoint: {best_or_last(prepared.work_dir)}')
     return prepared.work_dir
 
 

@@ -71,9 +71,3 @@ def config_of_run(work_dir: Path) -> Path:
         f'{work_dir}: no work directory of `rtmdet train`, which has {INPUT}/{work_dir.name}.py; with --resume, give '
         'the work directory instead of the data'
     )
-
-
-def best_checkpoint(work_dir: Path) -> Path | None:
-    """Return the checkpoint with the best AP; None if no validation has ended."""
-    found = sorted(work_dir.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
-    return found[-1] if found else None

@@ -105,7 +105,7 @@ main([{verb!r}, *{arguments.split()!r}])
     ), done.stderr
 
 
-@pytest.mark.parametrize('arguments', ['benchmark m.onnx', 'test a.py m.onnx'])
+@pytest.mark.parametrize('arguments', ['benchmark m.onnx', 'test a.py m.onnx', 'val m.onnx images'])
 def test_missing_pytorch_is_named_before_what_needs_less(arguments):
     done = run(f"""
 import sys
@@ -174,7 +174,11 @@ def test_no_output_replaces_an_input(files):
         'benchmark --json a.onnx b.onnx': 'a.onnx must end in .json',
         'test config.json m.onnx --json config.json': 'config.json would replace the input config.json',
         'test config.json m.onnx --json link.json': 'link.json would replace the input config.json',
+        'val m.onnx config.json --json link.json': 'link.json would replace the input config.json',
+        'val m.onnx boxes.csv --csv ./boxes.csv': 'boxes.csv would replace the input boxes.csv',
+        'val m.onnx images --csv m.onnx': 'm.onnx must end in .csv',
     }
+    (files / 'boxes.csv').write_text('filename,width\n')
     refusals(files, commands)
 
 
@@ -197,5 +201,8 @@ def test_no_output_replaces_a_file_of_another_kind(files):
         'benchmark m.onnx --json n.json': 'n.json would replace a file of another kind',
         'test config.py m.onnx --json label_map.json': 'label_map.json would replace a file of another kind',
         'test config.py m.onnx --json n.json': 'n.json would replace a file of another kind',
+        'val m.onnx images --json n.json': 'n.json would replace a file of another kind',
+        'val m.onnx images --csv labels.csv': 'labels.csv would replace a file of another kind',
     }
+    (files / 'labels.csv').write_text('filename,width\n')
     refusals(files, commands)

@@ -19,16 +19,17 @@ SHOWN = 5
 """Number of bad samples that an error lists."""
 
 
-def read_dataset(data: Path) -> Labelled:
+def read_dataset(data: Path, needed: str | None = 'train') -> Labelled:
     """Read the images and boxes of a dataset, in COCO JSON, YOLO, Pascal VOC or CSV.
 
     Args:
         data: a folder, a data.yaml, or an annotation file.
+        needed: split that it must have; None for any.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        RefusedError: if the format isn't clear, a file is faulty, there is nothing to train on, or more than 5 % of
-            the images are bad.
+        RefusedError: if the format isn't clear, a file is faulty, the needed split is missing, or more than 5 % of the
+            images are bad.
     """
     if not data.exists():
         raise FileNotFoundError(f'{data}: no such file or folder')
@@ -41,8 +42,8 @@ def read_dataset(data: Path) -> Labelled:
     module, sources = found[0]
     dataset = module.read(data, sources)
     _check_skipped(dataset)
-    if 'train' not in dataset.splits:
-        raise RefusedError(f'{data} must have images to train on, got only {", ".join(dataset.splits)}')
+    if needed is not None and needed not in dataset.splits:
+        raise RefusedError(f'{data} must have a split {needed!r}, got only {", ".join(dataset.splits)}')
     in_order = {split: dataset.splits[split] for split in ('train', 'val', 'test') if split in dataset.splits}
     for split, part in in_order.items():
         if not part.content['annotations']:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ...datasets.coco_file import format_doubt, unusable_boxes
+from ...datasets.coco_file import category_ids, format_doubt, unusable_boxes
+from ...datasets.ground_truth import ground_truth
 from ...errors import RefusedError
 
 UNUSABLE = 'are less than a pixel wide or high or lie outside their image'
@@ -64,6 +65,14 @@ class Labelled:
     """Reason by file, for each image that is skipped."""
     notes: list[str] = field(default_factory=list)
     """Sentences about the data for the user."""
+
+
+def truth_of_split(dataset: Labelled, split: str) -> dict[str, list[dict]]:
+    """Return a split to evaluate on, as COCO's lists; see `ground_truth`."""
+    part = dataset.splits[split]
+    ids = category_ids(part.content['categories'], dataset.classes, str(dataset.source))
+    paths = {image['id']: str(part.folder / image['file_name']) for image in part.content['images']}
+    return ground_truth(part.content, paths, ids)
 
 
 def labelled(

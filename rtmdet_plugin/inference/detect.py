@@ -1,0 +1,86 @@
+"""Find objects in the images of a dataset, to evaluate a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rtmdet_runtime import Detections, RTMDetector
+
+from ..datasets.bad_samples import error_message
+from ..export.metadata import numbered_classes
+from ..transforms.decoding import BadImageError
+from ..transforms.loading import load_image
+from .quiet import progress
+
+
+def detect(
+    detector: RTMDetector, truth: Mapping[str, Sequence[Mapping]], batch_size: int = 1
+) -> tuple[list[dict], dict[str, str]]:
+    """Find objects in the images of a dataset.
+
+    Args:
+        detector: the model. Its classes are matched to the categories by name; those of its classes that aren't among
+            the categories are dropped.
+        truth: COCO's lists `images`, with a path as `file_name`, and `categories`.
+        batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
+
+    Returns:
+        found: detections: dicts with `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`.
+        bad: reason by file, for each image that can't be read or has another size than `truth` says. Nothing is found
+            in it.
+
+    Raises:
+        ValueError: see `category_of_label`.
+    """
+    categories = category_of_label(detector.info.classes, truth['categories'])
+    images = truth['images']
+    step = detector.backend.batch or batch_size
+    found: list[dict] = []
+    bad: dict[str, str] = {}
+    with progress(len(images)) as report:
+        for start in range(0, len(images), step):
+            readable = {}
+            for image in images[start : start + step]:
+                path = image['file_name']
+                try:
+                    readable[image['id']] = load_image(dict(image, img_path=path))
+                except (BadImageError, OSError) as error:
+                    bad[path] = error_message(path, error)
+            for image_id, boxes in zip(readable, detector.predict(list(readable.values()), step), strict=True):
+                found += _as_coco(boxes, image_id, categories)
+            report(start + step)
+    return found, bad
+
+
+def category_of_label(classes: Sequence[str], categories: Sequence[Mapping]) -> list[int | None]:
+    """Return the id of the category that has the name of each class of a model; None if there is none.
+
+    If the model's classes are named by numbers, the categories are taken in their order.
+
+    Raises:
+        ValueError: if a category isn't among the classes, or their number differs from that of classes without names.
+    """
+    ids = {category['name']: category['id'] for category in categories}
+    if tuple(classes) == numbered_classes(len(classes)):
+        if len(ids) != len(classes):
+            raise ValueError(
+                f'the model must have the {len(ids)} classes of the data ({", ".join(ids)}), got {len(classes)} '
+                'classes without names'
+            )
+        return list(ids.values())
+    missing = [name for name in ids if name not in classes]
+    if missing:
+        raise ValueError(
+            f'the model must have the classes of the data ({", ".join(ids)}), got no {", ".join(missing)} among its '
+            f'classes ({", ".join(classes)}); rename them in the data, or choose those to evaluate with --classes'
+        )
+    return [ids.get(name) for name in classes]
+
+
+def _as_coco(boxes: Detections, image_id: int | str, categories: Sequence[int | None]) -> list[dict]:
+    rows = zip(boxes.boxes.tolist(), boxes.scores.tolist(), boxes.labels.tolist(), strict=True)
+    return [
+        dict(image_id=image_id, category_id=categories[label], bbox=[x1, y1, x2 - x1, y2 - y1], score=score)
+        for (x1, y1, x2, y2), score, label in rows
+        if categories[label] is not None
+    ]

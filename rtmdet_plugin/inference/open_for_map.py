@@ -1,0 +1,51 @@
+"""Open an exported model or a checkpoint with the thresholds that AP is measured with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from rtmdet_runtime import RTMDetector
+
+from ..checkpoints.load_model import read_config
+from .evaluation import use_thresholds
+from .predictor import RTMDetPredictor
+
+CHECKPOINTS = ('.pth', '.safetensors')
+TEST_CFG = ConfigDict(nms_pre=30000, score_thr=0.001, nms=dict(type='nms', iou_threshold=0.65), max_per_img=300)
+"""Thresholds to measure AP with, as in `configs/_base_/model.py`; for exported models without a config."""
+
+
+def open_for_map(
+    model: str | Path,
+    config: str | Path | Config | None = None,
+    *,
+    backend: str | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    device: str = 'cpu',
+) -> RTMDetector:
+    """Open a model with the thresholds of a config's `model.test_cfg`, or else with `TEST_CFG`.
+
+    Args:
+        model: an exported model, or a checkpoint (.pth, .safetensors).
+        config: config of the checkpoint's model; None only for an exported model.
+        backend: backend of an exported model; see `RTMDetector`.
+        size: (height, width) of the network's input in pixels; None for the model's own.
+        threads: number of CPU threads; None for the backend's default.
+        device: device of a checkpoint: 'cpu', 'cuda' or 'cuda:1' and the like.
+
+    Returns:
+        The detector. If NMS is part of an exported model's graph, its thresholds are those of the graph.
+
+    Raises:
+        FileNotFoundError, ImportError: if a file or a package is missing.
+        ValueError: see `RTMDetector`, `RTMDetPredictor` and `use_thresholds`; also if a checkpoint has no config.
+    """
+    if Path(model).suffix not in CHECKPOINTS:
+        detector = RTMDetector(model, backend=backend, size=size, threads=threads)
+        return use_thresholds(detector, TEST_CFG if config is None else read_config(config).model.get('test_cfg'))
+    if config is None:
+        raise ValueError(f'config must be that of the model in {model}, got none; add --config CONFIG')
+    return RTMDetPredictor(config, model, device=device, size=size, threads=threads, for_map=True)
