@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rtmdet_runtime import image_files
 from rtmdet_runtime.messages import one_line
 
 if TYPE_CHECKING:
     from rtmdet_runtime.image import Image
-
-IMAGE_ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 def list_images(paths: list[Path]) -> list[Path]:
@@ -24,12 +23,10 @@ def list_images(paths: list[Path]) -> list[Path]:
     """
     images = []
     for path in paths:
-        if not path.is_dir():
-            images.append(path)
-            continue
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
+        found = image_files.list_images(path) if path.is_dir() else [path]
         if not found:
-            raise ValueError(f'{path} must be a folder with images ({", ".join(IMAGE_ENDINGS)}), got none')
+            endings = ', '.join(sorted(image_files.ENDINGS))
+            raise ValueError(f'{path} must be a folder with images ({endings}), got none')
         images += found
     return images
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
+from rtmdet_runtime.image_files import UNSUPPORTED
 from rtmdet_runtime.messages import one_line
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
@@ -98,7 +99,7 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
     from rtmdet_runtime.drawing import check_drawn, draw, write_image
 
     if out is not None:
-        check_drawn(paths, out, inputs)
+        check_drawn([path for path in paths if path.suffix.lower() not in UNSUPPORTED], out, inputs)
     detector = RTMDetector(model, backend=backend, size=size, score_thr=score_thr, threads=threads)
     classes = detector.info.classes
     say = partial(click.echo, err=json_file == STDOUT)

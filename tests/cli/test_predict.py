@@ -110,6 +110,14 @@ def test_the_mark_of_a_drawn_image_is_no_part_of_it(tmp_path, ending):
     assert np.abs(cv2.imread(str(tmp_path / f'a{ending}')).astype(int) - image).max() <= 2
 
 
+def test_an_image_that_opencv_can_not_decode_is_listed_and_the_others_are_drawn(folder):
+    (folder / 'images' / 'c.HEIC').write_bytes(b'x')
+    (folder / 'images' / '.hidden.png').write_bytes(b'x')
+    said = call('model.onnx', 'images', '--out', 'drawn', code=1).stderr
+    assert 'c.HEIC' in said and 'bad images: 1 of 3' in said
+    assert sorted(path.name for path in (folder / 'drawn').iterdir()) == ['a.png', 'b.png']
+
+
 def test_an_earlier_result_is_replaced(folder):
     for _ in range(2):
         call('model.onnx', 'images', '--json', 'new/d.json', '--out', 'drawn', code=0)

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from rtmdet_runtime.image_files import list_images
+
 from ...errors import RefusedError
 from . import coco_json, csv_boxes, voc, yolo
-from .images import list_images
 from .labelled import Labelled
 
 FORMATS = (coco_json, yolo, voc, csv_boxes)

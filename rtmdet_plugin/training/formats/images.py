@@ -1,4 +1,4 @@
-"""Find the image files of a dataset, and read their sizes from their headers."""
+"""Find the folder of a dataset's images, and read their sizes from their headers."""
 
 from __future__ import annotations
 
@@ -8,32 +8,17 @@ from pathlib import Path
 
 import imagesize
 
+from rtmdet_runtime.image_files import UNSUPPORTED
+
 from ...errors import RefusedError
 from .split_names import split_name
 
-ENDINGS = frozenset(('.avif', '.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'))
-UNSUPPORTED = frozenset(('.heic', '.heif'))
-"""Endings of images that OpenCV can't decode; they are found, so that they can be reported."""
 PROBED = 50
 """Number of file names that are looked for in each candidate for an image folder."""
 
 
 class SampleError(ValueError):
     """One image can't be used; the message names the file, and the line if there is one."""
-
-
-def is_image(name: str) -> bool:
-    """Return whether a file name has the ending of an image."""
-    return os.path.splitext(name)[1].lower() in ENDINGS | UNSUPPORTED
-
-
-def list_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """Return the images in a folder, sorted; hidden files and folders are skipped."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith('.')) if recursive else []
-        found += [Path(place, name) for name in sorted(names) if is_image(name) and not name.startswith('.')]
-    return found
 
 
 def image_size(path: Path) -> tuple[int, int]:

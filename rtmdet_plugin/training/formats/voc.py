@@ -14,8 +14,10 @@ from pathlib import Path
 from xml.etree import ElementTree  # it loads no external entities, and expat >= 2.4.1 limits internal ones
 from xml.etree.ElementTree import Element
 
+from rtmdet_runtime.image_files import list_images
+
 from ...errors import RefusedError
-from .images import SampleError, checked_size, list_images
+from .images import SampleError, checked_size
 from .labelled import Box, Labelled, LabelledImage, labelled
 from .split_names import split_name
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import yaml
 
+from rtmdet_runtime.image_files import is_image, list_images
+
 from ...errors import RefusedError
-from .images import SampleError, image_size, is_image, list_images
+from .images import SampleError, image_size
 from .labelled import Box, Labelled, LabelledImage, labelled
 from .split_names import split_name
 
