@@ -123,8 +123,8 @@ def allow_inferencer_names(module) -> None:
 def adapt_mim(module) -> None:
     """Let `mim train` and `mim test`, of `mim.cli`, wait for their program, accept config names, and find forks.
 
-    Idempotent. mim starts the program with `subprocess.check_call`, which kills it a quarter of a second after Ctrl-C, doesn't
-    forward SIGTERM to it, turns every exit code into 1, and adds a traceback.
+    Idempotent. mim starts the program with `subprocess.check_call`, which kills it a quarter of a second after Ctrl-C,
+    doesn't forward SIGTERM to it, turns every exit code into 1, and adds a traceback.
     """
     import subprocess
     from types import SimpleNamespace
