@@ -67,6 +67,7 @@ wheel:
 	"$(PYTHON)" tests/wheels.py dist
 
 # Install the wheel with one extra (lite, runtime, deploy) in a fresh environment and try it: make smoke EXTRA=lite.
+# full (compiles mmcv) and onedl (the forks) run the tests that compare with mmdet as well.
 smoke:
 	@.ci/check-python "$(PYTHON)"
 	@"$(PYTHON)" tests/smoke/run.py "$(EXTRA)"

@@ -7,8 +7,9 @@ imports only `sys` (microseconds) and installs lazy import hooks:
   as `rtmdet_plugin::rtmdet_tiny.py`. mmengine resolves `_base_` before it runs `custom_imports`, and knows only the
   packages of a fixed table.
 - After `mmengine.infer.infer` is imported, `DetInferencer` accepts such a name as well.
-- After `mim.cli` is imported, `mim train` and `mim test` accept such a name. On Ctrl-C and SIGTERM they let the program
-  end by itself, and exit with its exit code. If a run is refused, the reason is the last line of the output.
+- After `mim.cli` is imported, `mim train` and `mim test` accept such a name, and find mmdet if the onedl fork is
+  installed. On Ctrl-C and SIGTERM they let the program end by itself, and exit with its exit code. If a run is refused,
+  the reason is the last line of the output.
 - While `mmyolo` is imported, mmcv reports a version that mmyolo accepts. An installed mmrotate that refuses this stack
   counts as not installed for mmyolo.
 - If `mmcv._ext` is imported and no compiled mmcv is installed (mmcv-lite), the stand-in of
@@ -120,10 +121,10 @@ def allow_inferencer_names(module) -> None:
 
 
 def adapt_mim(module) -> None:
-    """Let `mim train` and `mim test`, of `mim.cli`, wait for their program and accept config names. Idempotent.
+    """Let `mim train` and `mim test`, of `mim.cli`, wait for their program, accept config names, and find forks.
 
-    mim starts the program with `subprocess.check_call`, which kills it a quarter of a second after Ctrl-C, doesn't
-    forward SIGTERM to it, turns every exit code into 1, and adds a traceback.
+    Idempotent. mim starts the program with `subprocess.check_call`, which kills it a quarter of a second after Ctrl-C,
+    doesn't forward SIGTERM to it, turns every exit code into 1, and adds a traceback.
     """
     import subprocess
     from types import SimpleNamespace
@@ -141,6 +142,8 @@ def adapt_mim(module) -> None:
             for parameter in command.params:
                 if parameter.name == 'config':
                     parameter.callback = _resolve_argument
+                elif parameter.name == 'package':
+                    parameter.callback = _resolve_package
         return command
 
     get_command.waits = True
@@ -155,6 +158,21 @@ def _resolve_argument(ctx, parameter, value):
         return resolved(value)
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _resolve_package(ctx, parameter, value):
+    """Return the name of the distribution that provides a package, by which mim looks for it; a click callback.
+
+    Forks have other names: mim would offer to install mmdet, over the files of onedl-mmdetection.
+    """
+    from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+
+    name = value.lower()
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return packages_distributions().get(name, [name])[0]
+    return name
 
 
 def call_and_wait(command, env=None, **kwargs) -> int:

@@ -29,15 +29,20 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def alternate(candidates: dict[Name, Callable[[], object]], repeats: int) -> dict[Name, float]:
-    """Measure the median seconds of each candidate in turns, on a GPU too; a first call of each is the warm-up."""
+def durations(candidates: dict[Name, Callable[[], object]], repeats: int) -> dict[Name, list[float]]:
+    """Measure the seconds of each candidate in turns, on a GPU too; a first call of each is the warm-up."""
 
     def complete(candidate: Callable[[], object]) -> None:
         candidate()
         synchronize()
 
     steps = {name: partial(complete, candidate) for name, candidate in candidates.items()}
-    return {name: statistics.median(seconds) for name, seconds in take_turns(steps, repeats, warmup=1).items()}
+    return take_turns(steps, repeats, warmup=1)
+
+
+def alternate(candidates: dict[Name, Callable[[], object]], repeats: int) -> dict[Name, float]:
+    """Return the medians of `durations`."""
+    return {name: statistics.median(seconds) for name, seconds in durations(candidates, repeats).items()}
 
 
 def peak_memory(candidate: Callable[[], object]) -> float:

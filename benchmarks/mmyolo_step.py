@@ -10,9 +10,11 @@ forward, assignment, loss, backward, optimiser and averaged weights. mmyolo (GPL
 import copy
 import importlib.util
 from pathlib import Path
+from statistics import median
 
 import torch
-from harness import alternate, device_name, peak_memory, write
+from data_pipeline import compare
+from harness import device_name, durations, peak_memory, write
 from loss import make_batch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config
@@ -95,10 +97,12 @@ def measure(name: str, cases: dict, repeats: int) -> list[dict]:
     """Measure candidates by batch size; return and write the rows."""
     rows = []
     for batch, candidates in cases.items():
-        seconds = alternate(candidates, repeats)
-        for kind, taken in seconds.items():
-            row = dict(batch=batch, what=kind, ms=1e3 * taken, MB=peak_memory(candidates[kind]))
-            rows.append(row | {'times faster': seconds['mmyolo'] / taken})
+        taken = durations(candidates, repeats)
+        for kind, seconds in taken.items():
+            row = dict(batch=batch, what=kind, ms=1e3 * median(seconds), MB=peak_memory(candidates[kind]))
+            ratio = compare(taken['mmyolo'], seconds)
+            low, high = ratio['ratio_range']
+            rows.append(row | {'times faster': ratio['ratio'], 'low': low, 'high': high})
             print(rows[-1], flush=True)
     write(name, rows, list(rows[0]))
     return rows

@@ -32,7 +32,7 @@ def command(source: str, out: Path | None) -> None:
     """
     from rtmdet_plugin.checkpoints.load_model import config_file, read_config
     from rtmdet_plugin.config.drop_in import drop_in
-    from rtmdet_plugin.config.lazy_types import imports_types
+    from rtmdet_plugin.config.lazy_types import can_be_base
     from rtmdet_runtime.atomic_files import write_atomically
 
     path = config_file(source)
@@ -46,7 +46,7 @@ def command(source: str, out: Path | None) -> None:
 
     config = read_config(source)
     new_style = re.search(r'^with read_base\(', path.read_text(encoding='utf-8'), re.MULTILINE)
-    copied = imports_types(config) or new_style is not None
+    copied = not can_be_base(config) or new_style is not None
     done = drop_in(config)
     # The path is relative, so that both files can be moved together.
     base = source if shipped else Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix()

@@ -171,6 +171,8 @@ except ImportError as error:
 
     def test_mmdet_s_own_refusal_is_one_line(self, monkeypatch):
         """mmdet asserts an upper bound of mmcv when it is imported, 3.3.0 that of 2.2.0."""
+        if not hasattr(sys.modules['mmdet'], 'mmcv_maximum_version'):
+            pytest.skip('this mmdet accepts every mmcv, as the onedl fork does')
         monkeypatch.setattr('mmcv.__version__', '2.99.0')
         monkeypatch.delitem(sys.modules, 'mmdet')
         with pytest.raises(ImportError, match='MMCV==2.99.0.*pip install') as caught:

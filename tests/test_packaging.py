@@ -305,8 +305,9 @@ def test_ci_fails_when_lint_or_test_fails(tmp_path):
         assert done.stdout.splitlines() == ['lint /given', 'test /given']
 
 
-@pytest.mark.parametrize('extra', ['', 'full'])
+@pytest.mark.parametrize('extra', ['', 'demo'])
 def test_make_smoke_refuses_in_one_line(extra):
     done = call('make', 'smoke', f'EXTRA={extra}', cwd=REPO, code=2)
     lines = [line for line in done.stderr.splitlines() if not line.startswith('make')]
-    assert lines == [f'smoke: EXTRA must be lite or runtime or deploy, got {extra!r}: make smoke EXTRA=runtime']
+    known = 'lite or runtime or deploy or full or onedl'
+    assert lines == [f'smoke: EXTRA must be {known}, got {extra!r}: make smoke EXTRA=runtime']

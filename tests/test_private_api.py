@@ -232,7 +232,7 @@ def test_mim_starts_programs_through_the_globals_of_a_command(name):
     names = command.callback.__globals__
     assert {'subprocess', 'check_call'} <= set(names[name].__code__.co_names)
     assert names['subprocess'].check_call is rtmdet_plugin_startup.call_and_wait
-    assert 'config' in [parameter.name for parameter in command.params]
+    assert {'config', 'package'} <= {parameter.name for parameter in command.params}
 
 
 # torch

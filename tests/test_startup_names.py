@@ -1,5 +1,9 @@
-"""`rtmdet_plugin::name.py` works in place of the path of a config: Config, DetInferencer, mim train, mim test."""
+"""`rtmdet_plugin::name.py` works in place of the path of a config: Config, DetInferencer, mim train, mim test.
 
+For `mim`, mmdet is the name of a fork of it as well.
+"""
+
+import importlib.metadata
 from pathlib import Path
 
 import click
@@ -31,3 +35,26 @@ def test_mim(command):
     assert config.callback(None, config, 'cats.py') == 'cats.py'
     with pytest.raises(click.ClickException, match='the nearest: rtmdet_nano.py'):
         config.callback(None, config, 'rtmdet_plugin::rtmdet_nan.py')
+
+
+@pytest.mark.parametrize(
+    ('installed', 'given', 'found'),
+    [
+        ('onedl-mmdetection', 'mmdet', 'onedl-mmdetection'),
+        ('onedl-mmdetection', 'MMDet', 'onedl-mmdetection'),
+        ('onedl-mmdetection', 'mmyolo', 'mmyolo'),
+        ('mmdet', 'mmdet', 'mmdet'),
+    ],
+)
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_mim_finds_mmdet_in_a_fork(monkeypatch, command, installed, given, found):
+    """Without that, mim offers to install mmdet, whose files would replace the fork's."""
+
+    def distribution(name):
+        if name != installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, 'distribution', distribution)
+    monkeypatch.setattr(importlib.metadata, 'packages_distributions', lambda: {'mmdet': [installed]})
+    (package,) = [parameter for parameter in MIM().get_command(None, command).params if parameter.name == 'package']
+    assert package.callback(None, package, given) == found

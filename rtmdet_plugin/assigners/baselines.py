@@ -8,6 +8,8 @@ Sources: SimOTA, arXiv 2107.08430; TOOD, arXiv 2108.07755; ATSS, arXiv 1912.0242
 arXiv 2212.07784, tables of assigners.
 """
 
+from typing import NoReturn
+
 import torch
 from mmdet.models.task_modules.assigners import AssignResult, ATSSAssigner, SimOTAAssigner, TaskAlignedAssigner
 from mmdet.registry import TASK_UTILS
@@ -18,8 +20,26 @@ from torch import Tensor
 ATSS_ANCHOR = 8  # side of an anchor in strides, as in ATSS
 
 
+class _ForOurHead:
+    """Mix-in for an assigner of mmdet: it can be built in mmyolo's scope as well, and only our head can use it."""
+
+    def __init__(self, *, iou_calculator: dict = dict(type='mmdet.BboxOverlaps2D'), **kwargs) -> None:  # noqa: B006
+        super().__init__(iou_calculator=iou_calculator, **kwargs)
+
+    def __call__(self, *args, **kwargs) -> NoReturn:
+        """Refuse mmyolo's `RTMDetHead`, which calls its assigner.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "train_cfg.assigner must be RTMDynamicSoftLabelAssigner, RTMHardCostAssigner or mmyolo's own in mmyolo's "
+            f'RTMDetHead, got {type(self).__name__}; use it with mmdet.RTMSepBNHead'
+        )
+
+
 @TASK_UTILS.register_module()
-class RTMSimOTAAssigner(SimOTAAssigner):
+class RTMSimOTAAssigner(_ForOurHead, SimOTAAssigner):
     """mmdet's `SimOTAAssigner` for logits; arguments are mmdet's."""
 
     def assign(self, pred_instances: InstanceData, gt_instances: InstanceData, *args, **kwargs) -> AssignResult:
@@ -28,7 +48,7 @@ class RTMSimOTAAssigner(SimOTAAssigner):
 
 
 @TASK_UTILS.register_module()
-class RTMTaskAlignedAssigner(TaskAlignedAssigner):
+class RTMTaskAlignedAssigner(_ForOurHead, TaskAlignedAssigner):
     """mmdet's `TaskAlignedAssigner` for logits and point priors.
 
     The target score is TOOD's: the alignment of each positive, scaled so that an object's largest alignment becomes its
@@ -60,7 +80,7 @@ class RTMTaskAlignedAssigner(TaskAlignedAssigner):
 
 
 @TASK_UTILS.register_module()
-class RTMATSSAssigner(ATSSAssigner):
+class RTMATSSAssigner(_ForOurHead, ATSSAssigner):
     """mmdet's `ATSSAssigner` for point priors, each replaced by an anchor of 8 strides; arguments are mmdet's.
 
     The target score is the IoU of the predicted box, as in GFL, because the anchor's IoU is independent of the

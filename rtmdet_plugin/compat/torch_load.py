@@ -68,9 +68,10 @@ def harmless_globals() -> list:
 def load_checkpoints_safely() -> None:
     """Make mmengine load its own checkpoints, and refuse any that would run code. Idempotent."""
     torch.serialization.add_safe_globals(harmless_globals())
-    # The onedl fork's own list contains the real `getattr`.
+    # The onedl fork's own list contains the real `getattr`. It is torch's list during a load, and is taken off it
+    # afterwards, so a list of ours would be gone after the first load.
     if hasattr(mmengine_checkpoint, 'get_torch_safe_globals'):
-        mmengine_checkpoint.get_torch_safe_globals = harmless_globals
+        mmengine_checkpoint.get_torch_safe_globals = list
     original = CheckpointLoader.load_checkpoint
     if not hasattr(original, '__wrapped__'):
         CheckpointLoader.load_checkpoint = staticmethod(safely(original))

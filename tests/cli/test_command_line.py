@@ -130,7 +130,7 @@ def test_extras_bring_what_their_lines_promise():
         if extra is not None:
             (content,) = re.findall(rf'^{extra} = \[(.*?)\](?:  #.*)?$', text, flags=re.MULTILINE | re.DOTALL)
             assert f'"{package}' in content, (package, extra)
-    for extra in ('lite', 'full'):
+    for extra in ('lite', 'full', 'onedl'):
         assert f'{extra} = [\n    "rtmdet_plugin[deploy]"' in text
 
 

@@ -53,6 +53,20 @@ def test_a_config_that_only_mentions_read_base_is_a_base(mine):
     assert rtmdet(mine).stdout.splitlines()[-1].endswith('its base is mine.py')
 
 
+def test_a_dump_of_a_config_with_read_base_is_a_base(mine):
+    """mmengine writes the classes as strings, so the file itself is of the old style."""
+    backbone = "type='mmdet.models.backbones.cspnext.CSPNeXt'"
+    head = "type='mmdet.models.dense_heads.rtmdet_head.RTMDetSepBNHead', anchor_generator=dict(strides=[8, 16, 32])"
+    model = f"type='mmdet.models.detectors.rtmdet.RTMDet', backbone=dict({backbone}), bbox_head=dict({head})"
+    mine.write_text(f'default_scope = None\nmodel = dict({model})\n')
+    done = rtmdet(mine, '-o', mine.parent / 'out.py')
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1].endswith('its base is mine.py')
+    moved = Config.fromfile(mine.parent / 'out.py')
+    types = [part.type for part in (moved.model, moved.model.backbone, moved.model.bbox_head)]
+    assert types == ['RTMDet', 'RTMCSPNeXt', 'RTMDetSepBNHead'] and moved.default_scope == 'mmdet'
+
+
 def test_a_config_with_read_base_is_copied(mine):
     """No `_base_` can name it. The classes of its types become names; those of other packages become paths."""
     head = 'bbox_head=dict(type=RTMDetSepBNHead, anchor_generator=dict(strides=[8, 16, 32]))'

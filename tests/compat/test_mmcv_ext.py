@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+from compiled_mmcv import compiled, lite_only
 
 from rtmdet_plugin.compat import mmcv_ext
 
@@ -22,14 +23,6 @@ def run(code: str, *flags: str, **environment) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-def compiled() -> bool:
-    spec = importlib.util.find_spec('mmcv._ext')
-    return spec is not None and 'stand-in' not in (spec.origin or '')
-
-
-lite_only = pytest.mark.skipif(compiled(), reason='compiled mmcv is installed')
 
 
 @lite_only

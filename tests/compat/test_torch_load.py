@@ -217,10 +217,14 @@ def test_weights_only_false_does_not_help_the_file(tmp_path):
     assert torch_load.FORCE_WEIGHTS_ONLY not in os.environ
 
 
-def test_the_list_of_the_fork_is_ours(monkeypatch):
+def test_the_list_of_the_fork_is_empty(monkeypatch):
+    """The fork adds it to torch's list for the time of a load; what it removes afterwards must not be ours."""
     monkeypatch.setattr(torch_load.mmengine_checkpoint, 'get_torch_safe_globals', lambda: [getattr], raising=False)
     torch_load.load_checkpoints_safely()
-    assert getattr not in torch_load.mmengine_checkpoint.get_torch_safe_globals()
+    before = torch.serialization.get_safe_globals()
+    with torch.serialization.safe_globals(torch_load.mmengine_checkpoint.get_torch_safe_globals()):
+        assert torch.serialization.get_safe_globals() == before
+    assert HistoryBuffer in torch.serialization.get_safe_globals() and getattr not in before
 
 
 def test_wrapped_once():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
 
 from rtmdet_plugin.errors import RefusedError
 from rtmdet_plugin.mmyolo_support.training_batch import unpack_batch
@@ -43,6 +44,12 @@ HEAD = dict(type='RTMSepBNHead', num_classes=3, in_channels=8, feat_channels=8)
         (MODELS, dict(HEAD, test_cfg=dict(yolox_style=True)), 'test_cfg.yolox_style must be False, got True'),
         (
             MODELS,
+            dict(HEAD, featmap_strides=[8, 16, 32], widen_factor=0.375),
+            'must be the bbox_head, got it as the head_module .*featmap_strides.*widen_factor.*; set bbox_head=',
+        ),
+        (MODELS, dict(HEAD, widen_factor=1.0), 'got it as the head_module'),
+        (
+            MODELS,
             dict(HEAD, train_cfg=dict(assigner=dict(type='MlvlPointGenerator', strides=[8]))),
             'train_cfg.assigner must be .* got MlvlPointGenerator; use mmdet.RTMDynamicSoftLabelAssigner',
         ),
@@ -51,6 +58,20 @@ HEAD = dict(type='RTMSepBNHead', num_classes=3, in_channels=8, feat_channels=8)
 def test_settings(registry, settings, said):
     with pytest.raises(ValueError, match=said):
         registry.build(ConfigDict(settings))
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [dict(type='RTMSimOTAAssigner'), dict(type='RTMTaskAlignedAssigner'), dict(type='RTMATSSAssigner', topk=9)],
+    ids=lambda settings: settings['type'],
+)
+def test_assigners_for_comparison_in_the_head_of_mmyolo(settings):
+    """They are built as in a config of mmyolo, in another scope than mmdet's."""
+    name = settings['type']
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        assigner = TASK_UTILS.build(dict(settings, type=f'mmdet.{name}'))
+    with pytest.raises(ValueError, match=f'train_cfg.assigner must be RTMDynamic.*got {name}; use it with mmdet.RTMSe'):
+        assigner(*[torch.zeros(1)] * 6)
 
 
 def test_rows_are_split_by_image_in_any_order():

@@ -1,6 +1,9 @@
 """Install the wheel with one extra into a fresh environment, and run the first steps of a user of this extra.
 
-    python tests/smoke/run.py runtime    # or lite, deploy; `make smoke EXTRA=runtime` runs this file
+    python tests/smoke/run.py runtime    # or another of EXTRAS; `make smoke EXTRA=runtime` runs this file
+
+`full` and `onedl` are other stacks than that of `make setup`, so the tests that compare with mmdet run there as well.
+`full` compiles mmcv, for a quarter of an hour or more.
 
 The wheel is left in dist/, the environment is removed. Exits with 1 and one line when a step fails.
 """
@@ -16,8 +19,15 @@ sys.path.insert(0, str(TESTS))
 
 from wheels import REPO, clean_environment, create_venv, write_wheel  # noqa: E402
 
-EXTRAS = {'lite': 'lite', 'runtime': 'runtime', 'deploy': 'lite,deploy'}
+EXTRAS = {'lite': 'lite', 'runtime': 'runtime', 'deploy': 'lite,deploy', 'full': 'full,test', 'onedl': 'onedl,test'}
 """Name of a smoke test: the extras that its user installs."""
+STACKS = ('full', 'onedl')
+"""Those on which the script of `lite` and `STACK_TESTS` run."""
+STACK_TESTS = (
+    'test_parity_mmdet.py', 'test_parity_variants.py', 'test_packaging.py', 'test_private_api.py', 'test_import.py',
+    'test_startup_mmyolo.py', 'test_startup_names.py', 'test_startup_signals.py', 'test_end_to_end.py',
+    'compat', 'mmyolo_support',
+)  # fmt: skip
 
 
 def smoke(name: str, folder: Path) -> None:
@@ -37,13 +47,23 @@ def smoke(name: str, folder: Path) -> None:
 
     pip = ('-m', 'pip', '--disable-pip-version-check')
     install = (*pip, 'install', '-q', '-c', REPO / 'constraints.txt')
-    call(*install, f'{write_wheel(REPO / "dist")}[{EXTRAS[name]}]')
+    isolation = []
+    if name == 'full':  # mmcv is compiled against the PyTorch that is installed
+        call(*install, 'setuptools<81', 'wheel', 'ninja', 'torch')
+        isolation = ['--no-build-isolation']
+    call(*install, *isolation, f'{write_wheel(REPO / "dist")}[{EXTRAS[name]}]')
     call(*pip, 'check')
     if name == 'runtime':
         # onnx writes the model. It stays outside the environment, which must do without.
         call(*install, '--target', folder / 'onnx', 'onnx')
         call(TESTS / 'smoke' / 'write_model.py', 'model.onnx', PYTHONPATH=f'{folder / "onnx"}')
-    call(TESTS / 'smoke' / f'{name}.py')
+    call(TESTS / 'smoke' / f'{"lite" if name in STACKS else name}.py')
+    if name in STACKS:
+        call(*install, '--no-deps', '-r', REPO / 'mmyolo-requirements.txt')
+        call(*install, 'prettytable')  # for mmyolo
+        # Tests of the wheel create environments that see these packages, but must not see ours.
+        call(*install, '--no-deps', '--no-build-isolation', '-e', REPO)
+        call('-m', 'pytest', '-q', '-c', REPO / 'pyproject.toml', *(TESTS / part for part in STACK_TESTS))
 
 
 def main() -> None:
