@@ -29,7 +29,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..assigners.dynamic_soft_label import GroundTruth, targets_of
-from ..mmyolo_support.head_module import check_head_module
 from ..mmyolo_support.letterbox import check_test_cfg, is_letterboxed, select_boxes
 from ..mmyolo_support.training_batch import unpack_batch
 
@@ -52,8 +51,6 @@ class RTMSepBNHead(BaseDenseHead):
         exp_on_reg: predict the logarithm of the distances (m, l, x) instead of the distances (nano, tiny, s).
         pred_kernel_size: kernel of the prediction layers; odd.
         with_objectness: must be False; exists because mmdet's configs set it.
-        featmap_strides: must be None; exists because mmyolo's configs set it for a `head_module`, which this isn't.
-        widen_factor: must be None, see `featmap_strides`.
         anchor_generator: config of the prior generator; its strides set the number of levels.
         bbox_coder: config of the coder from distances to boxes.
         loss_cls: config of the classification loss; takes (logits, (labels, IoU)).
@@ -81,8 +78,6 @@ class RTMSepBNHead(BaseDenseHead):
         exp_on_reg: bool = False,
         pred_kernel_size: int = 1,
         with_objectness: bool = False,
-        featmap_strides: None = None,
-        widen_factor: None = None,
         anchor_generator: dict = dict(type='mmdet.MlvlPointGenerator', offset=0, strides=[8, 16, 32]),  # noqa: B006
         bbox_coder: dict = dict(type='mmdet.DistancePointBBoxCoder'),  # noqa: B006
         loss_cls: dict = dict(type='mmdet.RTMQualityFocalLoss', beta=2.0, loss_weight=1.0),  # noqa: B006
@@ -95,7 +90,6 @@ class RTMSepBNHead(BaseDenseHead):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         check_settings(num_classes, share_conv, share_norm, use_depthwise, pred_kernel_size, with_objectness)
-        check_head_module(featmap_strides=featmap_strides, widen_factor=widen_factor)
         check_test_cfg(test_cfg)
         self.num_classes = num_classes
         self.cls_out_channels = num_classes

@@ -44,12 +44,6 @@ HEAD = dict(type='RTMSepBNHead', num_classes=3, in_channels=8, feat_channels=8)
         (MODELS, dict(HEAD, test_cfg=dict(yolox_style=True)), 'test_cfg.yolox_style must be False, got True'),
         (
             MODELS,
-            dict(HEAD, featmap_strides=[8, 16, 32], widen_factor=0.375),
-            'must be the bbox_head, got it as the head_module .*featmap_strides.*widen_factor.*; set bbox_head=',
-        ),
-        (MODELS, dict(HEAD, widen_factor=1.0), 'got it as the head_module'),
-        (
-            MODELS,
             dict(HEAD, train_cfg=dict(assigner=dict(type='MlvlPointGenerator', strides=[8]))),
             'train_cfg.assigner must be .* got MlvlPointGenerator; use mmdet.RTMDynamicSoftLabelAssigner',
         ),
