@@ -24,7 +24,8 @@ class _ForOurHead:
     """Mix-in for an assigner of mmdet: it can be built in mmyolo's scope as well, and only our head can use it."""
 
     def __init__(self, *, iou_calculator: dict = dict(type='mmdet.BboxOverlaps2D'), **kwargs) -> None:  # noqa: B006
-        super().__init__(iou_calculator=iou_calculator, **kwargs)
+        # The next class is an assigner of mmdet.
+        super().__init__(iou_calculator=iou_calculator, **kwargs)  # pyright: ignore[reportCallIssue]
 
     def __call__(self, *args, **kwargs) -> NoReturn:
         """Refuse mmyolo's `RTMDetHead`, which calls its assigner.
