@@ -32,7 +32,7 @@ def show(numbers: dict, err: bool) -> None:
     def print_table(columns: Sequence[str], rows: Sequence[Sequence], title: str | None = None) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column, value in zip(columns, rows[0], strict=True):
-            table.add_column(column, justify='left' if isinstance(value, str) else 'right', overflow='fold')
+            table.add_column(_text('', column), justify='left' if isinstance(value, str) else 'right', overflow='fold')
         for row in rows:
             table.add_row(*map(_text, columns, row))
         if title:
@@ -64,7 +64,7 @@ def _text(column: str, value: float | str | None) -> str:
         return '-'
     if isinstance(value, float):
         return f'{value:.4g}' if column == 'score_thr' else f'{value:.3f}'
-    return str(value)
+    return str(value).encode(errors='replace').decode()  # a name of a class may not be valid Unicode
 
 
 def csv_of_classes(classes: Iterable[dict]) -> str:

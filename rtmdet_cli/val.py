@@ -114,7 +114,7 @@ def command(
     if json_file is not None:
         write_json(json_file, numbers)
     if csv_file is not None:
-        write_result(csv_file, csv_of_classes(numbers['classes']).encode())
+        write_result(csv_file, csv_of_classes(numbers['classes']).encode(errors='replace'))
     list_bad(list(bad.values()), len(truth['images']), 'their objects count as missed')
 
 

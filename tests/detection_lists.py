@@ -45,4 +45,4 @@ def random_lists(seed: int, images: int = 12, detections: int = 15) -> tuple[dic
             name = names[place] if place < len(boxes) and rng.random() < 0.7 else NAMES[rng.integers(3)]
             box = box * rng.uniform(0.8, 1.25, 4) if rng.random() < 0.7 else box
             found.append((image, name, box.round(rng.integers(3)).tolist(), rng.integers(1, 30) / 30))
-    return truth_of(*objects, images=images), found_of(*found)
+    return truth_of(*objects, images=images), found_of(*(found[i] for i in rng.permutation(len(found))))

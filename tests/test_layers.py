@@ -26,8 +26,8 @@ MAY_IMPORT = {
     'tensorrt': ['export'],
     'mmdeploy_support': ['export'],
     'evaluation': [],
-    'inference': ['export', 'datasets', 'evaluation'],
-    'rtmdet_cli': ['training', 'inference', 'quantization', 'tensorrt', 'mmdeploy_support'],
+    'inference': ['export', 'datasets'],
+    'rtmdet_cli': ['training', 'inference', 'evaluation', 'quantization', 'tensorrt', 'mmdeploy_support'],
 }
 """Package: those that it may import, with all that they may import; `rtmdet_runtime` may be imported by all."""
 ANYWHERE = {'version', 'rtmdet_plugin_startup', 'rtmdet_runtime'}

@@ -91,9 +91,10 @@ def pairwise_iou(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> n
 
 def pairs_of_groups(group: np.ndarray, other_group: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield for each group that occurs in both arrays its positions in each of them, in ascending order."""
-    orders = [np.argsort(array, kind='stable') for array in (group, other_group)]
-    arrays = [array[order] for array, order in zip((group, other_group), orders, strict=True)]
-    common = np.intersect1d(*arrays)
-    bounds = [(np.searchsorted(array, common), np.searchsorted(array, common, 'right')) for array in arrays]
-    for start, end, other_start, other_end in zip(*bounds[0], *bounds[1], strict=True):
-        yield orders[0][start:end], orders[1][other_start:other_end]
+    order, other_order = (np.argsort(array, kind='stable') for array in (group, other_group))
+    group, other_group = group[order], other_group[other_order]
+    common = np.intersect1d(group, other_group)
+    bounds = (np.searchsorted(group, common, side) for side in ('left', 'right'))
+    other_bounds = (np.searchsorted(other_group, common, side) for side in ('left', 'right'))
+    for start, end, other_start, other_end in zip(*bounds, *other_bounds, strict=True):
+        yield order[start:end], other_order[other_start:other_end]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,8 @@ def coco_ap(objects: Boxes, detections: Boxes, classes: int) -> CocoAP:
     """
     images = np.union1d(objects.image, detections.image).tolist()  # images without any box change nothing
     if not images:
-        return CocoAP(*[float('nan')] * 7, *[(float('nan'),) * classes] * 2)
+        nan, of_class = float('nan'), (float('nan'),) * classes
+        return CocoAP(nan, nan, nan, nan, nan, nan, nan, of_class, of_class)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco(objects, images, classes), _coco(detections, images, classes), 'bbox')
         evaluation.params.maxDets = [MAX_DETECTIONS]
@@ -87,8 +89,7 @@ def _mean(values: np.ndarray) -> float:
 def _coco(boxes: Boxes, images: list[int], classes: int) -> COCO:
     """Return boxes as pycocotools takes them."""
     rows = zip(*(array.tolist() for array in vars(boxes).values()), strict=True)
-    coco = COCO()
-    coco.dataset = dict(
+    content: Any = dict(
         images=[dict(id=image) for image in images],
         categories=[dict(id=label) for label in range(classes)],
         annotations=[  # numbered from 1, because pycocotools takes a match with object 0 for none
@@ -96,5 +97,7 @@ def _coco(boxes: Boxes, images: list[int], classes: int) -> COCO:
             for i, (image, label, xywh, score, area, crowd) in enumerate(rows, 1)
         ],
     )
+    coco = COCO()
+    coco.dataset = content
     coco.createIndex()
     return coco

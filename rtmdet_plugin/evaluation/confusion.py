@@ -47,5 +47,5 @@ def confusion_matrix(
                 column[members[other]] = wrong.label[chosen[one]]
     np.add.at(matrix, (row, wrong.label), 1)
     alone = column == classes
-    np.add.at(matrix, (missed.label[alone], classes), 1)
+    np.add.at(matrix[:, classes], missed.label[alone], 1)
     return matrix

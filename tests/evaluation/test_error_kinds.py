@@ -42,6 +42,8 @@ def test_only_missed():
     assert errors.ap50 == pytest.approx(51 / 101 / 2) and errors.missed.tolist() == [False, True, True]
     assert errors.gain['missed'] == pytest.approx(1 - 51 / 101 / 2)
     assert gains(errors).keys() == {'missed'}
+    errors = errors_of([CAT, DOG], [(*CAT, 0.9), (2, *CAT[1:], 0.95)])  # without the dog, AP is 1/2 and 1
+    assert errors.ap50 == 0.25 and gains(errors) == {'background': 0.25, 'missed': 0.5}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,8 @@ def test_an_object_that_only_a_wrong_box_concerns_is_not_missed():
         errors = errors_of([CAT], [(0, 'cat' if kind == 'localisation' else 'dog', box, 0.5)])
         assert names(errors) == [kind] and errors.missed.tolist() == [False]
         assert gains(errors) == {kind: 1}
+    errors = errors_of([(0, 'cow', (50, 50, 9, 9)), CAT], [(0, 'dog', (0, 0, 10, 10), 0.5)])
+    assert errors.missed.tolist() == [True, False]
     errors = errors_of([CAT], [(0, 'dog', (0, 0, 10, 4), 0.5)])
     assert names(errors) == ['both'] and errors.missed.tolist() == [True]
 
