@@ -1,0 +1,118 @@
+"""Embed images with the ground truth beside the predictions."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+
+from rtmdet_runtime.messages import one_line
+
+from ..evaluation.boxes import Boxes
+from ..transforms.decoding import decode
+from .image_choice import Judged
+
+MAX_SIDE = 1280  # pixels
+QUALITY = 85
+
+
+class DrawnBox(NamedTuple):
+    """A box with its text; lengths in pixels of the image."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    text: str
+    kind: str
+    """'right', 'missed', 'wrong', or 'ignored'."""
+
+
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """An image in the page."""
+
+    number: int
+    """Position of the image, unique in the page."""
+    name: str
+    width: int
+    height: int
+    """Size in pixels of the boxes' coordinates."""
+    data: str | None
+    """JPEG as a data URI; None if it can't be read."""
+    problem: str
+    """Why it can't be read."""
+    objects: list[DrawnBox]
+    predictions: list[DrawnBox]
+    f1: float
+    """Between 0 and 1."""
+
+    @property
+    def text_size(self) -> int:
+        """Height of the text in pixels of the boxes' coordinates; readable when the image fills a window."""
+        return max(8, max(self.width, self.height) // 45)
+
+
+def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str], exif: str) -> EmbeddedImage:
+    """Return an image with its boxes.
+
+    Args:
+        image: position of the image.
+        entry: its entry in COCO's list, with a path as `file_name`.
+        judged: boxes of all images.
+        classes: class names in the order of the labels.
+        exif: orientation, see `decode`.
+    """
+    path, data, problem = Path(entry['file_name']), None, ''
+    try:
+        data = _jpeg(path, (entry['height'], entry['width']), exif)
+    except (OSError, ValueError) as error:
+        problem = one_line(error)
+    objects, detections = judged.objects.image == image, judged.detections.image == image
+    kinds = ['ignored' if crowd else 'right' for crowd in judged.objects.crowd[objects]]
+    kinds = ['missed' if missed else kind for missed, kind in zip(judged.missed[objects], kinds, strict=True)]
+    found = judged.detections[detections]
+    texts = [f'{classes[label]} {score:.2f}' for label, score in zip(found.label, found.score, strict=True)]
+    return EmbeddedImage(
+        number=image,
+        name=path.name,
+        width=entry['width'],
+        height=entry['height'],
+        data=data,
+        problem=problem,
+        objects=_drawn(
+            judged.objects[objects], [classes[label] for label in judged.objects.label[objects]], kinds
+        ),
+        predictions=_drawn(found, texts, ['wrong' if wrong else 'right' for wrong in judged.wrong[detections]]),
+        f1=float(judged.f1[image]),
+    )
+
+
+def _drawn(boxes: Boxes, texts: Sequence[str], kinds: Sequence[str]) -> list[DrawnBox]:
+    return [
+        DrawnBox(*(round(float(value), 1) for value in xywh), text, kind)
+        for xywh, text, kind in zip(boxes.xywh, texts, kinds, strict=True)
+    ]
+
+
+def _jpeg(path: Path, size: tuple[int, int], exif: str) -> str:
+    """Return an image as a data URI, no larger than `MAX_SIDE`.
+
+    Args:
+        path: file.
+        size: (height, width) in pixels that its annotation has.
+        exif: orientation, see `decode`.
+
+    Raises:
+        OSError, ValueError: if it can't be read; see `decode`.
+    """
+    pixels = decode(path.read_bytes(), str(path), size, (MAX_SIDE, MAX_SIDE), exif)
+    scale = MAX_SIDE / max(pixels.shape[:2])
+    if scale < 1:
+        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    content = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
