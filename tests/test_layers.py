@@ -20,13 +20,14 @@ MAY_IMPORT = {
     'models': ['assigners', 'checkpoints', 'mmyolo_support', 'sample_batch'],
     'datasets': ['transforms', 'sample_batch'],
     'engine': ['models', 'datasets', 'checkpoints', 'config'],
-    'training': ['engine', 'config'],
+    'training': ['engine', 'config', 'report'],
     'export': ['checkpoints', 'config'],
     'quantization': ['export'],
     'tensorrt': ['export'],
     'mmdeploy_support': ['export'],
     'evaluation': [],
     'inference': ['export', 'datasets', 'evaluation'],
+    'report': ['inference'],
     'rtmdet_cli': ['training', 'inference', 'quantization', 'tensorrt', 'mmdeploy_support'],
 }
 """Package: those that it may import, with all that they may import; `rtmdet_runtime` may be imported by all."""

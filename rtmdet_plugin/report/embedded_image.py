@@ -13,7 +13,7 @@ import cv2
 from rtmdet_runtime.messages import one_line
 
 from ..evaluation.boxes import Boxes
-from ..transforms.decoding import decode
+from ..transforms.loading import load_image
 from .image_choice import Judged
 
 MAX_SIDE = 1280  # pixels
@@ -57,7 +57,7 @@ class EmbeddedImage:
         return max(8, max(self.width, self.height) // 45)
 
 
-def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str], exif: str) -> EmbeddedImage:
+def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str]) -> EmbeddedImage:
     """Return an image with its boxes.
 
     Args:
@@ -65,11 +65,10 @@ def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str], ex
         entry: its entry in COCO's list, with a path as `file_name`.
         judged: boxes of all images.
         classes: class names in the order of the labels.
-        exif: orientation, see `decode`.
     """
-    path, data, problem = Path(entry['file_name']), None, ''
+    data, problem = None, ''
     try:
-        data = _jpeg(path, (entry['height'], entry['width']), exif)
+        data = _jpeg(entry)
     except (OSError, ValueError) as error:
         problem = one_line(error)
     objects, detections = judged.objects.image == image, judged.detections.image == image
@@ -79,14 +78,12 @@ def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str], ex
     texts = [f'{classes[label]} {score:.2f}' for label, score in zip(found.label, found.score, strict=True)]
     return EmbeddedImage(
         number=image,
-        name=path.name,
+        name=Path(entry['file_name']).name,
         width=entry['width'],
         height=entry['height'],
         data=data,
         problem=problem,
-        objects=_drawn(
-            judged.objects[objects], [classes[label] for label in judged.objects.label[objects]], kinds
-        ),
+        objects=_drawn(judged.objects[objects], [classes[label] for label in judged.objects.label[objects]], kinds),
         predictions=_drawn(found, texts, ['wrong' if wrong else 'right' for wrong in judged.wrong[detections]]),
         f1=float(judged.f1[image]),
     )
@@ -99,18 +96,13 @@ def _drawn(boxes: Boxes, texts: Sequence[str], kinds: Sequence[str]) -> list[Dra
     ]
 
 
-def _jpeg(path: Path, size: tuple[int, int], exif: str) -> str:
+def _jpeg(entry: Mapping) -> str:
     """Return an image as a data URI, no larger than `MAX_SIDE`.
 
-    Args:
-        path: file.
-        size: (height, width) in pixels that its annotation has.
-        exif: orientation, see `decode`.
-
     Raises:
-        OSError, ValueError: if it can't be read; see `decode`.
+        OSError, ValueError: if it can't be read; see `load_image`.
     """
-    pixels = decode(path.read_bytes(), str(path), size, (MAX_SIDE, MAX_SIDE), exif)
+    pixels = load_image(dict(entry, img_path=entry['file_name']), (MAX_SIDE, MAX_SIDE))
     scale = MAX_SIDE / max(pixels.shape[:2])
     if scale < 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -13,7 +13,7 @@ from ..evaluation.error_kinds import WRONG
 from ..evaluation.evaluation import Evaluation
 from .embedded_image import EmbeddedImage, embed
 from .evaluation_plots import evaluation_plots
-from .image_choice import Judged, best_images, entry_of, judge, worst_images
+from .image_choice import best_images, entry_of, judge, worst_images
 from .svg_plot import Plot
 
 FALLBACK_THR = 0.25
@@ -93,28 +93,25 @@ class EvaluationPart:
     best: list[EmbeddedImage]
 
 
-def evaluation_part(
-    evaluation: Evaluation, measured: str, train_counts: Mapping[str, int], exif: str
-) -> EvaluationPart:
+def evaluation_part(evaluation: Evaluation, measured: str, train_counts: Mapping[str, int]) -> EvaluationPart:
     """Prepare the sections about the detections.
 
     Args:
         evaluation: ground truth and detections.
         measured: sentence with the checkpoint and the images.
         train_counts: number of training objects by class; empty if it isn't known.
-        exif: orientation of the images, see `transforms.decoding.decode`.
     """
     best = evaluation.best
     score_thr = FALLBACK_THR if best is None else best.score_thr
     judged = judge(evaluation, score_thr)
 
     def embedded(images: Sequence[int]) -> list[EmbeddedImage]:
-        return [embed(image, entry_of(evaluation, image), judged, evaluation.classes, exif) for image in images]
+        return [embed(image, entry_of(evaluation, image), judged, evaluation.classes) for image in images]
 
     worst = worst_images(judged, IMAGES)
     return EvaluationPart(
         measured=measured,
-        advice=_advice(best),
+        advice=_advice(best, _never_found(evaluation, score_thr)),
         classes=_class_rows(evaluation, score_thr, train_counts),
         plots=list(evaluation_plots(evaluation.curve, best)),
         kinds=_kind_rows(evaluation, score_thr),
@@ -124,15 +121,24 @@ def evaluation_part(
     )
 
 
-def _advice(best: Point | None) -> str:
+def _never_found(evaluation: Evaluation, score_thr: float) -> list[str]:
+    """Return the classes of which a lower threshold would find objects, and this one finds none."""
+    curves = zip(evaluation.classes, evaluation.curve_of_class, strict=True)
+    return [name for name, curve in curves if curve.best() is not None and curve.at(score_thr).recall == 0]
+
+
+def _advice(best: Point | None, never_found: Sequence[str]) -> str:
     if best is None:
         return (
             f'No detection is correct, so no score threshold can be recommended; {FALLBACK_THR} is used on this page.'
         )
+    few = f' It finds no {", ".join(never_found)}: see the best thresholds of the classes above.' if never_found else ''
     return (
-        f'Recommended score threshold: {best.score_thr:.3f}. It has the best F1 of all classes together, {best.f1:.3f}, '
-        f'with a precision of {best.precision:.3f} and a recall of {best.recall:.3f} at an IoU of 0.5. Choose a higher '
+        f'Recommended score threshold: {best.score_thr:.3f}. It has the best F1 of all classes together, '
+        f'{best.f1:.3f}, with a precision of {best.precision:.3f} and a recall of {best.recall:.3f} at an IoU of 0.5. '
+        'Choose a higher '
         'one for fewer wrong boxes, a lower one to miss less. Models that are exported from this checkpoint have it.'
+        + few
     )
 
 

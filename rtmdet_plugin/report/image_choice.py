@@ -33,7 +33,7 @@ class Judged:
 
     @property
     def f1(self) -> np.ndarray:
-        """F1 of each image; NaN without objects and detections. (I,)"""
+        """F1 of each image; NaN without objects and detections (I,)."""
         total = 2 * self.right + self.errors
         return np.divide(2 * self.right, total, out=np.full(len(total), np.nan), where=total > 0)
 

@@ -23,6 +23,8 @@ from .training_plots import AP, AP50, training_plots
 TEMPLATES = Path(__file__).parent / 'templates'
 LIMIT = 100
 """Number of bad samples, and of warnings, that the page lists."""
+SKIPPED = 'Skipped: '
+"""Beginning of the facts about samples that `rtmdet train` skipped when it read the data."""
 Card = tuple[str, str, str]
 """Name, value and note."""
 
@@ -60,7 +62,7 @@ def page(
         state=_state(run),
         summary=_summary(run, splits, evaluation),
         problems=problems,
-        facts=run.facts,
+        facts=[fact for fact in run.facts if not fact.startswith(SKIPPED)],
         settings=settings,
         with_reasons=any(setting.reason for setting in settings),
         training_plots=list(training_plots(run)),
@@ -68,7 +70,10 @@ def page(
         splits=splits,
         class_counts=_class_counts(splits),
         dataset_plots=list(dataset_plots(splits, input_size(run))) if splits else [],
-        bad_samples=run.log.bad_samples,
+        bad_samples=[
+            *(fact.removeprefix(SKIPPED) for fact in run.facts if fact.startswith(SKIPPED)),
+            *run.log.bad_samples,
+        ],
         warnings=list(islice(run.log.warnings.items(), LIMIT)),
         more_warnings=max(0, len(run.log.warnings) - LIMIT),
         limit=LIMIT,
@@ -94,7 +99,10 @@ def _state(run: Run) -> str:
 def _summary(run: Run, splits: Mapping[str, SplitData], evaluation: Evaluation | None) -> list[Card]:
     cards = []
     if evaluation is not None:
-        cards += [('AP', f'{evaluation.ap.ap:.3f}', 'of the best checkpoint'), ('AP50', f'{evaluation.ap.ap50:.3f}', '')]
+        cards += [
+            ('AP', f'{evaluation.ap.ap:.3f}', 'of the best checkpoint'),
+            ('AP50', f'{evaluation.ap.ap50:.3f}', ''),
+        ]
         if (best := evaluation.best) is not None:
             cards.append(('Score threshold', f'{best.score_thr:.3f}', f'best F1: {best.f1:.3f}'))
     elif (record := run.best(AP)) is not None:

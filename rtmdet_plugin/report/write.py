@@ -18,9 +18,9 @@ from ..checkpoints.recommended import save_recommended
 from ..checkpoints.work_dir import best_or_last
 from ..evaluation.evaluation import Evaluation, evaluate_detections
 from ..inference.detect import detect
-from ..inference.truth_of_config import truth_of_config
 from ..inference.open_for_map import open_for_map
 from ..inference.quiet import quiet
+from ..inference.truth_of_config import truth_of_config
 from .dataset import SplitData, split_data
 from .run_files import Run, read_run
 
@@ -95,10 +95,9 @@ def write_report(work_dir: Path, out: Path | None = None) -> Path:
     if measured is not None:
         problems += _about(measured)
         counts = {} if train is None else train.counts
-        exif = run.config.val_dataloader.dataset.get('exif', 'as_annotated')
         part = attempt(
             'The detections can not be shown',
-            lambda: evaluation_part(measured.evaluation, _sentence(measured), counts, exif),
+            lambda: evaluation_part(measured.evaluation, _sentence(measured), counts),
         )
         if (best := measured.evaluation.best) is not None:
             attempt(

@@ -19,7 +19,9 @@ def test_it_belongs_to_one_checkpoint(tmp_path):
     assert recommended_score_thr(tmp_path / 'epoch_1.pth') is None
 
 
-@pytest.mark.parametrize('content', ['{', '[]', '{"checkpoint": "a.pth"}', '{"checkpoint": "a.pth", "score_thr": null}'])
+@pytest.mark.parametrize(
+    'content', ['{', '[]', '{"checkpoint": "a.pth"}', '{"checkpoint": "a.pth", "score_thr": null}']
+)
 def test_a_damaged_file_is_named(content, tmp_path):
     (tmp_path / NAME).write_text(content)
     with pytest.raises(ValueError, match=rf'{NAME}.* must be '):
@@ -39,6 +41,8 @@ def test_export_takes_it_unless_another_is_given(shapes, shapes_model, shapes_ch
     best.write_bytes(shapes_checkpoint.read_bytes())
     save_recommended(best, 0.375, 0.9)
     for options in ([], ['--score-thr', '0.6'], ['--for-map']):
-        done = CliRunner().invoke(main, ['export', str(SHAPES_CONFIG), str(best), '-o', str(tmp_path / 'm.onnx'), *options])
+        done = CliRunner().invoke(
+            main, ['export', str(SHAPES_CONFIG), str(best), '-o', str(tmp_path / 'm.onnx'), *options]
+        )
         assert done.exit_code == 0 and ('0.375: recommended by' in done.output) == (not options), done.output
     assert [info.score_thr for info in taken] == [0.375, 0.6, shapes_model.test_cfg.score_thr]

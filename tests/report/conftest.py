@@ -13,7 +13,12 @@ from training_run import steps, validation, write_session
 from rtmdet_cli.main import main
 from rtmdet_plugin.report.run_files import save_prepared
 
-CLASSES = ('<script>alert(1)</script>', "žluť 🐈 $x_1$ {{ 1 }} & 'a\"b'", '</style><img src=x onerror=alert(2)>', 'cross')
+CLASSES = (
+    '<script>alert(1)</script>',
+    "žluť 🐈 $x_1$ {{ 1 }} & 'a\"b'",
+    '</style><img src=x onerror=alert(2)>',
+    'cross',
+)
 IMAGE = '"><img src=x onerror=alert(3)> 図.png'
 LOG = """2026/01/01 10:00:00 - mmengine - INFO - begin
 2026/01/01 10:00:01 - mmengine - WARNING - <script>alert(4)</script>
@@ -41,7 +46,9 @@ def finished_run(tmp_path_factory, shapes_config, shapes_model) -> Path:
     for loader in (config.train_dataloader, config.val_dataloader):
         loader.dataset.data_root = f'{root}/data/'
     write_session(work_dir, '20260101_100000', config, [*steps(1, 2), validation(1, 0.3), validation(2, 0.5)], LOG)
-    save_prepared(work_dir, ['Data: <script>alert(5)</script>'], dict(batch=(8, '<b>usual</b>')))
+    save_prepared(
+        work_dir, ['Data: <script>alert(5)</script>', 'Skipped: b.jpg: empty'], dict(batch=(8, '<b>usual</b>'))
+    )
     content = dict(state_dict=shapes_model.state_dict(), meta=dict(dataset_meta=dict(classes=CLASSES)))
     torch.save(content, work_dir / 'best_coco_bbox_mAP_epoch_2.pth')
     return work_dir

@@ -52,7 +52,7 @@ def test_images_are_ranked_by_f1_above_the_threshold(truth):
 
 
 def test_the_part_has_each_image_with_what_is_right_about_it(truth):
-    part = evaluation_part(evaluate_detections(truth, FOUND), 'measured', dict(cat=5), 'as_annotated')
+    part = evaluation_part(evaluate_detections(truth, FOUND), 'measured', dict(cat=5))
     assert [image.name for image in part.worst] == ['30.png', '20.png'] and [i.name for i in part.best] == ['40.png']
     (worst, other), (best,) = part.worst, part.best
     assert [drawn.kind for drawn in worst.objects] == ['missed']
@@ -63,13 +63,19 @@ def test_the_part_has_each_image_with_what_is_right_about_it(truth):
     assert (cat.name, cat.train, cat.val, dog.train, dog.val) == ('cat', 5, 3, None, 1)
     assert (dog.ap, dog.point.recall) == (pytest.approx(1), 1)
     assert {kind.name: kind.count for kind in part.kinds}['confusion'] == 1
-    assert 'score threshold: 0.' in part.advice
+    assert 'score threshold: 0.' in part.advice and 'It finds no' not in part.advice
+
+
+def test_classes_that_the_threshold_never_finds_are_named(truth):
+    cats = [box(40, 0, 0.9), box(40, 50, 0.9), box(30, 0, 0.9), *(box(10, left, 0.2) for left in (0, 30, 60))]
+    part = evaluation_part(evaluate_detections(truth, [*cats, box(20, 50, 0.1, label=1)]), '', {})
+    assert 'It finds no dog: ' in part.advice
 
 
 def test_an_image_that_can_not_be_read_is_named(truth, tmp_path):
     (tmp_path / '30.png').write_bytes(b'no image')
     cv2.imwrite(str(tmp_path / '20.png'), np.zeros((9, 9, 3), np.uint8))
-    worst = evaluation_part(evaluate_detections(truth, FOUND), '', {}, 'as_annotated').worst
+    worst = evaluation_part(evaluate_detections(truth, FOUND), '', {}).worst
     assert [image.data for image in worst] == [None, None]
     assert '30.png' in worst[0].problem and '100x60' in worst[1].problem
 
@@ -77,7 +83,7 @@ def test_an_image_that_can_not_be_read_is_named(truth, tmp_path):
 @pytest.mark.parametrize('objects', [0, 3])
 def test_a_model_that_finds_nothing_has_a_part(objects, truth):
     truth['annotations'] = truth['annotations'][:objects]
-    part = evaluation_part(evaluate_detections(truth, []), '', {}, 'as_annotated')
+    part = evaluation_part(evaluate_detections(truth, []), '', {})
     assert part.advice.startswith('No detection is correct') and part.plots == [] and part.best == []
     assert len(part.worst) == (2 if objects else 0)
 

@@ -25,9 +25,10 @@ function look(frame) {
   const dialog = page.querySelector('dialog');
   const large = size(dialog.querySelector('svg'));
   return {
-    plots, large, scroll: page.documentElement.scrollWidth, open: dialog.open, thumbnail: size(image.querySelector('svg')),
+    plots, large, scroll: page.documentElement.scrollWidth, open: dialog.open,
+    thumbnail: size(image.querySelector('svg')), elements: page.querySelectorAll('img').length,
     images: dialog.querySelectorAll('image').length, focused: page.activeElement.closest('dialog') === dialog,
-    text: style(page.body).color, background: style(page.body).backgroundColor, elements: page.querySelectorAll('img').length,
+    text: style(page.body).color, background: style(page.body).backgroundColor,
   };
 }
 addEventListener('load', () => {
@@ -52,7 +53,13 @@ def seen(report, tmp_path_factory) -> dict[str, dict]:
     folder = tmp_path_factory.mktemp('browser')
     page = folder / 'page.html'
     page.write_text(f'<!DOCTYPE html><meta charset="utf-8"><body>{"".join(frames)}<script>{LOOK}</script>')
-    options = ['--headless', '--no-sandbox', '--disable-gpu', '--enable-logging=stderr', f'--user-data-dir={folder}/user']
+    options = [
+        '--headless',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--enable-logging=stderr',
+        f'--user-data-dir={folder}/user',
+    ]
     done = subprocess.run(
         [BROWSER, *options, '--virtual-time-budget=10000', '--dump-dom', page.as_uri()],
         capture_output=True,

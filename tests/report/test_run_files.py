@@ -6,6 +6,7 @@ from training_run import steps, validation, write_session
 
 from rtmdet_plugin.report.run_files import PREPARED, read_run, save_prepared
 from rtmdet_plugin.report.settings import settings_of
+from rtmdet_plugin.report.training_plots import training_plots
 
 CONFIG = Config(dict(train_cfg=dict(max_epochs=6), default_hooks=dict(pipeline_switch=dict(num_last_epochs=2))))
 
@@ -97,3 +98,21 @@ def test_settings_are_those_of_the_config_with_the_reasons_of_rtmdet_train(tmp_p
         'Warm-up (steps)': ('50', ''),
         'Weights to start from': ('none', ''),
     }
+
+
+UNUSUAL = {
+    'none': [],
+    'not finite': [
+        dict(loss=value, lr=0.1, time=0.5, data_time=0, epoch=1, iter=i, step=i)
+        for i, value in enumerate((float('nan'), float('inf'), 1.5), 1)
+    ],
+    'by step': [dict(loss=2, lr=0.1, step=100)],
+    'metrics of another kind': [{'pascal_voc/mAP': 0.5, 'step': 1}],
+}
+
+
+@pytest.mark.parametrize('kind', UNUSUAL)
+def test_unusual_records_are_drawn_as_far_as_possible(kind, tmp_path):
+    write_session(tmp_path, '20260101_000000', CONFIG, UNUSUAL[kind])
+    names = {'not finite': ['losses', 'lr', 'times'], 'by step': ['losses', 'lr']}.get(kind, [])
+    assert [plot.name for plot in training_plots(read_run(tmp_path))] == names

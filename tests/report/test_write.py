@@ -13,7 +13,18 @@ from training_run import PLOTS
 from rtmdet_cli.main import main
 from rtmdet_plugin.report import write
 
-SECTIONS = {'summary', 'settings', 'training', 'classes', 'threshold', 'errors', 'images', 'dataset', 'warnings', 'speed'}
+SECTIONS = {
+    'summary',
+    'settings',
+    'training',
+    'classes',
+    'threshold',
+    'errors',
+    'images',
+    'dataset',
+    'warnings',
+    'speed',
+}
 
 
 class Page(HTMLParser):
@@ -74,7 +85,7 @@ def test_names_of_users_are_escaped(report, finished_run):
 def test_the_page_says_what_was_found(report, finished_run):
     texts = Page(report).texts
     assert 'The training is complete.' not in texts and any(t.startswith('2 of 14 epochs') for t in texts)
-    assert '1 h 5 min' in texts and '1 bad samples were skipped' in texts
+    assert '1 h 5 min' in texts and '2 bad samples were skipped' in texts and 'b.jpg: empty' in texts
     assert any(text.startswith('best_coco_bbox_mAP_epoch_2.pth on all 6 validation images.') for text in texts)
     saved = json.loads((finished_run / 'recommended.json').read_text())
     assert saved['checkpoint'] == 'best_coco_bbox_mAP_epoch_2.pth'
