@@ -52,9 +52,9 @@ class EmbeddedImage:
     """Between 0 and 1."""
 
     @property
-    def text_size(self) -> int:
+    def text_size(self) -> float:
         """Height of the text in pixels of the boxes' coordinates; readable when the image fills a window."""
-        return max(8, max(self.width, self.height) // 45)
+        return max(self.width, self.height) / 45
 
 
 def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str]) -> EmbeddedImage:

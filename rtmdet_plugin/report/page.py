@@ -10,7 +10,6 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from ..config.pipelines import preprocessing
 from ..evaluation.evaluation import Evaluation
 from ..version import __version__
 from .dataset import SplitData
@@ -69,7 +68,7 @@ def page(
         evaluation=part,
         splits=splits,
         class_counts=_class_counts(splits),
-        dataset_plots=list(dataset_plots(splits, input_size(run))) if splits else [],
+        dataset_plots=list(dataset_plots(splits, run.input_size)) if splits else [],
         bad_samples=[
             *(fact.removeprefix(SKIPPED) for fact in run.facts if fact.startswith(SKIPPED)),
             *run.log.bad_samples,
@@ -79,14 +78,6 @@ def page(
         limit=LIMIT,
         speed=[*_training_speed(run), *speed],
     )
-
-
-def input_size(run: Run) -> tuple[int, int] | None:
-    """Return (height, width) of the network's input in pixels; None if the test pipeline is of another kind."""
-    try:
-        return preprocessing(run.config)['input_size']
-    except ValueError:
-        return None
 
 
 def _state(run: Run) -> str:

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from rtmdet_runtime.atomic_files import write_atomically
 
 from ..checkpoints.load_model import load_config
+from ..config.pipelines import preprocessing
 from .log_file import Log, read_logs
 
 PREPARED = Path('input', 'prepared.json')
@@ -41,6 +42,14 @@ class Run:
     def max_epochs(self) -> int | None:
         """Planned number of epochs; None if the run counts steps."""
         return self.config.get('train_cfg', {}).get('max_epochs')
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Height and width of the network's input in pixels; None if the test pipeline is of another kind."""
+        try:
+            return preprocessing(self.config)['input_size']
+        except ValueError:
+            return None
 
     @property
     def stage2(self) -> int | None:

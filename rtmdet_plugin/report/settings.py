@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from ..config.pipelines import preprocessing
 from .run_files import Run
 
 NAMES = dict(
@@ -40,7 +37,7 @@ class Setting(NamedTuple):
 def settings_of(run: Run) -> list[Setting]:
     """Return the settings of a run that its config has, with reasons as far as they are known."""
     rows = []
-    for name, value in _values(run.config):
+    for name, value in _values(run).items():
         chosen, reason = run.choices.get(name, (value, ''))
         if _shown(chosen) != _shown(value):  # the config was changed after the choice, by --set or by hand
             reason = f'set by you; rtmdet train chose {_shown(chosen)}'
@@ -48,14 +45,14 @@ def settings_of(run: Run) -> list[Setting]:
     return rows
 
 
-def _values(config: Config) -> Iterator[tuple[str, Any]]:
-    with contextlib.suppress(ValueError):  # a test pipeline of another kind
-        height, width = preprocessing(config)['input_size']
-        yield 'imgsz', width if width == height else f'{width} x {height}'
+def _values(run: Run) -> dict[str, Any]:
+    """Return the values that the config has, by their names in `rtmdet train`."""
+    config = run.config
     loader, train = config.get('train_dataloader') or {}, config.get('train_cfg') or {}
     hooks, wrapper = config.get('default_hooks') or {}, config.get('optim_wrapper') or {}
     optimizer = wrapper.get('optimizer') or {}
     found = dict(
+        imgsz=_size(run.input_size),
         batch=loader.get('batch_size'),
         epochs=train.get('max_epochs'),
         stage2=(hooks.get('pipeline_switch') or {}).get('num_last_epochs'),
@@ -66,10 +63,19 @@ def _values(config: Config) -> Iterator[tuple[str, Any]]:
         workers=loader.get('num_workers'),
         optimizer=optimizer.get('type'),
         amp=wrapper['type'] if 'type' in wrapper and wrapper['type'] != 'OptimWrapper' else None,
-        weights=config.get('load_from') or 'none',
+        # A resumed session starts from its own checkpoint, and doesn't have the weights of the first one.
+        weights=None if config.get('resume') else config.get('load_from') or 'none',
         seed=(config.get('randomness') or {}).get('seed'),
     )
-    yield from ((name, value) for name, value in found.items() if value is not None)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _size(size: tuple[int, int] | None) -> int | str | None:
+    """Return an input size as `rtmdet train` has it: one number if it is square."""
+    if size is None:
+        return None
+    height, width = size
+    return width if width == height else f'{width} x {height}'
 
 
 def _warm_up(config: Config) -> int | None:

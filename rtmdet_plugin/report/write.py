@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from rtmdet_runtime.messages import missing_package, needed_by, one_line
+from rtmdet_runtime.messages import needed_by, one_line
 from rtmdet_runtime.output import check_output, input_files, write_result
 
 from ..checkpoints.recommended import save_recommended
@@ -114,10 +115,9 @@ def report_training(work_dir: Path) -> None:
     try:
         print(f'Report: {write_report(work_dir)}', flush=True)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError):
-            error = missing_package(error, 'the report')
         print(
-            f'Warning: the report could not be written: {one_line(error)}; try again with: rtmdet report {work_dir}',
+            f'Warning: the report could not be written: {one_line(error)}; try again with: '
+            f'rtmdet report {shlex.quote(str(work_dir))}',
             file=sys.stderr,
             flush=True,
         )

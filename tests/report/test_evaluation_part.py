@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from rtmdet_plugin.evaluation.curves import curve
 from rtmdet_plugin.evaluation.evaluation import evaluate_detections
 from rtmdet_plugin.report.evaluation_part import MAX_CLASSES, confusion_of, evaluation_part
+from rtmdet_plugin.report.evaluation_plots import STEPS, drawn_points
 from rtmdet_plugin.report.image_choice import best_images, entry_of, judge, worst_images
 
 
@@ -98,3 +100,15 @@ def test_the_confusion_matrix_has_the_classes_with_the_most_errors():
     assert name == 'class 29' and [cell.count for cell in cells[-2:]] == [9, 3] and cells[-2].right
     assert cells[-1].share == 0.25 and not cells[-1].right
     assert shown.rows[-1][0] == '(no object)' and len(shown.rows[-1][1]) == MAX_CLASSES
+
+
+def test_the_drawn_points_follow_the_curve_although_most_scores_are_low():
+    rng = np.random.default_rng(0)
+    score = np.concatenate([rng.uniform(0.5, 1, 50), rng.uniform(0, 0.02, 20_000)])
+    found = curve(score, score > 0.6, 60)
+    places = drawn_points(found)
+    assert len(places) <= 2 * STEPS and places.max() == len(found.scores) - 1
+    drawn = np.interp(-found.scores, -found.scores[places], found.precision[places])
+    high = found.scores > 0.6
+    np.testing.assert_allclose(drawn[high], found.precision[high], atol=1e-9)
+    assert np.diff(found.scores[places]).min() > -0.5

@@ -98,6 +98,8 @@ def test_settings_are_those_of_the_config_with_the_reasons_of_rtmdet_train(tmp_p
         'Warm-up (steps)': ('50', ''),
         'Weights to start from': ('none', ''),
     }
+    write_session(tmp_path, '20260102_000000', Config(dict(resume=True)), steps(1, 1))
+    assert [row.name for row in settings_of(read_run(tmp_path))] == []
 
 
 UNUSUAL = {
