@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from .dataset import SplitData
-from .svg_plot import Plot, plot
+from .svg_plot import COLOURS, Plot, plot
 
 CELLS = 24
 """Number of cells of the grid of places, in each direction."""
@@ -71,11 +72,11 @@ def _places(axes: Axes, grid: np.ndarray) -> None:
 
 
 def _image_sizes(axes: Axes, splits: Mapping[str, SplitData]) -> None:
-    for name, split in splits.items():
+    for (name, split), colour in zip(splits.items(), COLOURS, strict=False):
         sizes, counts = np.unique(split.sizes, axis=0, return_counts=True)
-        area = 20 + 180 * counts / counts.max() if len(counts) else 20
-        axes.scatter(*sizes.T, s=area, alpha=0.45, linewidths=0, label=name)
+        style: dict[str, Any] = dict(color=colour, alpha=0.45, linewidths=0)
+        axes.scatter(*sizes.T, s=20 + 180 * counts / counts.max(), **style)
+        axes.scatter([], [], s=30, label=name, **style)  # in the legend, dots of one size
     width, height = 1.15 * np.concatenate([split.sizes for split in splits.values()]).max(0)
     axes.set(xlabel='width (pixels)', ylabel='height (pixels)', xlim=(0, width), ylim=(0, height))
-    for handle in axes.legend().legend_handles:
-        handle.set_sizes([30])
+    axes.legend()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 
 from rtmdet_runtime.messages import one_line
 
@@ -71,11 +72,11 @@ def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str]) ->
         data = _jpeg(entry)
     except (OSError, ValueError) as error:
         problem = one_line(error)
-    objects, detections = judged.objects.image == image, judged.detections.image == image
-    kinds = ['ignored' if crowd else 'right' for crowd in judged.objects.crowd[objects]]
-    kinds = ['missed' if missed else kind for missed, kind in zip(judged.missed[objects], kinds, strict=True)]
-    found = judged.detections[detections]
-    texts = [f'{classes[label]} {score:.2f}' for label, score in zip(found.label, found.score, strict=True)]
+    shown, chosen = judged.objects.image == image, judged.detections.image == image
+    objects, found = judged.objects[shown], judged.detections[chosen]
+    names = np.array(classes, object)
+    texts = [f'{name} {score:.2f}' for name, score in zip(names[found.label], found.score, strict=True)]
+    kinds = np.select([objects.crowd, judged.missed[shown]], ['ignored', 'missed'], 'right')
     return EmbeddedImage(
         number=image,
         name=Path(entry['file_name']).name,
@@ -83,16 +84,16 @@ def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str]) ->
         height=entry['height'],
         data=data,
         problem=problem,
-        objects=_drawn(judged.objects[objects], [classes[label] for label in judged.objects.label[objects]], kinds),
-        predictions=_drawn(found, texts, ['wrong' if wrong else 'right' for wrong in judged.wrong[detections]]),
+        objects=_drawn(objects, names[objects.label].tolist(), kinds.tolist()),
+        predictions=_drawn(found, texts, ['wrong' if wrong else 'right' for wrong in judged.wrong[chosen]]),
         f1=float(judged.f1[image]),
     )
 
 
 def _drawn(boxes: Boxes, texts: Sequence[str], kinds: Sequence[str]) -> list[DrawnBox]:
     return [
-        DrawnBox(*(round(float(value), 1) for value in xywh), text, kind)
-        for xywh, text, kind in zip(boxes.xywh, texts, kinds, strict=True)
+        DrawnBox(left, top, width, height, text, kind)
+        for (left, top, width, height), text, kind in zip(boxes.xywh.round(1).tolist(), texts, kinds, strict=True)
     ]
 
 

@@ -187,7 +187,7 @@ def confusion_of(matrix: np.ndarray, classes: Sequence[str]) -> Confusion:
     order = np.argsort(-(errors.sum(0) + errors.sum(1))[:-1], kind='stable')[:MAX_CLASSES]
     shown = np.append(np.sort(order), len(classes))
     part = matrix[np.ix_(shown, shown)]
-    names = [classes[label] for label in shown[:-1]]
+    names: list[str] = np.array(classes, object)[shown[:-1]].tolist()
     totals = np.maximum(matrix[shown].sum(1), 1)
     rows = [
         (name, [Cell(int(n), float(n / total), i == k and i < len(names)) for k, n in enumerate(counts)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -18,7 +18,7 @@ COLOURS = ('#2f81f7', '#e8710a', '#1a9e5c', '#c44ad0')
 SIZE = (4.4, 3.0)
 """Width and height in inches; at this size, text is readable on a phone and beside two other plots."""
 MAX_POINTS = 400
-STYLE = {
+STYLE: dict[Any, Any] = {
     'svg.fonttype': 'none',  # text stays text: small, and in the page's font
     'font.size': 9,
     'text.color': INK,
@@ -34,7 +34,7 @@ STYLE = {
     'legend.frameon': False,
     'legend.fontsize': 8,
     'lines.linewidth': 1.4,
-    'axes.prop_cycle': matplotlib.cycler(color=COLOURS),
+    'axes.prop_cycle': f"cycler('color', {list(COLOURS)})",
 }
 
 
@@ -60,7 +60,8 @@ def plot(name: str, title: str, draw: Callable[[Axes], None], caption: str = '')
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         # The salt makes the names of markers and clip paths in the SVG unique in the page, and always the same.
-        matplotlib.rcParams.update({**STYLE, 'svg.hashsalt': name})
+        for key, value in {**STYLE, 'svg.hashsalt': name}.items():
+            matplotlib.rcParams[key] = value
         figure = Figure(figsize=SIZE, layout='constrained')
         draw(figure.add_subplot())
         text = io.StringIO()

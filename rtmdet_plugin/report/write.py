@@ -106,7 +106,7 @@ def write_report(work_dir: Path, out: Path | None = None) -> Path:
                 lambda: save_recommended(measured.checkpoint, best.score_thr, best.f1),
             )
     text = page(run, splits, measured and measured.evaluation, part, _speed(measured), problems)
-    write_result(out, text.encode())
+    write_result(out, text.encode(errors='replace'))  # a name may contain bytes that aren't valid text
     return out
 
 
