@@ -12,6 +12,8 @@ RECORD = re.compile(r'(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - \S+ - ([A-Z]+) - (.*)')
 TIME = '%Y/%m/%d %H:%M:%S'
 BAD_SAMPLE = 'Bad sample: '
 BAD_SHARE = re.compile(r'.*: (\d+) bad samples of \d+; drawn ')
+STOPPED = re.compile(r'the monitored metric did not improve|Stopping threshold reached|.* is infinite\. Previous best')
+"""Beginning of the message of mmengine's EarlyStoppingHook when it stops a run."""
 NOTICE = re.compile(r'deprecated')
 """Warnings of OpenMMLab about its own code, which a user can't act on."""
 
@@ -26,13 +28,16 @@ class Log:
     """Number of occurrences of each warning and error, in the order of the first one."""
     bad_samples: list[str]
     """Message of each bad sample, which names its file."""
+    stopped: str
+    """Why the run was stopped early, in its last session; empty if it wasn't."""
 
 
 def read_logs(files: Iterable[Path]) -> Log:
     """Read the log files of a run, in the order of its sessions."""
-    seconds, messages = 0.0, []
+    seconds, messages, stopped = 0.0, [], ''
     for file in files:
         first = last = None
+        stopped = ''
         continued = False
         with open(file, errors='replace') as lines:
             for line in lines:
@@ -40,6 +45,7 @@ def read_logs(files: Iterable[Path]) -> Log:
                 if record:
                     time, level, text = record.groups()
                     first, last = first or time, time
+                    stopped = text.strip() if STOPPED.match(text) else stopped
                     continued = level in ('WARNING', 'ERROR', 'CRITICAL')
                     if continued and text.startswith('  ') and messages:  # a row of the table of the record before
                         messages[-1].append(text)
@@ -49,7 +55,7 @@ def read_logs(files: Iterable[Path]) -> Log:
                     messages[-1].append(line.rstrip('\n'))
         if first and last:
             seconds += (datetime.strptime(last, TIME) - datetime.strptime(first, TIME)).total_seconds()
-    return Log(seconds, *_sorted_out(messages))
+    return Log(seconds, *_sorted_out(messages), stopped)
 
 
 def _sorted_out(messages: Sequence[Sequence[str]]) -> tuple[dict[str, int], list[str]]:

@@ -84,7 +84,9 @@ def _state(run: Run) -> str:
     done, planned = run.finished_epochs, run.max_epochs
     if planned is None or done >= planned:
         return 'The training is complete.'
-    return f'{done} of {planned} epochs are complete: the training runs, was interrupted, or was stopped early.'
+    if run.log.stopped:
+        return f'The training was stopped early after {done} of {planned} epochs: {run.log.stopped}'
+    return f'{done} of {planned} epochs are complete: the training is still running, or was interrupted.'
 
 
 def _summary(run: Run, splits: Mapping[str, SplitData], evaluation: Evaluation | None) -> list[Card]:

@@ -57,7 +57,7 @@ LOG = """2026/01/01 10:00:00 - mmengine - INFO - begin
 2026/01/01 10:00:07 - mmengine - ERROR - Traceback:
   File "x.py"
 ValueError: wrong
-2026/01/01 10:01:30 - mmengine - INFO - end
+2026/01/01 10:01:30 - mmengine - INFO - the monitored metric did not improve in the last 3 records. best score: 0.5.
 of a table
 """
 
@@ -67,13 +67,18 @@ def test_warnings_bad_samples_and_the_duration_come_from_the_logs(tmp_path):
     resumed = '2026/01/02 10:00:00 - mmengine - WARNING - Bad sample: a.jpg: cut off\n'
     write_session(tmp_path, '20260102_100000', CONFIG, steps(2, 2), resumed)
     log = read_run(tmp_path).log
-    assert log.seconds == 90
+    assert log.seconds == 90 and log.stopped == ''
     assert log.bad_samples == ['a.jpg: cut off']
     assert log.warnings == {
         '5 of 9 tensors were loaded.\n  not loaded  (1,)': 1,
         'loss is nan': 2,
         'Traceback:\n  File "x.py"\nValueError: wrong': 1,
     }
+
+
+def test_an_early_stop_is_known(tmp_path):
+    write_session(tmp_path, '20260101_100000', CONFIG, steps(1, 1), LOG)
+    assert read_run(tmp_path).log.stopped.startswith('the monitored metric did not improve in the last 3 records')
 
 
 def test_settings_are_those_of_the_config_with_the_reasons_of_rtmdet_train(tmp_path):
