@@ -1,4 +1,4 @@
-"""Embed images with the ground truth beside the predictions."""
+"""Embed images with the ground truth next to the predictions."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ INK = '#0a0b0c'
 """Colour of text and axes while drawing; the page's `currentColor` takes its place."""
 COLOURS = ('#2f81f7', '#e8710a', '#1a9e5c', '#c44ad0')
 SIZE = (4.4, 3.0)
-"""Width and height in inches; at this size, text is readable on a phone and beside two other plots."""
+"""Width and height in inches; at this size, text is readable on a phone and next to two other plots."""
 MAX_POINTS = 400
 STYLE: dict[Any, Any] = {
     'svg.fonttype': 'none',  # text stays text: small, and in the page's font
