@@ -71,7 +71,13 @@ def moved_option(name: str) -> Callable:
     metavar='N',
     help="ONNX opset. PyTorch's TorchScript exporter writes up to 17, the exporter with dynamo=True 18 and later.",
 )
-@threshold_option('--score-thr', '0..1', float, 'Score threshold.')
+@click.option(
+    '--score-thr',
+    type=float,
+    metavar='0..1',
+    help='Score threshold. Default: the one that the report of the training recommends for CHECKPOINT, or else '
+    f'{DEPLOY_THRESHOLDS["score_thr"]}.',
+)
 @threshold_option('--iou-thr', '0..1', float, 'IoU threshold of NMS.')
 @threshold_option('--max-per-img', 'N', int, 'Maximum number of boxes per image.')
 @click.option(
@@ -93,10 +99,13 @@ def command(
     """
     check_output(out, input_files([config, checkpoint]), ENDINGS)
     from rtmdet_plugin.checkpoints.load_model import load_model
+    from rtmdet_plugin.checkpoints.recommended import NAME, recommended_score_thr
     from rtmdet_plugin.export.convert import to_ncnn, to_openvino
     from rtmdet_plugin.export.onnx_export import export_onnx
 
     model = load_model(changed_config(config, changes), checkpoint)
+    if score_thr is None and not for_map and (score_thr := recommended_score_thr(checkpoint)) is not None:
+        click.echo(f'Score threshold {score_thr:g}: recommended by {NAME} next to {checkpoint}')
     convert = {'.onnx': None, '.xml': to_openvino, '.param': to_ncnn}[out.suffix]
     with tempfile.TemporaryDirectory() as folder:
         path = out if convert is None else Path(folder) / 'model.onnx'

@@ -26,6 +26,7 @@ COMMANDS = {
     ),
     'predict': ('rtmdet_cli.predict', 'Find objects in images with an exported model.'),
     'quantize': ('rtmdet_cli.quantize', 'Quantise an exported ONNX model to INT8.'),
+    'report': ('rtmdet_cli.report', 'Write a report of a training as one HTML page.'),
     'train': ('rtmdet_cli.train', 'Train a detector on a folder of images with annotations.'),
     'val': ('rtmdet_cli.val', 'Evaluate a model on a dataset: AP, thresholds, kinds of errors.'),
     'test': ('rtmdet_cli.test', "Evaluate an exported model or a checkpoint on a config's test set."),

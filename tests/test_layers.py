@@ -20,14 +20,15 @@ MAY_IMPORT = {
     'models': ['assigners', 'checkpoints', 'mmyolo_support', 'sample_batch'],
     'datasets': ['transforms', 'sample_batch'],
     'engine': ['models', 'datasets', 'checkpoints', 'config'],
-    'training': ['engine', 'config'],
+    'training': ['engine', 'config', 'report'],
     'export': ['checkpoints', 'config'],
     'quantization': ['export'],
     'tensorrt': ['export'],
     'mmdeploy_support': ['export'],
     'evaluation': [],
     'inference': ['export', 'datasets'],
-    'rtmdet_cli': ['training', 'inference', 'evaluation', 'quantization', 'tensorrt', 'mmdeploy_support'],
+    'report': ['inference', 'evaluation'],
+    'rtmdet_cli': ['training', 'report', 'quantization', 'tensorrt', 'mmdeploy_support'],
 }
 """Package: those that it may import, with all that they may import; `rtmdet_runtime` may be imported by all."""
 ANYWHERE = {'version', 'rtmdet_plugin_startup', 'rtmdet_runtime'}

@@ -238,6 +238,8 @@ def test_what_the_wheel_holds(wheel):
         metadata = archive.read(next(n for n in names if n.endswith('METADATA'))).decode()
     assert {f'rtmdet_plugin/.mim/{path}' for path in CONFIGS} <= names
     assert {'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py', 'rtmdet_plugin/py.typed'} <= names
+    pages = {f'rtmdet_plugin/report/templates/{name}' for name in ('page.html', 'style.css', 'zoom.js')}
+    assert pages == {name for name in names if '/templates/' in name}
     assert {name.split('/')[0].split('-')[0] for name in names} == {
         'rtmdet_cli', 'rtmdet_plugin', 'rtmdet_plugin.pth', 'rtmdet_plugin_startup.py',
         'rtmdet_runtime',

@@ -16,6 +16,7 @@ from ..config.input_size import check_input_size
 from ..config.pipelines import preprocessing
 from ..engine.hooks.cpu_threads import available_cores
 from ..errors import RefusedError
+from ..report.run_files import save_prepared
 from .config_file import Settings, SplitFiles, check_texts, config_text
 from .device import choose_device, device_type, visible_devices
 from .fit_to_data import Choice, facts_about, fit
@@ -173,6 +174,7 @@ def _write(draft: Draft, data: str, options: Options) -> Prepared:
         )
         text = config_text(settings, f'{draft.base} on {data}; written by `rtmdet train`.', prepared.command)
         write_atomically(target, text.encode())
+        save_prepared(folder, draft.facts, draft.choices)
     return prepared
 
 

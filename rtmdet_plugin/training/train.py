@@ -14,6 +14,7 @@ from ..checkpoints.load_model import load_config
 from ..checkpoints.work_dir import best_or_last
 from ..config.changes import apply_changes
 from ..errors import log_traceback
+from ..report.write import report_training
 from .options import Options
 from .prepare import Prepared, prepare
 
@@ -41,6 +42,7 @@ def train(data: str | Path, *, dry_run: bool = False, **options: Any) -> Path:
     print(f'{prepared.report}\n\nThe same run with mim:\n\n    {prepared.command}\n', flush=True)
     if not dry_run:
         run(prepared)
+        report_training(prepared.work_dir)
         print(f'Best checkpoint: {best_or_last(prepared.work_dir)}')
     return prepared.work_dir
 

@@ -79,6 +79,7 @@ def test_mim_does_the_same_run_with_the_written_config(folder):
     call('pets', *SHORT.split())
     work_dir = folder / 'work_dirs' / 'pets_1'
     file = str(work_dir / 'input' / 'pets_1.py')
+    assert 'chose' not in (page := (work_dir / 'report.html').read_text()) and '1 of 1' in page and 'set by you' in page
     assert (work_dir / 'epoch_1.pth').is_file() and '_base_' in Path(file).read_text()
     # mmengine reuses the visualizer of an earlier run in this process, with its folder, unless it has another name.
     changes = ['default_hooks.logger.interval=1', f'visualizer.name={folder.name}']
