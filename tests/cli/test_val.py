@@ -186,6 +186,7 @@ def test_files_and_tables(pets):
     assert strict['AP'] == found['AP'] and strict['recall'] is None and strict['confusion'] is None
     above = numbers('model.onnx', 'pets', '--score-thr', '0.95')
     assert above['recall'] == 0 and above['AP'] == found['AP'] and above['confusion']['score_thr'] == 0.95
+    assert [row['score_thr'] for row in above['classes']] == [0.95, 0.95]
 
 
 def test_classes_by_name(pets, constant_model):
