@@ -12,9 +12,10 @@ import copy
 from typing import Any, NamedTuple
 
 import torch
+from mmdet.models import SingleStageDetector
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..engine.hooks.before_run.free_memory import free_memory
 from ..errors import RefusedError
@@ -81,7 +82,8 @@ def traced(model: dict[str, Any], size: int) -> tuple[int, float]:
 
 def _measured(model: dict[str, Any], size: int, amp: bool) -> Memory:
     """Run a forward and a backward pass for each batch size on the GPU."""
-    network = _build(model, 'cuda').to(memory_format=torch.channels_last)
+    network = _build(model, 'cuda')
+    network.to(memory_format=torch.channels_last)
     parameters = sum(p.nbytes for p in network.parameters())
     peaks = []
     for batch in PROBED:
@@ -90,7 +92,7 @@ def _measured(model: dict[str, Any], size: int, amp: bool) -> Memory:
         try:
             with torch.autocast('cuda', torch.bfloat16, enabled=amp):
                 outputs = _forward(network, torch.zeros(batch, 3, size, size, device='cuda'))
-            sum(output.float().sum() for output in outputs).backward()
+            torch.stack([output.float().sum() for output in outputs]).sum().backward()
         except torch.OutOfMemoryError:
             total = torch.cuda.mem_get_info()[1] / 1e9
             raise RefusedError(
@@ -113,7 +115,7 @@ def line(batches: tuple[int, int], peaks: list[float]) -> tuple[float, float]:
     return max(0.0, peaks[0] - batches[0] * per_image), per_image
 
 
-def _build(model: dict[str, Any], device: str) -> nn.Module:
+def _build(model: dict[str, Any], device: str) -> SingleStageDetector:
     model = copy.deepcopy(model)
     model['backbone']['init_cfg'] = None
     init_default_scope('mmdet')
@@ -121,7 +123,7 @@ def _build(model: dict[str, Any], device: str) -> nn.Module:
         return MODELS.build(model).train()
 
 
-def _forward(network: nn.Module, images: Tensor) -> list[Tensor]:
+def _forward(network: SingleStageDetector, images: Tensor) -> list[Tensor]:
     """Return the head's outputs of all levels."""
     outputs = network.bbox_head(network.neck(network.backbone(images)))
     return [level for kind in outputs for level in kind]
