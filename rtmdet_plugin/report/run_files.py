@@ -14,6 +14,7 @@ from mmengine.config import Config
 from rtmdet_runtime.atomic_files import write_atomically
 
 from ..checkpoints.load_model import load_config
+from ..checkpoints.work_dir import config_of_work_dir
 from ..config.pipelines import preprocessing
 from .log_file import Log, read_logs
 
@@ -79,24 +80,25 @@ def read_run(work_dir: Path) -> Run:
     """Read a work directory of `rtmdet train` or `mim train`.
 
     Raises:
-        FileNotFoundError: if no training has begun there.
+        FileNotFoundError: if no training has begun there, or its config is missing.
         ValueError: if its config can't be read.
     """
-    sessions = sorted(file.parents[1] for file in work_dir.glob(f'*/{CONFIG}'))
+    sessions = sorted({file.parent for file in work_dir.glob('*/*.log') if file.stem.startswith(file.parent.name)})
     trained = [folder for folder in sessions if (folder / SCALARS).is_file()]  # the others are tests, or just began
     if not sessions:
         raise FileNotFoundError(
-            f'{work_dir} must be the work directory of a training that has begun, with TIMESTAMP/{CONFIG} of '
+            f'{work_dir} must be the work directory of a training that has begun, with TIMESTAMP/TIMESTAMP.log of '
             '`rtmdet train` or `mim train`, got none'
         )
+    last = (trained or sessions)[-1] / CONFIG
     steps, validations = _joined([_read_lines(folder / SCALARS) for folder in trained])
     prepared = json.loads(file.read_text()) if (file := work_dir / PREPARED).is_file() else {}
     return Run(
         work_dir=work_dir,
-        config=load_config((trained or sessions)[-1] / CONFIG),
+        config=load_config(last if last.is_file() else config_of_work_dir(work_dir)),
         steps=steps,
         validations=validations,
-        log=read_logs(log for folder in trained or sessions[-1:] for log in sorted(folder.glob('*.log'))[:1]),
+        log=read_logs(min(folder.glob(f'{folder.name}*.log')) for folder in trained or sessions[-1:]),
         facts=prepared.get('facts', []),
         choices=prepared.get('choices', {}),
     )

@@ -39,6 +39,14 @@ def test_a_test_in_the_work_directory_is_no_part_of_the_training(tmp_path):
     assert read_run(tmp_path).max_epochs == 6
 
 
+def test_a_run_without_vis_data_has_its_config_and_log(tmp_path):
+    folder = write_session(tmp_path, '20260101_100000', CONFIG, [], LOG)
+    (folder / 'vis_data' / 'config.py').rename(tmp_path / 'mine.py')
+    (folder / 'vis_data' / 'scalars.json').unlink()
+    run = read_run(tmp_path)
+    assert (run.max_epochs, run.steps, run.log.seconds) == (6, [], 90)
+
+
 @pytest.mark.parametrize('name', ['empty', 'gone'])
 def test_a_folder_without_a_training_is_refused(name, tmp_path):
     (tmp_path / 'empty').mkdir()
