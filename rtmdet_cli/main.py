@@ -13,9 +13,10 @@ except ModuleNotFoundError:
     sys.exit('Error: rtmdet needs click, which is not installed: pip install click')
 
 COMMANDS = {
+    'browse': ('rtmdet_cli.browse', 'Draw images of a dataset with their boxes, as they are or augmented.'),
+    'doctor': ('rtmdet_cli.doctor', 'Look for problems of a dataset and of this machine before a training.'),
     'benchmark': ('rtmdet_cli.benchmark', 'Measure the latency and throughput of exported models.'),
     'convert': ('rtmdet_cli.convert', "Convert a checkpoint of mmyolo's RTMDet to mmdet's names, or back."),
-    'draw-samples': ('rtmdet_cli.draw_samples', 'Draw augmented training samples with their boxes.'),
     'export': ('rtmdet_cli.export', 'Export a checkpoint as an ONNX, OpenVINO or ncnn model.'),
     'mmdeploy': ('rtmdet_cli.mmdeploy', 'Export a checkpoint through mmdeploy, for its backends and SDK.'),
     'migrate': ('rtmdet_cli.migrate', "Write a config that uses mmdet's, with the parts of this package."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,11 @@ from .output import InputFiles, check_output, write_result
 MARK = b'\nDrawn by rtmdet.\n'
 """End of each file that `write_image` writes, ignored by decoders. Only files with this mark are replaced."""
 
+MARGIN = 100
+"""Pixels outside an image in which a box is still drawn as it is; OpenCV takes no arbitrary numbers."""
+FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.5)
+"""Font of the names, and its scale."""
+
 
 def label_colour(label: int) -> tuple[int, int, int]:
     """Return a bright colour (BGR); hues are spaced by the golden ratio, so that those of near labels differ."""
@@ -26,12 +31,33 @@ def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Imag
     """Return a copy of an image with boxes, class names and scores drawn on it."""
     image = image.copy()
     for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
-        x1, y1, x2, y2 = (int(value) for value in np.round(box))
-        colour = label_colour(label)
-        cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2)
-        text = f'{classes[label]} {score:.2f}'
-        cv2.putText(image, text, (x1, max(y1 - 4, 10)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+        draw_box(image, box, label_colour(label), f'{classes[label]} {score:.2f}')
     return image
+
+
+def draw_box(
+    image: Image, box: Sequence[float] | np.ndarray, colour: tuple[int, int, int], text: str = '', width: int = 2
+) -> None:
+    """Draw a box with its name on an image, in place.
+
+    Args:
+        image: BGR, uint8. (H, W, 3)
+        box: xyxy in pixels; it may extend past the image.
+        colour: BGR.
+        text: name of the class.
+        width: width of the lines in pixels.
+    """
+    height, length = image.shape[:2]
+    limits = np.array([length, height, length, height]) + MARGIN
+    x1, y1, x2, y2 = np.clip(np.round(box), -MARGIN, limits).astype(int).tolist()
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, width)
+    if not text:
+        return
+    text = text.encode(errors='replace').decode()  # text that isn't valid Unicode would crash OpenCV
+    (text_width, text_height), below = cv2.getTextSize(text, *FONT, 1)
+    left, base = max(0, min(x1, length - text_width)), max(y1 - below, text_height)
+    cv2.rectangle(image, (left, base - text_height), (left + text_width, base + below), colour, cv2.FILLED)
+    cv2.putText(image, text, (left, base), *FONT, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     'datasets': ['transforms', 'sample_batch'],
     'engine': ['models', 'datasets', 'checkpoints', 'config'],
     'training': ['engine', 'config', 'report'],
+    'doctor': ['training'],
     'export': ['checkpoints', 'config'],
     'quantization': ['export'],
     'tensorrt': ['export'],
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     'evaluation': [],
     'inference': ['export', 'datasets'],
     'report': ['inference', 'evaluation'],
-    'rtmdet_cli': ['training', 'report', 'quantization', 'tensorrt', 'mmdeploy_support'],
+    'rtmdet_cli': ['doctor', 'quantization', 'tensorrt', 'mmdeploy_support'],
 }
 """Package: those that it may import, with all that they may import; `rtmdet_runtime` may be imported by all."""
 ANYWHERE = {'version', 'rtmdet_plugin_startup', 'rtmdet_runtime'}

@@ -1,4 +1,4 @@
-"""Draw a grid of augmented training samples with their boxes, to inspect the data before training.
+"""Draw augmented training samples with their boxes, to inspect the data before training.
 
 The images are what the model gets: the config's own dataset and pipeline, packed. Boxes have the colour of their class;
 boxes that training ignores, such as crowds, are thin and grey.
@@ -7,8 +7,11 @@ boxes that training ignores, such as crowds, are thin and grey.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
@@ -17,12 +20,20 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
-from rtmdet_runtime.drawing import label_colour
+from rtmdet_runtime.drawing import draw_box, label_colour
 
 from .tree import leaf_datasets
 
 GAP = 8
-"""Space between two samples, in pixels."""
+"""Space between two images of a grid, in pixels."""
+GREY = (160, 160, 160)
+
+
+class Picture(NamedTuple):
+    """An image with its boxes drawn on it, BGR, uint8, (H, W, 3), and what it shows."""
+
+    image: np.ndarray
+    caption: str
 
 
 def training_set(config: Config, stage: int):
@@ -44,31 +55,70 @@ def training_set(config: Config, stage: int):
     return dataset
 
 
-def draw_sample(packed: dict, classes: tuple[str, ...]) -> np.ndarray:
+def draw_samples(dataset, count: int = 9, seed: int = 0) -> list[Picture]:
+    """Draw `count` samples.
+
+    Args:
+        dataset: dataset to draw from, see `training_set`.
+        count: number of samples, at least 1; without repeats if the dataset has as many.
+        seed: seed of the choice of samples and of their augmentation.
+
+    Raises:
+        ValueError: if `count` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f'count must be an integer of at least 1, got {count!r}.')
+    set_random_seed(seed)
+    # Load some samples first and drop them, so that the caches of mosaic and MixUp hold partners.
+    places = np.resize(np.random.permutation(len(dataset)), count + min(20, len(dataset)))
+    drawn = [dataset[int(place)] for place in places][-count:]
+    classes = dataset.metainfo.get('classes') or ()
+    return [draw_sample(packed, classes) for packed in drawn]
+
+
+def draw_sample(packed: dict, classes: Sequence[str]) -> Picture:
     """Draw one sample with its boxes and class names.
 
     Args:
         packed: result of `PackDetInputs`: `inputs`, uint8 BGR of (3, H, W), and `data_samples`.
         classes: names by label.
-
-    Returns:
-        BGR, uint8. (H, W, 3)
     """
-    img = np.ascontiguousarray(packed['inputs'].numpy().transpose(1, 2, 0))
+    img = packed['inputs'].numpy().transpose(1, 2, 0)
     sample: DetDataSample = packed['data_samples']
-    for box, _ in _boxes(sample.ignored_instances):
-        cv2.rectangle(img, box[:2], box[2:], (160, 160, 160), 1)
-    for box, label in _boxes(sample.gt_instances):
-        colour = label_colour(label)
-        cv2.rectangle(img, box[:2], box[2:], colour, 2)
-        name = classes[label] if label < len(classes) else str(label)
-        place = box[0] + 3, min(max(box[1] + 14, 12), img.shape[0] - 3)
-        cv2.putText(img, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(img, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
-    return img
+    ignored, objects = sample.ignored_instances, sample.gt_instances
+    name = Path(sample.get('img_path', '')).name
+    return draw_picture(img, _boxes(objects), objects.labels.tolist(), classes, _boxes(ignored), name)
 
 
-def grid(images: list[np.ndarray]) -> np.ndarray:
+def draw_picture(
+    img: np.ndarray,
+    boxes: np.ndarray,
+    labels: Sequence[int],
+    classes: Sequence[str],
+    ignored: Iterable[Sequence[float]] = (),
+    name: str = '',
+) -> Picture:
+    """Draw boxes with class names on a copy of an image.
+
+    Args:
+        img: BGR, uint8. (H, W, 3)
+        boxes: xyxy in pixels. (N, 4)
+        labels: class of each box. (N,)
+        classes: names by label.
+        ignored: boxes that training ignores.
+        name: name of the image, for the caption, which also counts the objects of each class.
+    """
+    img = np.array(img, order='C')
+    for box in ignored:
+        draw_box(img, box, GREY, width=1)
+    names = [classes[label] if label < len(classes) else str(label) for label in labels]
+    for box, label, text in zip(boxes, labels, names, strict=True):
+        draw_box(img, box, label_colour(label), text)
+    counts = ', '.join(f'{count} {text}' for text, count in Counter(names).items()) or 'no objects'
+    return Picture(img, f'{name}: {counts}' if name else counts)
+
+
+def grid(images: Sequence[np.ndarray]) -> np.ndarray:
     """Arrange images in a nearly square grid on white, (H, W, 3)."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
@@ -81,36 +131,11 @@ def grid(images: list[np.ndarray]) -> np.ndarray:
     return canvas
 
 
-def draw_samples(dataset, count: int = 9, seed: int = 0) -> np.ndarray:
-    """Draw a grid of `count` samples.
-
-    Args:
-        dataset: dataset to draw from, see `training_set`.
-        count: number of samples, at least 1; without repeats if the dataset has as many.
-        seed: seed of the choice of samples and of their augmentation.
-
-    Returns:
-        The grid, BGR, uint8. (H, W, 3)
-
-    Raises:
-        ValueError: if `count` is below 1.
-    """
-    if count < 1:
-        raise ValueError(f'count must be an integer of at least 1, got {count!r}.')
-    set_random_seed(seed)
-    # Load some samples first and drop them, so that the caches of mosaic and MixUp hold partners.
-    places = np.resize(np.random.permutation(len(dataset)), count + min(20, len(dataset)))
-    drawn = [dataset[int(place)] for place in places][-count:]
-    classes = dataset.metainfo.get('classes') or ()
-    return grid([draw_sample(packed, classes) for packed in drawn])
-
-
-def _boxes(instances) -> list[tuple[list[int], int]]:
-    boxes = instances.bboxes
-    boxes = np.asarray(getattr(boxes, 'tensor', boxes)).round().astype(int)
-    return [(box.tolist(), int(label)) for box, label in zip(boxes, instances.labels, strict=True)]
-
-
 def image_files(dataset) -> list[str]:
     """Return the image files of a dataset, through its wrappers."""
     return [leaf.get_data_info(i)['img_path'] for leaf in leaf_datasets(dataset) for i in range(len(leaf))]
+
+
+def _boxes(instances) -> np.ndarray:
+    boxes = instances.bboxes
+    return np.asarray(getattr(boxes, 'tensor', boxes))

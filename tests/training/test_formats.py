@@ -166,6 +166,11 @@ REFUSED = {
     ),
     'no xml': (write_voc, lambda root: (root / 'Annotations/a 0.xml').write_text('<annotation>\n<x>'), r'a 0\.xml:2:'),
     'size': (write_voc, _xml(width=90), r'a 0\.xml: width and height must be .* 80x60, got 90x60'),
+    'no number': (
+        write_voc,
+        _xml(width='nan', objects=OBJECT.format('cat', 1, 2, 'inf', 4)),
+        r'a 0\.xml:5: bndbox must',
+    ),
     'corners': (write_voc, _xml(objects='\n' + OBJECT.format('cat', 30, 2, 1, 40)), r'a 0\.xml:6: bndbox must have'),
     'no class': (write_voc, _xml(objects=OBJECT.format('', 1, 2, 3, 4)), r'a 0\.xml:5: an object must have a name'),
     'line': (

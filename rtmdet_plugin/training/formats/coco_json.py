@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from ...datasets.coco_file import read_usable_images, unusable_boxes
+from ...datasets.coco_file import read_usable_images
 from ...errors import RefusedError
 from .images import image_folder
-from .labelled import Labelled, Split, drop_images_without_usable_box
+from .labelled import Labelled, Split, drop_unusable
 from .split_names import files_by_split
 
 KIND = 'COCO JSON'
@@ -53,16 +54,8 @@ def read(data: Path, files: dict[str, Path]) -> Labelled:
         root = file.parent.parent if file.parent.name.lower() == 'annotations' else file.parent
         places = [file.parent, root, *([data] if data.is_dir() else [])]
         folder = image_folder([image['file_name'] for image in content['images']], places, split, file)
-        missing = [image for image in content['images'] if not (folder / image['file_name']).is_file()]
-        bad.update({image['file_name']: 'no such file' for image in missing})
-        skipped.update({str(folder / name): f'{file}: {name}: {reason}' for name, reason in bad.items()})
-        lost = {image['id'] for image in missing}
-        content['images'] = [image for image in content['images'] if image['id'] not in lost]
-        content['annotations'] = [item for item in content['annotations'] if item['image_id'] not in lost]
-        unusable = set(unusable_boxes(content['images'], content['annotations']))
-        dropped_images = drop_images_without_usable_box(content, split, unusable)
-        notes += dropped_images
-        splits[split] = Split(content, folder, None if bad or dropped_images else file)
+        splits[split], bad_samples = split_of(content, bad, folder, file)
+        skipped.update(bad_samples)
     names = _class_names(splits)
     dropped = sorted(
         {category['name'] for part in splits.values() for category in part.content['categories']} - {*names}
@@ -71,6 +64,34 @@ def read(data: Path, files: dict[str, Path]) -> Labelled:
         notes.append(f'the classes {", ".join(dropped)} are only names of groups, without objects; they are not used')
     splits = {split: _with_classes(part, names) for split, part in splits.items()}
     return Labelled(KIND, tuple(names), data, splits, skipped, notes)
+
+
+def split_of(
+    content: dict[str, list[dict]], bad: Mapping[str, str], folder: Path, file: Path
+) -> tuple[Split, dict[str, str]]:
+    """Return the images of an annotation file that can be used, and the reason by file for each one that can't.
+
+    Args:
+        content: COCO's lists of the file.
+        bad: reason by name, for the images that `read_usable_images` has dropped.
+        folder: folder of the images.
+        file: the annotation file.
+    """
+    known = {image['id'] for image in content['images']}
+    strays = sum(item['image_id'] not in known for item in content['annotations'])
+    missing = {image['id']: image for image in content['images'] if not (folder / image['file_name']).is_file()}
+    left = known - missing.keys()
+    bad = {**bad, **{image['file_name']: 'no such file' for image in missing.values()}}
+    content = dict(
+        content,
+        images=[image for image in content['images'] if image['id'] in left],
+        annotations=[item for item in content['annotations'] if item['image_id'] in left],
+    )
+    usable = len(content['images'])
+    unusable = drop_unusable(content, keep_boxes=True)
+    complete = not bad and not strays and len(content['images']) == usable
+    skipped = {str(folder / name): f'{file}: {name}: {reason}' for name, reason in bad.items()}
+    return Split(content, folder, file if complete else None, unusable, strays), skipped
 
 
 def _class_names(splits: dict[str, Split]) -> list[str]:
@@ -95,8 +116,14 @@ def _with_classes(split: Split, names: list[str]) -> Split:
         return split
     old_names = {category['id']: category['name'] for category in old}
     ids = {name: i for i, name in enumerate(names, 1)}
-    annotations = [
-        {**item, 'category_id': ids[old_names[item['category_id']]]} for item in split.content['annotations']
-    ]
-    categories = [dict(id=i, name=name) for name, i in ids.items()]
-    return Split({**split.content, 'annotations': annotations, 'categories': categories}, split.folder)
+
+    def renamed(item: dict) -> dict:
+        return {**item, 'category_id': ids[old_names[item['category_id']]]}
+
+    content = dict(
+        split.content,
+        annotations=[renamed(item) for item in split.content['annotations']],
+        categories=[dict(id=i, name=name) for name, i in ids.items()],
+    )
+    unusable = [(image, renamed(item)) for image, item in split.unusable]
+    return Split(content, split.folder, None, unusable, split.stray_annotations)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rtmdet_runtime.image_files import list_images
 
 from ...errors import RefusedError
 from . import coco_json, csv_boxes, voc, yolo
-from .labelled import Labelled
+from .labelled import Labelled, notes_on
 
 FORMATS = (coco_json, yolo, voc, csv_boxes)
 MAX_BAD_SHARE = 0.05
@@ -32,6 +32,28 @@ def read_dataset(data: Path, needed: str | None = 'train') -> Labelled:
         RefusedError: if the format isn't clear, a file is faulty, the needed split is missing, or more than 5 % of the
             images are bad.
     """
+    dataset = read_all(data)
+    for reason in refusals(dataset, needed):
+        raise RefusedError(reason)
+    notes = [
+        *dataset.notes,
+        *map(str, dataset.unused_files),
+        *(note for split, part in dataset.splits.items() for note in notes_on(split, part)),
+        *alike(dataset.classes),
+    ]
+    return dataclasses.replace(dataset, notes=notes)
+
+
+def read_all(data: Path) -> Labelled:
+    """Read a dataset as far as possible, also one that can't be used; see `refusals`.
+
+    Args:
+        data: a folder, a data.yaml, or an annotation file.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        RefusedError: if the format isn't clear, or a file is faulty.
+    """
     if not data.exists():
         raise FileNotFoundError(f'{data}: no such file or folder')
     found = [(module, sources) for module in FORMATS if (sources := module.find(data)) is not None]
@@ -42,17 +64,33 @@ def read_dataset(data: Path, needed: str | None = 'train') -> Labelled:
         raise RefusedError(_nothing_found(data))
     module, sources = found[0]
     dataset = module.read(data, sources)
-    _check_skipped(dataset)
-    if needed is not None and needed not in dataset.splits:
-        raise RefusedError(f'{data} must have a split {needed!r}, got only {", ".join(dataset.splits)}')
     in_order = {split: dataset.splits[split] for split in ('train', 'val', 'test') if split in dataset.splits}
-    for split, part in in_order.items():
+    return dataclasses.replace(dataset, splits=in_order)
+
+
+def refusals(dataset: Labelled, needed: str | None = 'train') -> Iterator[str]:
+    """Yield the reasons for which a dataset can't be used: bad samples, no objects, or a missing split.
+
+    Args:
+        dataset: the dataset.
+        needed: split that it must have; None for any.
+    """
+    used = sum(len(part.content['images']) for part in dataset.splits.values())
+    bad = len(dataset.skipped)
+    if bad > MAX_BAD_SHARE * (used + bad):
+        shown = '; '.join(list(dataset.skipped.values())[:SHOWN]) + (f'; and {bad - SHOWN} more' if bad > SHOWN else '')
+        yield (
+            f'{dataset.source} must have at most {MAX_BAD_SHARE:.0%} bad samples, got {bad} of {used + bad}; repair or '
+            f'remove them: {shown}'
+        )
+    if needed is not None and needed not in dataset.splits:
+        yield f'{dataset.source} must have a split {needed!r}, got only {", ".join(dataset.splits)}'
+    for split, part in dataset.splits.items():
         if not part.content['annotations']:
-            raise RefusedError(f'{data} must have objects in {split}, got {len(part.content["images"])} images without')
-    return dataclasses.replace(dataset, splits=in_order, notes=[*dataset.notes, *_alike(dataset.classes)])
+            yield f'{dataset.source} must have objects in {split}, got {len(part.content["images"])} images without'
 
 
-def _alike(classes: Sequence[str]) -> list[str]:
+def alike(classes: Sequence[str]) -> list[str]:
     """Return a sentence for each group of class names that differ only in case or spaces."""
     groups: dict[str, list[str]] = {}
     for name in classes:
@@ -63,17 +101,6 @@ def _alike(classes: Sequence[str]) -> list[str]:
         for names in groups.values()
         if len(names) > 1
     ]
-
-
-def _check_skipped(dataset: Labelled) -> None:
-    used = sum(len(part.content['images']) for part in dataset.splits.values())
-    bad = len(dataset.skipped)
-    if bad > MAX_BAD_SHARE * (used + bad):
-        shown = '; '.join(list(dataset.skipped.values())[:SHOWN]) + (f'; and {bad - SHOWN} more' if bad > SHOWN else '')
-        raise RefusedError(
-            f'{dataset.source} must have at most {MAX_BAD_SHARE:.0%} bad samples, got {bad} of {used + bad}; repair or '
-            f'remove them: {shown}'
-        )
 
 
 def _name(sources: object, data: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from ...datasets.coco_file import category_ids, format_doubt, unusable_boxes
 from ...datasets.ground_truth import ground_truth
 from ...errors import RefusedError
 
+STRAY = 'belong to images that are not in the file'
 UNUSABLE = 'are less than a pixel wide or high or lie outside their image'
 
 
@@ -47,6 +48,23 @@ class Split:
     """Folder that `file_name` of the images is relative to."""
     file: Path | None = None
     """COCO file with exactly this content; None if it must be written."""
+    unusable: list[tuple[dict, dict]] = field(default_factory=list)
+    """Image and annotation of each box that isn't learned, see `unusable_boxes`; only COCO files keep them."""
+    stray_annotations: int = 0
+    """Number of annotations that were dropped because their image isn't in the file."""
+
+
+class UnusedFiles(NamedTuple):
+    """Files that aren't used because they lack their counterpart."""
+
+    where: str
+    """Split or folder."""
+    what: str
+    """What they are and lack, such as 'label files have no image'."""
+    files: list[Path]
+
+    def __str__(self) -> str:
+        return f'{self.where}: {len(self.files)} {self.what} and are not used, such as {self.files[0]}'
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,7 @@ class Labelled:
     """Reason by file, for each image that is skipped."""
     notes: list[str] = field(default_factory=list)
     """Sentences about the data for the user."""
+    unused_files: list[UnusedFiles] = field(default_factory=list)
 
 
 def truth_of_split(dataset: Labelled, split: str) -> dict[str, list[dict]]:
@@ -83,6 +102,7 @@ def labelled(
     classes: Iterable[str] | None = None,
     skipped: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
+    unused_files: Iterable[UnusedFiles] = (),
 ) -> Labelled:
     """Return images with boxes as COCO's lists.
 
@@ -94,6 +114,7 @@ def labelled(
         classes: class names in the order of the labels; None for the names of the objects in alphabetical order.
         skipped: reason by file, for each image that is skipped.
         notes: sentences about the data for the user.
+        unused_files: files without their counterpart.
 
     Raises:
         RefusedError: if the boxes seem to have another format than pixels.
@@ -102,7 +123,7 @@ def labelled(
         classes = sorted({box.name for split in images.values() for image in split for box in image.boxes})
     ids = {name: i for i, name in enumerate(classes, 1)}
     categories = [dict(id=i, name=name) for name, i in ids.items()]
-    splits, notes = {}, list(notes)
+    splits = {}
     for split, members in images.items():
         content = dict(images=[], annotations=[], categories=categories)
         for image_id, image in enumerate(members, 1):
@@ -120,42 +141,50 @@ def labelled(
             ]
         if doubt := format_doubt(content['images'], content['annotations']):
             raise RefusedError(f'{source}: {doubt}')
-        notes += _drop_unusable(content, split)
-        splits[split] = Split(content, folder)
-    return Labelled(kind, tuple(ids), source, splits, dict(skipped or {}), notes)
+        for number, annotation in enumerate(content['annotations'], 1):
+            annotation['id'] = number
+        unusable = drop_unusable(content)
+        splits[split] = Split(content, folder, unusable=unusable)
+    return Labelled(kind, tuple(ids), source, splits, dict(skipped or {}), list(notes), list(unused_files))
 
 
-def _drop_unusable(content: dict[str, list[dict]], split: str) -> list[str]:
-    """Number the boxes, and drop those that can't be learned: evaluation would count them as missed."""
-    annotations = content['annotations']
-    for number, annotation in enumerate(annotations, 1):
-        annotation['id'] = number
-    unusable = set(unusable_boxes(content['images'], annotations))
-    if not unusable:
-        return []
-    notes = drop_images_without_usable_box(content, split, unusable)
-    content['annotations'] = [item for item in content['annotations'] if item['id'] not in unusable]
-    return [
-        f'{split}: {len(unusable)} of {len(annotations)} boxes {UNUSABLE}; they are not used',
-        *notes,
-    ]
+def drop_unusable(content: dict[str, list[dict]], keep_boxes: bool = False) -> list[tuple[dict, dict]]:
+    """Drop, in place, the boxes that can't be learned: evaluation would count them as missed.
 
-
-def drop_images_without_usable_box(content: dict[str, list[dict]], split: str, unusable: Collection[int]) -> list[str]:
-    """Drop images, in place, if all of their boxes can't be learned: they would teach that the objects are background.
+    Images that have only such boxes are dropped as well: they would teach that the objects are background.
 
     Args:
         content: COCO's lists.
-        split: name of the split, for the note.
-        unusable: ids of the boxes that can't be learned, see `unusable_boxes`.
+        keep_boxes: whether to drop only these images.
 
     Returns:
-        A sentence with the number of these images; nothing if there are none.
+        Image and annotation of each of these boxes.
     """
-    labelled_images = {item['image_id'] for item in content['annotations']}
-    lost = labelled_images - {item['image_id'] for item in content['annotations'] if item['id'] not in unusable}
-    if not lost:
+    unusable = set(unusable_boxes(content['images'], content['annotations']))
+    if not unusable:
         return []
+    images = {image['id']: image for image in content['images']}
+    found = [(images[item['image_id']], item) for item in content['annotations'] if item['id'] in unusable]
+    lost = {item['image_id'] for _, item in found}
+    lost -= {item['image_id'] for item in content['annotations'] if item['id'] not in unusable}
     content['images'] = [image for image in content['images'] if image['id'] not in lost]
-    content['annotations'] = [item for item in content['annotations'] if item['image_id'] not in lost]
-    return [f'{split}: {len(lost)} images have no box but such that {UNUSABLE}; they are not used']
+    content['annotations'] = [
+        item
+        for item in content['annotations']
+        if item['image_id'] not in lost and (keep_boxes or item['id'] not in unusable)
+    ]
+    return found
+
+
+def notes_on(split: str, part: Split) -> list[str]:
+    """Return sentences about the boxes and images of a split that aren't used."""
+    notes = []
+    if part.stray_annotations:
+        notes.append(f'{split}: {part.stray_annotations} annotations {STRAY}; they are not used')
+    if part.unusable:
+        boxes = {item['id'] for _, item in part.unusable}
+        total = len(boxes | {item['id'] for item in part.content['annotations']})
+        notes.append(f'{split}: {len(boxes)} of {total} boxes {UNUSABLE}; they are not used')
+    if dropped := {image['id'] for image, _ in part.unusable} - {image['id'] for image in part.content['images']}:
+        notes.append(f'{split}: {len(dropped)} images have no box but such that {UNUSABLE}; they are not used')
+    return notes

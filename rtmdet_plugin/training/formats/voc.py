@@ -18,7 +18,7 @@ from rtmdet_runtime.image_files import list_images
 
 from ...errors import RefusedError
 from .images import SampleError, checked_size
-from .labelled import Box, Labelled, LabelledImage, labelled
+from .labelled import Box, Labelled, LabelledImage, UnusedFiles, labelled
 from .split_names import split_name
 
 KIND = 'Pascal VOC'
@@ -69,11 +69,11 @@ def read(data: Path, sources: Sources) -> Labelled:
                 continue
             used.add(image.path)
             images[split].append(image)
-    notes = []
+    unused_files = []
     unused = {path for known in pairs.values() for path in known.values()} - used
     if unused and not skipped and not _has_sets(sources.folder):
-        notes.append(f'{len(unused)} images have no XML file and are not used, such as {min(unused)}')
-    return labelled(KIND, data, images, sources.folder, skipped=skipped, notes=notes)
+        unused_files.append(UnusedFiles(str(sources.folder), 'images have no XML file', sorted(unused)))
+    return labelled(KIND, data, images, sources.folder, skipped=skipped, unused_files=unused_files)
 
 
 def read_file(file: Path, images: dict[str, Path]) -> LabelledImage:
@@ -113,7 +113,8 @@ def _box(node: Element) -> Box:
     name = (node.findtext('name') or '').strip()
     if not name:
         raise ValueError('an object must have a name, got none')
-    texts = [node.findtext(f'bndbox/{edge}') for edge in EDGES]
+    box = node.find('bndbox')
+    texts = [None if box is None else box.findtext(edge) for edge in EDGES]
     edges = [_number(text, math.nan) for text in texts]
     left, top, right, bottom = edges
     if not all(map(math.isfinite, edges)) or right < left or bottom < top:
@@ -123,9 +124,10 @@ def _box(node: Element) -> Box:
 
 def _number(text: str | None, default: float) -> float:
     try:
-        return float(text) if text else default
+        value = float(text) if text else default
     except ValueError:
         return default
+    return value if math.isfinite(value) else default
 
 
 def _line_of_object(data: bytes, place: int) -> int:

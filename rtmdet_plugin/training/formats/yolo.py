@@ -17,7 +17,7 @@ from rtmdet_runtime.image_files import is_image, list_images
 
 from ...errors import RefusedError
 from .images import SampleError, image_size
-from .labelled import Box, Labelled, LabelledImage, labelled
+from .labelled import Box, Labelled, LabelledImage, UnusedFiles, labelled
 from .split_names import split_name
 
 KIND = 'YOLO'
@@ -70,7 +70,7 @@ def read(data: Path, sources: Sources) -> Labelled:
     """
     images: dict[str, list[LabelledImage]] = {}
     skipped: dict[str, str] = {}
-    notes = []
+    notes, unused_files = [], []
     names, used = sources.names, set()
     for split, places in sources.splits.items():
         paths = list(dict.fromkeys(path for place in places for path in _images_of(place)))
@@ -92,7 +92,12 @@ def read(data: Path, sources: Sources) -> Labelled:
                 for class_id, x, y, w, h in objects
             ]
             images[split].append(LabelledImage(path, width, height, boxes))
-        notes += _notes(split, places, paths, labels)
+        if labels < len(paths):
+            notes.append(
+                f'{split}: {len(paths) - labels} of {len(paths)} images have no labels and count as background'
+            )
+        if unused := _labels_without_image(places, paths):
+            unused_files.append(UnusedFiles(split, 'label files have no image', unused))
     if names is None:
         names = {class_id: str(class_id) for class_id in sorted(used)}
         notes.append(f'no file has class names, so the {len(names)} classes are named by their ids')
@@ -103,7 +108,7 @@ def read(data: Path, sources: Sources) -> Labelled:
         for split, part in images.items()
     }
     folder = data if data.is_dir() else data.parent
-    return labelled(KIND, sources.file or data, images, folder, names.values(), skipped, notes)
+    return labelled(KIND, sources.file or data, images, folder, names.values(), skipped, notes, unused_files)
 
 
 def label_file(image: Path) -> Path | None:
@@ -274,22 +279,16 @@ def _read_names(data: Path) -> dict[int, str] | None:
     return None
 
 
-def _notes(split: str, places: list[Path], paths: list[Path], labels: int) -> list[str]:
-    """Return sentences about images without labels and labels without images."""
-    notes = []
-    if labels < len(paths):
-        notes.append(f'{split}: {len(paths) - labels} of {len(paths)} images have no labels and count as background')
+def _labels_without_image(places: list[Path], paths: list[Path]) -> list[Path]:
+    """Return the label files next to the image folders of a split that belong to none of its images."""
     stems = {path.stem for path in paths}
-    strays = [
+    return [
         file
         for place in places
         if place.is_dir() and 'images' in place.parts
         for file in sorted(_labels_of(place).rglob('*.txt'))
         if file.stem not in stems and file.name not in NAME_FILES
     ]
-    if strays:
-        notes.append(f'{split}: {len(strays)} label files have no image and are not used, such as {strays[0]}')
-    return notes
 
 
 def _labels_of(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The grid of training samples: boxes where the objects are, both stages, and what it refuses."""
+"""The command `rtmdet browse`: boxes where the objects are, the data and both stages, and what it refuses."""
 
 import json
 
@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from labelled_data import write_coco, write_voc, write_yolo
 from mmengine.config import Config
 
 from rtmdet_cli.main import main
@@ -55,7 +56,8 @@ def test_boxes_are_drawn_around_their_objects():
             'gt_ignore_flags': np.array([False, True]),
         }
     )
-    drawn = draw_sample(packed, ('a', 'b'))
+    drawn, caption = draw_sample(packed, ('a', 'b'))
+    assert caption == '1 b'
     assert drawn.shape == (64, 80, 3) and not np.array_equal(drawn, img)
     assert packed['inputs'].numpy().max() == 255 and (packed['inputs'][:, 0, 0] == 0).all()
     coloured = np.ptp(drawn.astype(int), axis=2) > 40
@@ -71,17 +73,21 @@ def test_grid_is_square_and_white_between():
     assert (picture == 0).all(axis=2).sum() == 5 * 200 and (picture[:GAP] == 255).all()
 
 
+def drawn(dataset, **options) -> np.ndarray:
+    return grid([picture.image for picture in draw_samples(dataset, **options)])
+
+
 @pytest.mark.parametrize(('stage', 'size'), [(1, (96, 96)), (2, (48, 64))])
 def test_draws_either_stage_through_wrappers_and_repeats(config, stage, size):
     dataset = training_set(config, stage)
-    picture = draw_samples(dataset, count=4, seed=3)
+    picture = drawn(dataset, count=4, seed=3)
     assert picture.shape == (2 * (size[0] + GAP) + GAP, 2 * (size[1] + GAP) + GAP, 3)
-    np.testing.assert_array_equal(picture, draw_samples(training_set(config, stage), count=4, seed=3))
-    assert not np.array_equal(picture, draw_samples(training_set(config, stage), count=4, seed=4))
+    np.testing.assert_array_equal(picture, drawn(training_set(config, stage), count=4, seed=3))
+    assert not np.array_equal(picture, drawn(training_set(config, stage), count=4, seed=4))
 
 
 def test_more_samples_than_pictures(config):
-    assert draw_samples(training_set(config, 2), count=30).shape[0] == 5 * (48 + GAP) + GAP
+    assert drawn(training_set(config, 2), count=30).shape[0] == 5 * (48 + GAP) + GAP
 
 
 def test_bad_requests_are_refused(config):
@@ -94,11 +100,56 @@ def test_bad_requests_are_refused(config):
 
 def test_command_line(config, tmp_path):
     config.dump(tmp_path / 'config.py')
-    command = ['draw-samples', str(tmp_path / 'config.py'), '--out', str(tmp_path / 'new' / 'samples.png')]
+    command = ['browse', str(tmp_path / 'config.py'), '--out', str(tmp_path / 'new' / 'samples.png')]
     command += ['--count', '2', '--stage', '2', '--cfg-options', 'default_hooks.pipeline_switch.num_last_epochs=3']
     done = CliRunner().invoke(main, command, catch_exceptions=False)
-    assert 'samples.png: 2 samples of stage 2' in done.output
+    assert done.output.endswith('samples.png: 2 samples of stage 2\n')
     assert cv2.imread(str(tmp_path / 'new' / 'samples.png')).shape == (48 + 2 * GAP, 2 * (64 + GAP) + GAP, 3)
+
+
+@pytest.mark.parametrize(
+    ('write', 'stage', 'size'),
+    [(write_voc, 'data', (240, 320)), (write_yolo, '1', (192, 192)), (write_coco, '2', (192, 192))],
+)
+def test_a_folder_as_it_is_and_in_each_stage(write, stage, size, tmp_path):
+    """Small images are enlarged; the images of the stages have the size that `rtmdet train` would choose."""
+    root, out = tmp_path / "my 'dätä' 🐈", tmp_path / 'a.png'
+    write(root, 6, 3)
+    done = CliRunner().invoke(main, ['browse', str(root), '-o', str(out), '--count', '4', '--stage', stage])
+    assert done.exit_code == 0, done.output
+    assert cv2.imread(str(out)).shape == (2 * (size[0] + GAP) + GAP, 2 * (size[1] + GAP) + GAP, 3)
+
+
+def test_names_of_any_kind_are_on_the_page(tmp_path):
+    """Half of a character crashes OpenCV's drawing of texts."""
+    write_yolo(tmp_path / 'pets', 3, 2)
+    names = '["<b>猫</b>", "Hündchen \\ud83d"]'
+    (tmp_path / 'pets' / 'data.yaml').write_text(f'train: images/train\nval: images/val\nnames: {names}')
+    command = ['browse', str(tmp_path / 'pets' / 'data.yaml'), '--split', 'val', '-o', str(tmp_path / 'a.html')]
+    for _ in range(2):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0 and done.output.endswith('a.html: 2 images of val\n'), done.output
+    page = (tmp_path / 'a.html').read_text()
+    assert '&lt;b&gt;猫&lt;/b&gt;' in page and 'Hündchen ?' in page and '<b>' not in page
+    assert page.count('<figure>') == 2
+
+
+def test_images_that_can_not_be_decoded_and_boxes_far_outside(tmp_path):
+    write_coco(tmp_path / 'pets', 3)
+    for name in ('a 0.png', 'a 2.png'):
+        image = tmp_path / 'pets' / 'images' / name
+        image.write_bytes(image.read_bytes()[:-20])
+    content = json.loads((tmp_path / 'pets' / 'all.json').read_text())
+    content['annotations'][1]['bbox'] = [-1e30, 5, 1e38, 20]
+    (tmp_path / 'pets' / 'all.json').write_text(json.dumps(content))
+    command = ['browse', str(tmp_path / 'pets'), '-o', str(tmp_path / 'a.png')]
+    done = CliRunner().invoke(main, command)
+    assert done.output.endswith('a.png: 1 images of train\n')
+    (tmp_path / 'pets' / 'images' / 'a 1.png').write_bytes(b'')
+    assert 'train must have an image that can be decoded, got none of 3' in CliRunner().invoke(main, command).output
+    done = CliRunner().invoke(main, [*command, '--split', 'val'])
+    assert 'split must be one of train, got' in done.output
+    assert CliRunner().invoke(main, [*command, '--split', 'val', '--stage', '2']).exit_code == 2
 
 
 def test_no_image_of_the_dataset_is_replaced(config, tmp_path):
@@ -110,7 +161,7 @@ def test_no_image_of_the_dataset_is_replaced(config, tmp_path):
         ('link.png', 'would replace'),
         ('ann.json', 'must end in'),
     ):
-        command = ['draw-samples', str(tmp_path / 'config.py'), '--count', '1', '--out', str(tmp_path / name)]
+        command = ['browse', str(tmp_path / 'config.py'), '--count', '1', '--out', str(tmp_path / name)]
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 1 and said in done.output
     assert (tmp_path / '3.png').read_bytes() == before
