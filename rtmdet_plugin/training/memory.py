@@ -65,19 +65,18 @@ def step_memory(model: dict[str, Any], size: int, device: str, amp: bool) -> Mem
 def traced(model: dict[str, Any], size: int) -> tuple[int, float]:
     """Return the bytes of the parameters and, per image, of the tensors that the backward pass needs, in float32."""
     network = _build(model, 'meta')
-    parameters = {p.untyped_storage()._cdata: p.untyped_storage().nbytes() for p in network.parameters()}
-    kept = {}  # the storages are kept, because a new one may get the address of a freed one
+    parameters = {parameter.untyped_storage() for parameter in network.parameters()}
+    kept = set()
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
+        kept.add(tensor.untyped_storage())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         outputs = _forward(network, torch.empty(PROBED[0], 3, size, size, device='meta'))
-    activations = sum(storage.nbytes() for place, storage in kept.items() if place not in parameters)
+    activations = sum(storage.nbytes() for storage in kept - parameters)
     del outputs
-    return sum(parameters.values()), activations / PROBED[0]
+    return sum(storage.nbytes() for storage in parameters), activations / PROBED[0]
 
 
 def _measured(model: dict[str, Any], size: int, amp: bool) -> Memory:

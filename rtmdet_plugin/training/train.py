@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import uuid
@@ -43,7 +44,8 @@ def train(data: str | Path, *, dry_run: bool = False, **options: Any) -> Path:
     if not dry_run:
         run(prepared)
         report_training(prepared.work_dir)
-        print(f'Best checkpoint: {best_or_last(prepared.work_dir)}')
+        with contextlib.suppress(FileNotFoundError):  # a config may save none
+            print(f'Best checkpoint: {best_or_last(prepared.work_dir)}')
     return prepared.work_dir
 
 
