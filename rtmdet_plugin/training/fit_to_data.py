@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from ..config.learning_rate import RECIPE_BATCH, RECIPE_LR, fitting_rate
+from ..config.learning_rate import FINE_TUNE_BATCH, RECIPE_BATCH, RECIPE_LR, fitting_rate
 
 if TYPE_CHECKING:
     from .memory import Memory
@@ -159,7 +159,8 @@ def learning_rate(batch: int, pretrained: bool) -> Choice:
     rate = fitting_rate(batch, pretrained)
     if rate == RECIPE_LR:
         return Choice(rate, "the recipe's, also used by this package's projects from scratch with a batch of 8")
-    return Choice(rate, f'{RECIPE_LR} for a batch of {RECIPE_BATCH}, times the square root of {batch}/{RECIPE_BATCH}')
+    base = RECIPE_BATCH if batch > RECIPE_BATCH else FINE_TUNE_BATCH
+    return Choice(rate, f'{RECIPE_LR} for a batch of {base}, times the square root of {batch}/{base}')
 
 
 def warm_up(steps: int) -> Choice:
