@@ -25,6 +25,14 @@ size_option = click.option(
     metavar='H W',
     help="Input size, for a model with a dynamic size. Default: the model's own.",
 )
+batch_size_option = click.option(
+    '--batch-size',
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar='N',
+    help='Number of images that the network gets at once.',
+)
 threads_option = click.option(
     '--threads', type=THREADS, metavar='N', help="Number of CPU threads. Default: the backend's."
 )

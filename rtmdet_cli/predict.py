@@ -16,7 +16,7 @@ from rtmdet_runtime.messages import one_line
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
 from .images import list_bad, list_images, read_images
-from .options import backend_option, size_option, threads_option
+from .options import backend_option, batch_size_option, size_option, threads_option
 
 if TYPE_CHECKING:
     from rtmdet_runtime.detector import Detections, RTMDetector
@@ -71,14 +71,7 @@ def predict(
 )
 @backend_option
 @size_option
-@click.option(
-    '--batch-size',
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar='N',
-    help='Number of images that the network gets at once.',
-)
+@batch_size_option
 @threads_option
 def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads) -> None:
     """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine).

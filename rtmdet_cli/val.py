@@ -11,7 +11,7 @@ from rtmdet_runtime.output import STDOUT, check_json, check_output, input_files,
 
 from .evaluation_tables import csv_of_classes, show
 from .images import list_bad
-from .options import backend_option, describe_thresholds, size_option, threads_option
+from .options import backend_option, batch_size_option, describe_thresholds, size_option, threads_option
 from .test import CHECKPOINTS, EXPORTED
 
 if TYPE_CHECKING:
@@ -50,14 +50,7 @@ FILE = click.Path(path_type=Path)
 @backend_option
 @click.option('--device', metavar='cpu|cuda|cuda:N', help='Device of a checkpoint. Default: a GPU if there is one.')
 @size_option
-@click.option(
-    '--batch-size',
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar='N',
-    help='Number of images that the network gets at once.',
-)
+@batch_size_option
 @threads_option
 @click.option(
     '--json', 'json_file', type=FILE, metavar='FILE', help='File (.json) for all numbers; - for standard output.'
