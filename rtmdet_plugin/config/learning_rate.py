@@ -1,7 +1,7 @@
 """The learning rate of AdamW that fits a batch: `rtmdet train` chooses it, the report before a run checks it.
 
 The recipe is 0.004 for a batch of 256. From scratch, 0.004 stays for smaller batches: this package's small projects
-learn with it at a batch of 8. For fine-tuning, the rate falls with the square root of the batch below 64, the rule for
+learn with it at a batch of 8. For fine-tuning, the rate falls with the square root of the batch below 32, the rule for
 Adam's kind of optimiser. Both were chosen from a few runs of nano (docs/own_data.md has those of fine-tuning), so the
 range of usual rates is wide; it includes mmengine's `--auto-scale-lr`, which scales in proportion to the batch.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 RECIPE_LR, RECIPE_BATCH = 0.004, 256
-FINE_TUNE_BATCH = 64
+FINE_TUNE_BATCH = 32
 """Batch below which the rate of fine-tuning falls."""
 
 

@@ -30,7 +30,7 @@ def test_numbers_of_a_small_dataset():
         batch=8,
         epochs=77,
         stage2=20,
-        lr=0.0014,
+        lr=0.002,
         warmup=200,
         ema=(0.005, 500),
         val_interval=8,
@@ -49,7 +49,7 @@ def test_a_long_run_has_the_recipes_numbers():
 def test_what_the_user_sets_is_kept_and_the_others_follow():
     found = fit(BLOOD_CELLS, dict(epochs=10, batch=4, imgsz=None))
     assert found['epochs'] == Choice(10, 'set by you') and found['stage2'].value == 3
-    assert found['lr'].value == 0.001 and found['warmup'].value == 10 * 52 // 10
+    assert found['lr'].value == 0.0014 and found['warmup'].value == 10 * 52 // 10
 
 
 @pytest.mark.parametrize('images', [1, 60, 1_000, 100_000])

@@ -64,8 +64,8 @@ def test_box_format():
     ('lr', 'batch', 'pretrained', 'level'),
     [
         (0.004, 256, True, 'ok'),
-        (0.004, 30, True, 'ok'),
-        (0.004, 28, True, 'warning'),
+        (0.004, 16, True, 'ok'),
+        (0.004, 12, True, 'warning'),
         (0.004, 16, False, 'ok'),
         (0.0061, 16, False, 'warning'),
         (0.00025, 16, True, 'ok'),
@@ -87,19 +87,19 @@ def test_what_is_chosen_for_a_training_or_by_auto_scale_lr_is_no_reason_for_a_wa
 
 
 def test_the_learning_rate_that_fits_is_offered():
-    finding = check_learning_rate(0.004, 16, pretrained=True)
-    assert finding.value == '0.004 for a batch of 16'
+    finding = check_learning_rate(0.004, 8, pretrained=True)
+    assert finding.value == '0.004 for a batch of 8'
     assert finding.level == 'warning'
-    assert finding.advice == '0.002 fits fine-tuning with a batch of 16: optim_wrapper.optimizer.lr=0.002'
+    assert finding.advice == '0.002 fits fine-tuning with a batch of 8: optim_wrapper.optimizer.lr=0.002'
 
 
 @pytest.mark.parametrize(
-    ('lr', 'base_batch_size', 'offered'), [(0.004, 256, True), (0.004, 12, False), (0.08, 256, False)]
+    ('lr', 'base_batch_size', 'offered'), [(0.004, 256, True), (0.004, 10, False), (0.2, 256, False)]
 )
 def test_scaling_is_offered_if_it_leads_to_a_rate_that_fits(lr, base_batch_size, offered):
     finding = check_learning_rate(lr, 8, pretrained=True, factor=8 / base_batch_size)
     assert finding.level == 'warning' and ('--auto-scale-lr' in finding.advice) == offered
-    assert finding.advice.endswith('optim_wrapper.optimizer.lr=0.0014')
+    assert finding.advice.endswith('optim_wrapper.optimizer.lr=0.002')
 
 
 def test_a_rate_that_was_scaled_is_not_scaled_again():
@@ -107,7 +107,7 @@ def test_a_rate_that_was_scaled_is_not_scaled_again():
         'ok', 'learning rate', '0.000125 for a batch of 8, scaled by auto_scale_lr from 0.004'
     )
     twice = check_learning_rate(0.000125 / 32, 8, True, 8 / 256, scaled=True)
-    assert twice.level == 'note' and 'optim_wrapper.optimizer.lr=0.0448, which auto_scale_lr' in twice.advice
+    assert twice.level == 'note' and 'optim_wrapper.optimizer.lr=0.064, which auto_scale_lr' in twice.advice
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_memory_and_disk():
 
 def test_the_report_has_the_advice_below_its_line():
     lines = format_report(
-        [check_stages(300, 20), check_learning_rate(0.004, 16, True), check_warm_up(10, 40)]
+        [check_stages(300, 20), check_learning_rate(0.004, 8, True), check_warm_up(10, 40)]
     ).splitlines()
     assert lines[0] == 'Before the first step: 1 warnings, 1 notes.'
     assert [line.split()[0] for line in lines[1:]] == ['ok', 'warning', '->', 'note', '->']
