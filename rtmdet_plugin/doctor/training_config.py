@@ -10,12 +10,10 @@ from mmengine.config import Config
 from ..checkpoints.load_model import load_config
 from ..config.input_size import set_input_size
 from ..config.pipelines import preprocessing
-from ..engine.hooks.cpu_threads import available_cores
 from ..errors import RefusedError
-from ..training.device import device_type
-from ..training.fit_to_data import Facts, facts_about, fit, input_size
+from ..training.facts import facts_of
+from ..training.fit_to_data import Facts, fit, input_size
 from ..training.formats.labelled import Labelled
-from ..training.memory import step_memory
 
 
 def training_config(dataset: Labelled, model: str, folder: Path) -> Config:
@@ -88,12 +86,4 @@ def _facts(dataset: Labelled, config: Config) -> Facts:
     train = dataset.splits.get('train')
     if train is None or not train.content['annotations']:
         raise RefusedError(f'{dataset.source} must have objects to train on, got none')
-    device = device_type()
-    return facts_about(
-        train.content,
-        default_size=usual_size(config),
-        pretrained=False,
-        device=device,
-        cores=available_cores(),
-        step_memory=lambda size: step_memory(config.model, size, device, False),
-    )
+    return facts_of(train.content, config, pretrained=False)

@@ -13,17 +13,15 @@ from rtmdet_runtime.atomic_files import write_atomically
 
 from ..checkpoints.load_model import config_file, load_config
 from ..config.input_size import check_input_size
-from ..config.pipelines import preprocessing
-from ..engine.hooks.cpu_threads import available_cores
 from ..errors import RefusedError
 from ..report.run_files import save_prepared
 from .config_file import Settings, SplitFiles, check_texts, config_text
 from .device import choose_device, device_type, visible_devices
-from .fit_to_data import Choice, facts_about, fit
+from .facts import facts_of
+from .fit_to_data import Choice, fit
 from .formats.find_format import read_dataset
 from .formats.labelled import Labelled
 from .log_services import check_services
-from .memory import step_memory
 from .options import NUMBERS, OF_DATA, Options
 from .published import find_weights
 from .splits import with_validation
@@ -129,15 +127,7 @@ def _draft_from_dataset(data: Path, options: Options) -> Draft:
     if options.imgsz is not None:
         check_input_size(config, options.imgsz)
     weights = find_weights(str(options.weights or 'default'), size)
-    facts = facts_about(
-        content['train'],
-        default_size=max(preprocessing(config)['input_size']),
-        pretrained=weights is not None,
-        device=device_type(),
-        cores=available_cores(),
-        processes=options.gpus,
-        step_memory=lambda size: step_memory(config.model, size, device_type(), options.amp),
-    )
+    facts = facts_of(content['train'], config, pretrained=weights is not None, amp=options.amp, processes=options.gpus)
     choices = fit(facts, {name: getattr(options, name) for name in NUMBERS})
     if options.patience is not None:
         check_patience(options.patience, choices['stage2'].value, choices['epochs'].value)

@@ -1,0 +1,35 @@
+"""The facts that the numbers of a training follow from: its data, its model, and this machine."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+
+from ..config.pipelines import preprocessing
+from ..engine.hooks.cpu_threads import available_cores
+from .device import device_type
+from .fit_to_data import Facts, facts_about
+from .memory import step_memory
+
+
+def facts_of(
+    content: dict[str, list[dict]], config: Config, *, pretrained: bool, amp: bool = False, processes: int = 1
+) -> Facts:
+    """Return the facts about a training.
+
+    Args:
+        content: COCO's lists of the training split.
+        config: config of the model.
+        pretrained: whether the training starts from a detector's weights.
+        amp: whether it computes in bfloat16.
+        processes: number of processes, one for each GPU.
+    """
+    device = device_type()
+    return facts_about(
+        content,
+        default_size=max(preprocessing(config)['input_size']),
+        pretrained=pretrained,
+        device=device,
+        cores=available_cores(),
+        processes=processes,
+        step_memory=lambda size: step_memory(config.model, size, device, amp),
+    )
