@@ -66,6 +66,7 @@ def test_mim_train_trains_both_stages(trained):
     assert 'coco/bbox_mAP' in output
 
 
+@pytest.mark.slow  # training/test_train.py and test_startup_signals.py refuse runs, each a part of the way
 def test_a_refused_run_names_both_numbers_and_leaves_no_checkpoint(pictures, tmp_path):
     arguments = ('--work-dir', tmp_path, '--cfg-options', 'model.bbox_head.num_classes=7')
     done = run_mim('train', 'mmdet', pictures / 'config.py', *arguments)

@@ -85,6 +85,7 @@ def test_each_registry_knows_the_room_of_its_names(kind, name):
     assert getattr(registration.mmdet_registry, kind).get(name).__name__ == name
 
 
+@pytest.mark.slow
 def test_a_registry_that_was_used_before_gets_them_too():
     code = """
 from mmdet.registry import MODELS, TRANSFORMS

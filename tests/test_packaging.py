@@ -128,6 +128,7 @@ except FileNotFoundError as error:
     assert 'rtmdet_huge.py' in message and 'the nearest: ' in message and 'rtmdet_nano.py' in message
 
 
+@pytest.mark.slow  # test_a_user_s_config_begins_with_a_packaged_one reads them without a checkout as well
 def test_the_command_takes_packaged_configs_by_name(environment, empty):
     """`rtmdet export` and the reader of deploy configs work without a checkout."""
     code = """

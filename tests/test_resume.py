@@ -104,6 +104,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(pictures, tmp_path, num_workers, 
     assert_same(final_state(whole), final_state(killed))
 
 
+@pytest.mark.slow
 def test_without_a_seed_the_resumed_run_takes_up_that_of_the_first(pictures, tmp_path):
     config = user_config(pictures, tmp_path / 'work', 0, 2, seed=None)
     train(config, kill_after=2 * STEPS + 1)

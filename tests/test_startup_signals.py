@@ -94,7 +94,12 @@ raise {}
             "rtmdet_plugin: [Errno 2] No such file: 'a.json'",
             marks=pytest.mark.slow,  # reported like the first
         ),
-        ("RefusedError('max_epochs must be above 0')", True, 'rtmdet_plugin: max_epochs must be above 0'),
+        pytest.param(
+            "RefusedError('max_epochs must be above 0')",
+            True,
+            'rtmdet_plugin: max_epochs must be above 0',
+            marks=pytest.mark.slow,  # the traceback is shown as that of the next
+        ),
         ("KeyError('a bug')", True, 'mim: the program ended with exit code 1'),
     ],
     ids=['refused', 'missing file', 'refused, traceback asked for', 'bug'],

@@ -76,9 +76,9 @@ def test_without_click():
         ('predict', 'openvino', 'm.xml a.png'),
         ('predict', 'ncnn', 'm.param a.png'),
         ('predict', 'tensorrt', 'm.engine a.png'),
-        ('export', 'onnx', 'a.py a.pth -o m.onnx'),
         ('quantize', 'onnxruntime', 'm.onnx . -o q.onnx'),
-        ('publish', 'safetensors', 'a.pth'),
+        pytest.param('export', 'onnx', 'a.py a.pth -o m.onnx', marks=pytest.mark.slow),
+        pytest.param('publish', 'safetensors', 'a.pth', marks=pytest.mark.slow),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(verb, module, arguments, tmp_path):

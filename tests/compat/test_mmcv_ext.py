@@ -66,7 +66,8 @@ def test_special_attributes_are_absent():
 
 
 @pytest.mark.parametrize(
-    'first', ['import rtmdet_plugin', pytest.param('import mmdet.utils', marks=pytest.mark.slow), '']
+    'first',
+    ['', *(pytest.param(f'import {name}', marks=pytest.mark.slow) for name in ('rtmdet_plugin', 'mmdet.utils'))],
 )
 def test_mmdet_imports_in_any_order(first):
     """Includes the case in which importing mmdet's models imports the plugin halfway through."""

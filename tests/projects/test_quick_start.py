@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from user_commands import run_line
 from user_run import ROOT
 
@@ -16,6 +17,7 @@ def test_the_notebook_has_no_output_and_one_cell_that_installs():
     assert [cell['metadata'].get('tags') for cell in CODE].count(['install']) == 1
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
     """All cells but the one that installs, as one script; lines that begin with ! are commands."""
     for folder in ('projects', 'configs'):  # the demo's config has its base there

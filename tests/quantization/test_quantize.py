@@ -79,6 +79,7 @@ def test_keeps_metadata_and_float_parts(calibration, model, pictures, tmp_path):
     assert scales[dequantize.input[1]].size > 1  # one for each channel
 
 
+@pytest.mark.slow
 def test_same_pictures_same_file(model, pictures, tmp_path):
     for name, order in (('a', pictures), ('b', pictures[::-1])):
         quantize_onnx(model, tmp_path / f'{name}.onnx', order, tolerance=1, threads=1)
@@ -113,7 +114,8 @@ def test_nothing_has_to_stay_in_float(shapes_model, pictures, form, tmp_path):
     assert quantize_onnx(tmp_path / 'm.onnx', tmp_path / 'q.onnx', pictures[:1], keep_float=(), tolerance=0, threads=1)
 
 
-@pytest.mark.parametrize('target', ['onnxruntime', 'openvino'])  # for TensorRT the layers are OpenVINO's
+# For TensorRT the layers are OpenVINO's.
+@pytest.mark.parametrize('target', ['onnxruntime', pytest.param('openvino', marks=pytest.mark.slow)])
 def test_a_layer_with_outliers_is_found(calibration, target):
     ranges = calibration.ranges('minmax')
     layers = find_layers(calibration.model.graph, [n for part in FLOAT_PARTS for n in calibration.parts[part]], target)

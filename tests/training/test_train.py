@@ -125,6 +125,7 @@ def test_services_that_get_the_metrics(folder, monkeypatch):
     ]
 
 
+@pytest.mark.slow  # the same hook as in engine/hooks/test_graceful_stop.py
 def test_a_run_that_was_stopped_continues_to_the_same_bits(folder, monkeypatch):
     arguments = ['pets', *SHORT.split(), '--epochs', '2', '--batch', '4']
     call(*arguments, '--name', 'complete')
