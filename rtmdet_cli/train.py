@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from rtmdet_runtime.choices import MODELS
+from rtmdet_runtime.devices import hide_other_gpus
 
 
 @click.command('train')
@@ -62,7 +63,7 @@ from rtmdet_runtime.choices import MODELS
     help='Change a value of the config, such as train_cfg.val_interval=1. May be repeated.',
 )
 @click.option('--dry-run', is_flag=True, help='Write the config and stop; missing weights are downloaded.')
-def command(data, classes, log, **options) -> None:
+def command(data, classes, log, device, **options) -> None:
     """Train a detector on DATA.
 
     DATA is a folder, a data.yaml, an annotation file or a config. Annotations may be COCO JSON, YOLO, Pascal VOC or
@@ -70,9 +71,14 @@ def command(data, classes, log, **options) -> None:
     with their reasons and written to a short config in a new work directory, work_dirs/NAME_N, and mmengine's Runner
     trains with it, like mim train mmdet. Ctrl-C saves the state; --resume continues.
     """
+    hide_other_gpus(device)  # before mmengine is imported, which chooses its device then
     # Import rtmdet_plugin first: its error names the missing package of PyTorch or OpenMMLab.
     from rtmdet_plugin.training.train import train
 
-    lists = dict(classes=classes.split(',') if classes else None, log=log.split(',') if log else ())
-    work_dir = train(data, **lists, **options)
+    work_dir = train(data, classes=names(classes) or None, log=names(log), device=device, **options)
     click.echo(f'Work directory: {click.format_filename(Path(work_dir))}')
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """Return the names in a list that is separated by commas."""
+    return tuple(name for name in map(str.strip, (text or '').split(',')) if name)

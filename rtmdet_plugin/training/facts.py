@@ -8,7 +8,7 @@ from ..config.pipelines import preprocessing
 from ..engine.hooks.cpu_threads import available_cores
 from .device import device_type
 from .fit_to_data import Facts, facts_about
-from .memory import step_memory
+from .memory import Memory, step_memory
 
 
 def facts_of(
@@ -24,6 +24,13 @@ def facts_of(
         processes: number of processes, one for each GPU.
     """
     device = device_type()
+
+    def memory(size: int) -> Memory | None:
+        if device == 'cuda' and processes > 1:  # this process must not take memory of the GPU that another will use
+            return None
+        found = step_memory(config.model, size, device, amp)
+        return found and found._replace(free=found.free / processes)
+
     return facts_about(
         content,
         default_size=max(preprocessing(config)['input_size']),
@@ -31,5 +38,5 @@ def facts_of(
         device=device,
         cores=available_cores(),
         processes=processes,
-        step_memory=lambda size: step_memory(config.model, size, device, amp),
+        step_memory=memory,
     )

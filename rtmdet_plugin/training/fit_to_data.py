@@ -133,9 +133,12 @@ def batch_size(facts: Facts, size: int) -> Choice:
     memory = facts.step_memory(size)
     if memory is None:
         return Choice(wanted, f'{reason}; memory was not measured')
-    fitting = min(wanted, _power_of_2((USED * memory.free - memory.fixed) / memory.per_image))
+    limit = (USED * memory.free - memory.fixed) / memory.per_image
+    fitting = min(wanted, _power_of_2(limit))
     need = (memory.fixed + fitting * memory.per_image) / 1e9
-    if fitting < wanted:
+    if limit < fitting:
+        reason = f'batch norm needs 4 images, although they take more than {USED:.0%} of the free memory'
+    elif fitting < wanted:
         reason = f'{2 * fitting} would take more than {USED:.0%} of the free memory'
     return Choice(fitting, f'{reason}; a step takes about {need:.1f} of {memory.free / 1e9:.1f} GB free')
 
@@ -157,6 +160,8 @@ def stage_2(epochs: int) -> Choice:
 def learning_rate(batch: int, pretrained: bool) -> Choice:
     """Choose the learning rate of AdamW."""
     rate = fitting_rate(batch, pretrained)
+    if rate == RECIPE_LR and pretrained:
+        return Choice(rate, f"the recipe's, for fine-tuning with a batch of {FINE_TUNE_BATCH} or more")
     if rate == RECIPE_LR:
         return Choice(rate, "the recipe's, also used by this package's projects from scratch with a batch of 8")
     base = RECIPE_BATCH if batch > RECIPE_BATCH else FINE_TUNE_BATCH

@@ -11,7 +11,7 @@ import logging
 import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -28,7 +28,7 @@ ONLY_IN_FILE = re.compile(
 )
 """Beginnings of messages that have hundreds of lines, or say nothing about the run."""
 SHOWN_BY_LINE = re.compile(
-    r'Epoch\((train|val)\)|Exp name:|Saving checkpoint|The (previous )?best checkpoint|Evaluating bbox'
+    r'Epoch\(train\)|Epoch\(val\).* eta: |Exp name:|Saving checkpoint|The (previous )?best checkpoint|Evaluating bbox'
     r'|bbox_mAP_copypaste|(Epoch|Validation after epoch) \d+: 0 bad samples'
 )
 """Beginnings of messages that say what the live line shows."""
@@ -57,6 +57,12 @@ def terminal_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:
     ]
 
 
+def terminal() -> Console | None:
+    """Return a console for standard output if it is a terminal that can show a live line."""
+    console = Console(file=sys.stdout)  # fixed, because a validation replaces sys.stdout
+    return console if sys.stdout.isatty() and not console.is_dumb_terminal else None
+
+
 @contextlib.contextmanager
 def live_line(runner: Runner) -> Iterator[None]:
     """Show a live line while a run trains, if standard output is a terminal; other output is printed above it.
@@ -64,26 +70,26 @@ def live_line(runner: Runner) -> Iterator[None]:
     Args:
         runner: a run that hasn't begun.
     """
-    console = Console()
-    if not console.is_terminal:
+    console = terminal()
+    if console is None:
         yield
         return
+    bar = [BarColumn(10)] if console.width >= 110 else []
+    columns = *bar, TextColumn('epoch {task.fields[epoch]} · {task.fields[text]}')
     # No refreshing thread: processes that load images are forked while it could hold the lock of standard output.
-    columns = TextColumn('epoch {task.fields[epoch]}'), BarColumn(10), TextColumn('{task.fields[text]}')
-    with Progress(*columns, console=console, auto_refresh=False) as progress:
-        handlers = [(handler, handler.stream) for handler in terminal_handlers(runner.logger)]
-        for handler, _ in handlers:
+    progress = Progress(*columns, console=console, auto_refresh=False, redirect_stderr=sys.stderr.isatty())
+    line = LiveLine(progress)
+    with contextlib.ExitStack() as stack:
+        line.attempt(progress.start)
+        stack.callback(line.attempt, progress.stop)
+        for handler in terminal_handlers(runner.logger):
+            stack.callback(handler.setStream, handler.stream)
             handler.setStream(sys.stdout)  # now that of the progress bar
             handler.addFilter(_not_on_line)
-        line = LiveLine(progress)
+            stack.callback(handler.removeFilter, _not_on_line)
         runner.register_hook(line, 'VERY_LOW')
-        try:
-            yield
-        finally:
-            line.unmuted.close()
-            for handler, stream in handlers:
-                handler.setStream(stream)
-                handler.removeFilter(_not_on_line)
+        stack.callback(line.unmuted.close)
+        yield
 
 
 def _not_on_line(record: logging.LogRecord) -> bool:
@@ -101,6 +107,7 @@ class LiveLine(Hook):
         self._progress = progress
         self._task = progress.add_task('', total=None, epoch='', text='starting')
         self._scores: list[float] = []
+        self._gone = False
         self.unmuted = contextlib.ExitStack()
         """Closing it shows standard output again, which a validation hides."""
 
@@ -108,16 +115,20 @@ class LiveLine(Hook):
         """Hide what pycocotools prints; the log has all of its numbers."""
         self.unmuted.enter_context(contextlib.redirect_stdout(io.StringIO()))
 
-    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Show the numbers of the last steps."""
         logged = runner.message_hub.log_scalars
+        if data_batch is None or not {'train/time', 'train/data_time'} <= logged.keys():  # of mmengine's timer
+            return
         time, data_time = (logged[f'train/{name}'].mean(SMOOTHED) for name in ('time', 'data_time'))
         # RTMRuntimeInfoHook reads the loss from a GPU only in steps that are logged.
         loss = [f'loss {logged["train/loss"].current():.3f}'] if 'train/loss' in logged else []
-        images = runner.train_dataloader.batch_size * runner.world_size
+        images = len(data_batch['inputs']) * runner.world_size
         left = timedelta(seconds=round(time * (runner.max_iters - runner.iter - 1)))
-        parts = [*loss, *self._ap(), f'{images / time:.1f} images/s', f'waiting for data {data_time / time:.0%}']
-        self._show(runner, runner.iter + 1, ' · '.join([*parts, f'{left} left', f'{_memory():.1f} GB']))
+        parts = [*loss, *self._ap(), f'{left} left', f'{images / time:.1f} img/s', f'data {data_time / time:.0%}']
+        self._show(runner, runner.iter + 1, ' · '.join([*parts, f'{_memory():.1f} GB']))
 
     def after_val_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         """Show how far the validation is."""
@@ -127,7 +138,7 @@ class LiveLine(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Keep the AP."""
         self.unmuted.close()
-        if metrics and AP in metrics:
+        if metrics and metrics.get(AP, -1) >= 0:  # it is -1 without objects
             self._scores.append(metrics[AP])
 
     def _ap(self) -> list[str]:
@@ -136,7 +147,15 @@ class LiveLine(Hook):
     def _show(self, runner: Runner, step: int, text: str) -> None:
         epoch = f'{min(runner.epoch + 1, runner.max_epochs)}/{runner.max_epochs}'
         self._progress.update(self._task, completed=step, total=runner.max_iters, epoch=epoch, text=text)
-        self._progress.refresh()
+        self.attempt(self._progress.refresh)
+
+    def attempt(self, draw: Callable[[], None]) -> None:
+        """Draw, unless the terminal has gone or can't show the characters: that must not end the training."""
+        if not self._gone:
+            try:
+                draw()
+            except (OSError, ValueError):
+                self._gone = True
 
 
 def _memory() -> float:

@@ -44,9 +44,10 @@ def service_text(name: str, work_dir: Path) -> str:
         return "dict(type='TensorboardVisBackend')"
     if name == 'wandb':
         return f"dict(type='WandbVisBackend', init_kwargs=dict(project={project!r}, name={work_dir.name!r}))"
-    server = os.environ.get('MLFLOW_TRACKING_URI')
-    place = dict(tracking_uri=server or f'sqlite:///{work_dir.parent}/mlflow.db')
-    if not server:
+    if os.environ.get('MLFLOW_TRACKING_URI'):  # read when the config is, because it may contain a password
+        place = dict(tracking_uri='{{$MLFLOW_TRACKING_URI:}}')
+    else:
+        place = dict(tracking_uri=f'sqlite:///{work_dir.parent}/mlflow.db')
         place['artifact_location'] = f'{work_dir.parent}/mlflow_artifacts'
     options = dict(exp_name=project, run_name=work_dir.name, **place)
     return f"dict(type='MLflowVisBackend', {', '.join(f'{key}={value!r}' for key, value in options.items())})"

@@ -48,7 +48,7 @@ def step_memory(model: dict[str, Any], size: int, device: str, amp: bool) -> Mem
         amp: whether the step is computed in bfloat16.
 
     Returns:
-        The memory; None if the system doesn't report how much is free.
+        The memory; None if it isn't known, for example because the system doesn't report how much is free.
 
     Raises:
         RefusedError: if a step with few images doesn't fit the memory of the GPU.
@@ -79,7 +79,7 @@ def traced(model: dict[str, Any], size: int) -> tuple[int, float]:
     return sum(storage.nbytes() for storage in parameters), activations / PROBED[0]
 
 
-def _measured(model: dict[str, Any], size: int, amp: bool) -> Memory:
+def _measured(model: dict[str, Any], size: int, amp: bool) -> Memory | None:
     """Run a forward and a backward pass for each batch size on the GPU."""
     network = _build(model, 'cuda')
     network.to(memory_format=torch.channels_last)
@@ -104,6 +104,8 @@ def _measured(model: dict[str, Any], size: int, amp: bool) -> Memory:
     del network
     torch.cuda.empty_cache()
     fixed, per_image = line(PROBED, peaks)
+    if per_image <= 0:  # the kernels that cuDNN chose for the smaller batch need more
+        return None
     # The peaks have the parameters and their gradients; the other copies come with the optimiser's first step.
     return Memory(fixed + (COPIES - 2) * parameters, per_image, torch.cuda.mem_get_info()[0])
 

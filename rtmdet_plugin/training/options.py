@@ -68,7 +68,10 @@ class Options:
         Raises:
             RefusedError: if a number is too small, or the size isn't known.
         """
-        for name in (*NUMBERS, 'patience'):
+        for name in ('classes', 'log'):
+            if isinstance(getattr(self, name), str):
+                raise RefusedError(f'{name} must be a list of names, got {getattr(self, name)!r}')
+        for name in (*NUMBERS, 'patience', 'gpus'):
             value = getattr(self, name)
             if value is not None and value < (0 if name == 'workers' else 1):
                 raise RefusedError(f'{name} must be a positive number, got {value}')

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rtmdet_runtime.atomic_files import write_atomically
+from rtmdet_runtime.devices import VARIABLE, visible_devices
 
 from ..checkpoints.load_model import config_file, load_config
 from ..config.input_size import check_input_size
 from ..errors import RefusedError
 from ..report.run_files import save_prepared
 from .config_file import Settings, SplitFiles, check_texts, config_text
-from .device import choose_device, device_type, visible_devices
+from .device import choose_device, device_type
 from .facts import facts_of
 from .fit_to_data import Choice, fit
 from .formats.find_format import read_dataset
@@ -47,7 +48,7 @@ class Prepared:
         words += ['--resume'] if options.resume else []
         words += ['--cfg-options', *options.changes] if options.changes else []
         visible = visible_devices(options.device)
-        return (f'CUDA_VISIBLE_DEVICES={visible} ' if visible is not None else '') + shlex.join(words)
+        return (f'{VARIABLE}={shlex.quote(visible)} ' if visible is not None else '') + shlex.join(words)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rtmdet_plugin_startup import call_and_wait
 
 from ..checkpoints.load_model import load_config
@@ -44,8 +46,8 @@ def train(data: str | Path, *, dry_run: bool = False, **options: Any) -> Path:
     if not dry_run:
         run(prepared)
         report_training(prepared.work_dir)
-        with contextlib.suppress(FileNotFoundError):  # a config may save none
-            print(f'Best checkpoint: {best_or_last(prepared.work_dir)}')
+        with contextlib.suppress(OSError, ValueError):  # a config may save none
+            print(f'Checkpoint: {best_or_last(prepared.work_dir)}')
     return prepared.work_dir
 
 
@@ -74,6 +76,7 @@ def run(prepared: Prepared) -> None:
         config.visualizer.name = uuid.uuid4().hex
     if prepared.options.resume:
         config.resume, config.load_from = True, None
+    threads = torch.get_num_threads()
     try:
         runner = TerminalRunner.from_cfg(config)
         with live_line(runner):
@@ -82,6 +85,8 @@ def run(prepared: Prepared) -> None:
         if log := log_traceback(error):
             print(f'The traceback is in {log}', file=sys.stderr)
         raise
+    finally:
+        torch.set_num_threads(threads)  # RTMCPUThreadsHook sets another number
 
 
 def _run_with_torchrun(prepared: Prepared) -> None:

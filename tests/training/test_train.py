@@ -1,5 +1,6 @@
 """`rtmdet train`: the written config, the same run with mim, and what is refused before a work directory is made."""
 
+import errno
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from labelled_data import write_voc, write_yolo
 from mmdet.models import RTMDet
 from mmengine.config import Config
 from rich.console import Console
+from rich.progress import Progress
 from states import assert_same, training_state
 from user_commands import run_mim
 from user_run import CONFIGS, ROOT
@@ -93,18 +95,29 @@ def test_mim_does_the_same_run_with_the_written_config(folder):
 
 def test_in_a_terminal_one_line_shows_the_run_and_the_log_file_is_complete(folder, monkeypatch, capfd):
     shown = io.StringIO()
-    monkeypatch.setattr(live_line, 'Console', lambda: Console(file=shown, force_terminal=True, width=200))
+    monkeypatch.setattr(live_line, 'terminal', lambda: Console(file=shown, force_terminal=True, width=80))
     call('pets', *SHORT.split(), '--batch', '4')
     text = re.sub(r'\x1b\[[0-9;?]*[a-zA-Z]', '', shown.getvalue())
-    assert re.search(
-        r'epoch 1/1 \S+ loss [\d.]+ · [\d.]+ images/s · waiting for data \d+% · 0:00:00 left · [\d.]+ GB', text
-    )
+    assert re.search(r'epoch 1/1 · loss [\d.]+ · 0:00:00 left · [\d.]+ img/s · data \d+% · [\d.]+ GB', text)
+    assert 'Epoch(val) [1][1/1]    coco/' in text, 'what a validation found stays'
     assert 'validation 1/1' in text and 'Before the first step: ' in text, 'messages are printed above the line'
     hidden = ['Epoch(train)', 'paramwise_options', 'Average Precision', 'System environment']
     printed = text + ''.join(capfd.readouterr())
     (log,) = (folder / 'work_dirs' / 'pets_1').glob('*/*.log')
     assert not [message for message in hidden if message in printed]
     assert [message for message in hidden if message not in log.read_text()] == ['Average Precision']  # pycocotools'
+
+
+def test_a_terminal_that_has_gone_does_not_end_the_training():
+    def fail():
+        calls.append(1)
+        raise OSError(errno.EIO, 'gone')
+
+    calls: list[int] = []
+    line = live_line.LiveLine(Progress())
+    line.attempt(fail)
+    line.attempt(fail)
+    assert calls == [1]
 
 
 def test_services_that_get_the_metrics(folder, monkeypatch):
