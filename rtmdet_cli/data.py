@@ -19,7 +19,9 @@ def read_argument(data: str, changes: tuple[str, ...]) -> str | Config:
         click.UsageError: if there are changes for a dataset.
         FileNotFoundError, ValueError: see `changed_config`.
     """
-    if data.endswith('.py') or '::' in data:
+    from rtmdet_plugin.checkpoints.load_model import is_config
+
+    if is_config(data):
         return changed_config(data, changes)
     if changes:
         raise click.UsageError(f'--cfg-options must be left out, unless DATA is a config, got the data {data}')

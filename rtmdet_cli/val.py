@@ -130,10 +130,10 @@ def open_model(
         FileNotFoundError, ValueError: see `open_for_map`, `config_of_work_dir` and `best_or_last`; ValueError also if
             an option isn't for this kind of model.
     """
-    from rtmdet_plugin.checkpoints.load_model import read_config
+    from rtmdet_plugin.checkpoints.load_model import is_config, read_config
     from rtmdet_plugin.checkpoints.work_dir import best_or_last, config_of_work_dir, is_work_dir
+    from rtmdet_plugin.inference.device import device_type
     from rtmdet_plugin.inference.open_for_map import open_for_map
-    from rtmdet_plugin.training.device import device_type
 
     trained = model.is_dir() or model.suffix in CHECKPOINTS
     kind, option, value = ('an exported model', 'backend', backend) if trained else ('a checkpoint', 'device', device)
@@ -148,11 +148,6 @@ def open_model(
     file = best_or_last(model) if model.is_dir() else model
     device = device or (device_type() if trained else 'cpu')
     return open_for_map(file, loaded, backend=backend, size=size, threads=threads, device=device), loaded
-
-
-def is_config(data: str) -> bool:
-    """Return whether DATA is a config rather than a dataset."""
-    return data.endswith('.py') or '::' in data
 
 
 def read_truth(data: str | None, split: str | None, config: Config | None) -> tuple[dict[str, list[dict]], list[str]]:
@@ -170,7 +165,7 @@ def read_truth(data: str | None, split: str | None, config: Config | None) -> tu
         FileNotFoundError, ValueError: see `truth_of_config` and `read_dataset`; ValueError also if there is no data, or
             a split is given for an annotation file.
     """
-    from rtmdet_plugin.checkpoints.load_model import read_config
+    from rtmdet_plugin.checkpoints.load_model import is_config, read_config
     from rtmdet_plugin.checkpoints.work_dir import config_of_work_dir, is_work_dir
     from rtmdet_plugin.inference.truth_of_config import truth_of_config
     from rtmdet_plugin.training.formats.find_format import read_dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ MARGIN = 100
 """Pixels outside an image in which a box is still drawn as it is; OpenCV takes no arbitrary numbers."""
 FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.5)
 """Font of the names, and its scale."""
+JPEG_QUALITY = 85
+"""Quality of the images in HTML pages."""
 
 
 def label_colour(label: int) -> tuple[int, int, int]:
@@ -58,6 +61,12 @@ def draw_box(
     left, base = max(0, min(x1, length - text_width)), max(y1 - below, text_height)
     cv2.rectangle(image, (left, base - text_height), (left + text_width, base + below), colour, cv2.FILLED)
     cv2.putText(image, text, (left, base), *FONT, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def jpeg_uri(image: Image) -> str:
+    """Return an image, BGR, uint8, (H, W, 3), as a JPEG in a data URI, for an HTML page."""
+    content = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1].tobytes()
+    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
 
 
 def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from mmdet.models import BaseDetector
 
 
+def is_config(data: str) -> bool:
+    """Return whether a command's argument for data names a config rather than a dataset."""
+    return data.endswith('.py') or '::' in data
+
+
 def config_file(source: str | Path) -> Path:
     """Return the file of a config from its path or name.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from rtmdet_runtime.image_files import list_images
 
+from ..engine.hooks.cpu_threads import available_cores
 from ..training.formats.images import SampleError, checked_size
 from ..transforms.decoding import BadImageError, decode
 from .finding import Finding, Item
@@ -51,7 +52,7 @@ def bad_pixels(objects: Objects, skipped: Iterable[str], track: Track) -> dict[s
         for file, (width, height) in zip(objects.files, objects.sizes.astype(int).tolist(), strict=True)
         if file not in known
     ]
-    pool = ThreadPoolExecutor(os.cpu_count())  # OpenCV releases the interpreter lock
+    pool = ThreadPoolExecutor(available_cores())  # OpenCV releases the interpreter lock
     try:
         reasons = track(pool.map(_fault, todo), description=f'Decoding images of {objects.split}', total=len(todo))
         return {file: reason for (file, _), reason in zip(todo, reasons, strict=True) if reason}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jinja2 import Environment
 
-from rtmdet_runtime.drawing import draw_box
+from rtmdet_runtime.drawing import draw_box, jpeg_uri
 
 from ..datasets.preview import GREY, Picture
 from ..training.formats.images import SampleError, image_size
@@ -27,7 +25,6 @@ SIDE = 320
 SHOWN = 12
 """Number of items of a finding that are shown with their image."""
 RED = (40, 40, 255)
-QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 85)
 
 TEMPLATE = (
     BEGINNING
@@ -112,7 +109,7 @@ class Section(NamedTuple):
 
 def page_of_pictures(title: str, pictures: Sequence[Picture]) -> bytes:
     """Return a page of images."""
-    figures = [Figure([data_uri(picture.image)], picture.caption) for picture in pictures]
+    figures = [Figure([jpeg_uri(picture.image)], picture.caption) for picture in pictures]
     return render(title, {}, [Section(figures)], LARGEST)
 
 
@@ -149,16 +146,10 @@ def render(title: str, facts: Mapping[str, str], sections: Sequence[Section], si
     return template.render(title=title, facts=facts, sections=sections, side=side).encode(errors='replace')
 
 
-def data_uri(img: np.ndarray) -> str:
-    """Return an image, BGR, uint8, (H, W, 3), as the address of an inline JPEG."""
-    content = cv2.imencode('.jpg', img, QUALITY)[1].tobytes()
-    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
-
-
 def _figure(file: str, items: list[Item], known: Mapping[str, tuple[Objects, int]]) -> Figure:
     """Return an image with all its boxes in grey, and those of the finding in red; next to it, what it is a copy of."""
     others = dict.fromkeys(item.other for item in items if item.other)
-    sources = [data_uri(img) for name in (file, *others) for img in _drawn(name, items, known)]
+    sources = [jpeg_uri(img) for name in (file, *others) for img in _drawn(name, items, known)]
     return Figure(sources, '; '.join(map(line_of, items[:3])) + ('; ...' if len(items) > 3 else ''))
 
 

@@ -20,7 +20,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from ..engine.hooks.cpu_threads import available_cores
-from ..training.device import device_type
+from ..inference.device import device_type
 from ..training.formats.labelled import Labelled
 from .finding import Finding
 from .training_config import fit_loader, training_config

@@ -1,4 +1,4 @@
-"""Check the name of a device."""
+"""Check the name of a device, and choose one."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def check_device(device: str) -> None:
     if device not in accepted:
         seen = '' if count else '; PyTorch sees no CUDA device'
         raise ValueError(f'device must be one of {", ".join(accepted)}, got {device!r}{seen}')
+
+
+def device_type() -> str:
+    """Return 'cuda' or 'cpu', as mmengine's Runner chooses."""
+    return 'cuda' if torch.cuda.is_available() else 'cpu'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from rtmdet_runtime.drawing import jpeg_uri
 from rtmdet_runtime.messages import one_line
 
 from ..evaluation.boxes import Boxes
@@ -18,7 +18,6 @@ from ..transforms.loading import load_image
 from .image_choice import Judged
 
 MAX_SIDE = 1280  # pixels
-QUALITY = 85
 
 
 class DrawnBox(NamedTuple):
@@ -107,5 +106,4 @@ def _jpeg(entry: Mapping) -> str:
     scale = MAX_SIDE / max(pixels.shape[:2])
     if scale < 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    content = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
+    return jpeg_uri(pixels)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
+
 from ..evaluation.curves import Point
 from ..evaluation.error_kinds import WRONG
 from ..evaluation.evaluation import Evaluation
@@ -16,7 +18,7 @@ from .evaluation_plots import evaluation_plots
 from .image_choice import best_images, entry_of, judge, worst_images
 from .svg_plot import Plot
 
-FALLBACK_THR = 0.25
+FALLBACK_THR = DEPLOY_THRESHOLDS['score_thr']
 """Score threshold for the page if none is the best, because no detection is correct."""
 MAX_CLASSES = 20
 """Number of classes in the confusion matrix."""

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from rtmdet_runtime.messages import needed_by, one_line
 from rtmdet_runtime.output import check_output, input_files, write_result
 
@@ -19,6 +17,7 @@ from ..checkpoints.recommended import save_recommended
 from ..checkpoints.work_dir import best_or_last
 from ..evaluation.evaluation import Evaluation, evaluate_detections
 from ..inference.detect import detect
+from ..inference.device import device_type
 from ..inference.open_for_map import open_for_map
 from ..inference.quiet import quiet
 from ..inference.truth_of_config import truth_of_config
@@ -131,7 +130,7 @@ def measure(run: Run, truth: Truth) -> Measured:
     """
     checkpoint = best_or_last(run.work_dir)
     used = sample(truth, MAX_IMAGES)
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = device_type()
     detector = open_for_map(checkpoint, run.config, device=device)
     start = time.perf_counter()
     found, bad = detect(detector, used)

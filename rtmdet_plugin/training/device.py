@@ -5,6 +5,7 @@ from __future__ import annotations
 from rtmdet_runtime.devices import VARIABLE, hide_other_gpus
 
 from ..errors import RefusedError
+from ..inference.device import device_type
 
 
 def choose_device(device: str | None, gpus: int = 1) -> None:
@@ -26,10 +27,3 @@ def choose_device(device: str | None, gpus: int = 1) -> None:
         raise RefusedError(f'device must be chosen before PyTorch uses a GPU, got cpu; start Python with {VARIABLE}=')
     if device != 'cpu' and device_type() == 'cpu':
         raise RefusedError(f'device must be cpu, because PyTorch finds no such GPU on this machine, got {device}')
-
-
-def device_type() -> str:
-    """Return 'cuda' or 'cpu', as mmengine's Runner chooses."""
-    import torch
-
-    return 'cuda' if torch.cuda.is_available() else 'cpu'

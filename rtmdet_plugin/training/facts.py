@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from ..config.pipelines import preprocessing
 from ..engine.hooks.cpu_threads import available_cores
-from .device import device_type
+from ..inference.device import device_type
 from .fit_to_data import Facts, facts_about
 from .memory import Memory, step_memory
 

@@ -73,9 +73,8 @@ def traced(model: dict[str, Any], size: int) -> tuple[int, float]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = _forward(network, torch.empty(PROBED[0], 3, size, size, device='meta'))
+        _forward(network, torch.empty(PROBED[0], 3, size, size, device='meta'))
     activations = sum(storage.nbytes() for storage in kept - parameters)
-    del outputs
     return sum(storage.nbytes() for storage in parameters), activations / PROBED[0]
 
 

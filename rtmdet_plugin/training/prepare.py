@@ -6,24 +6,25 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rtmdet_runtime.atomic_files import write_atomically
 from rtmdet_runtime.devices import VARIABLE, visible_devices
 
-from ..checkpoints.load_model import config_file, load_config
+from ..checkpoints.load_model import config_file, is_config, load_config
 from ..config.input_size import check_input_size
 from ..errors import RefusedError
+from ..inference.device import device_type
 from ..report.run_files import save_prepared
 from .config_file import Settings, SplitFiles, check_texts, config_text
-from .device import choose_device, device_type
+from .device import choose_device
 from .facts import facts_of
 from .fit_to_data import Choice, fit
 from .formats.find_format import read_dataset
 from .formats.labelled import Labelled
 from .log_services import check_services
-from .options import NUMBERS, OF_DATA, Options
+from .options import OF_DATA, Options
 from .published import find_weights
 from .splits import with_validation
 from .work_dir import INPUT, config_of_run, new_work_dir, short_config
@@ -66,7 +67,7 @@ class Draft:
     """Sentences about the data, for the user."""
     dataset: Labelled | None = None
     """The data; None if the base has it."""
-    classes: tuple[str, ...] = field(default=())
+    classes: tuple[str, ...] = ()
 
 
 def prepare(data: str | Path, options: Options) -> Prepared:
@@ -87,8 +88,7 @@ def prepare(data: str | Path, options: Options) -> Prepared:
         return Prepared(folder, config_of_run(folder), f'Resuming {data}', options)
     options.check()
     check_services(options.log)
-    is_config = data.endswith('.py') or '::' in data
-    draft = _draft_from_config(data, options) if is_config else _draft_from_dataset(Path(data), options)
+    draft = _draft_from_config(data, options) if is_config(data) else _draft_from_dataset(Path(data), options)
     check_texts([*draft.classes, os.path.abspath(data), os.getcwd(), str(draft.weights or '')])
     return _write(draft, data, options)
 
@@ -129,7 +129,7 @@ def _draft_from_dataset(data: Path, options: Options) -> Draft:
         check_input_size(config, options.imgsz)
     weights = find_weights(str(options.weights or 'default'), size)
     facts = facts_of(content['train'], config, pretrained=weights is not None, amp=options.amp, processes=options.gpus)
-    choices = fit(facts, {name: getattr(options, name) for name in NUMBERS})
+    choices = fit(facts, options.numbers())
     if options.patience is not None:
         check_patience(options.patience, choices['stage2'].value, choices['epochs'].value)
     return Draft(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy import ndarray
+
+from ..engine.hooks.cpu_threads import available_cores
 
 SIDE = 8
 """Width and height of the compared thumbnails."""
@@ -39,7 +40,7 @@ def similar_groups(paths: Sequence[Path], shortest_sides: Sequence[int]) -> ndar
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV releases the interpreter lock
+    with ThreadPoolExecutor(available_cores()) as pool:  # OpenCV releases the interpreter lock
         found = list(pool.map(thumbnail, paths, shortest_sides))
     readable = np.array([place for place, image in enumerate(found) if image is not None], dtype=int)
     first: dict[str, int] = {}
