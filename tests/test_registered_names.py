@@ -23,8 +23,9 @@ NAMES = {
     'DATA_SAMPLERS': ['RTMDefaultSampler'],
     'HOOKS': [
         'RTMBadSampleHook', 'RTMChannelsLastHook', 'RTMCheckInvalidLossHook', 'RTMCheckpointHook',
-        'RTMDistillationHook', 'RTMGracefulStopHook', 'RTMLoadReportHook', 'RTMNumClassCheckHook',
-        'RTMPipelineSwitchHook', 'RTMProcessWatchHook', 'RTMRunCheckHook', 'RTMRuntimeInfoHook', 'RTMUnfoldNormHook',
+        'RTMDistillationHook', 'RTMGracefulStopHook', 'RTMKeepClassesHook', 'RTMLoadReportHook',
+        'RTMNumClassCheckHook', 'RTMPipelineSwitchHook', 'RTMProcessWatchHook', 'RTMRunCheckHook', 'RTMRuntimeInfoHook',
+        'RTMUnfoldNormHook',
     ],
     'LOOPS': ['RTMEpochBasedTrainLoop'],
     'MODEL_WRAPPERS': ['RTMDistributedDataParallel'],

@@ -86,4 +86,4 @@ def _facts(dataset: Labelled, config: Config) -> Facts:
     train = dataset.splits.get('train')
     if train is None or not train.content['annotations']:
         raise RefusedError(f'{dataset.source} must have objects to train on, got none')
-    return facts_of(train.content, config, pretrained=False)
+    return facts_of(train.content, config, pretrained=False, known=False)

@@ -156,8 +156,9 @@ def _loaders(settings: Settings) -> str:
 def _schedule(settings: Settings) -> str:
     choices, lines = settings.choices, []
     if 'epochs' in choices:
-        interval = f', val_interval={choices["val_interval"].value}' if 'val_interval' in choices else ''
-        lines += [_because(settings, 'epochs'), f'train_cfg = dict(max_epochs={choices["epochs"].value}{interval})']
+        names = [name for name in ('val_interval', 'val_begin') if name in choices]
+        others = ''.join(f', {name}={choices[name].value}' for name in names)
+        lines += [_because(settings, 'epochs'), f'train_cfg = dict(max_epochs={choices["epochs"].value}{others})']
     wrapper = ["type='RTMBFloat16OptimWrapper'"] if settings.amp else []
     if 'lr' in choices:
         lines.append(_because(settings, 'lr'))
@@ -199,6 +200,7 @@ def _hooks(settings: Settings) -> str:
         custom.append(
             "    dict(type='RTMUnfoldNormHook'),  # does nothing unless the batch norms of the weights are folded"
         )
+        custom.append("    dict(type='RTMKeepClassesHook'),  # classes that the weights detect, by their names")
     if settings.patience is not None:
         custom.append(
             "    dict(type='RTMEarlyStoppingHook', monitor='coco/bbox_mAP', min_delta=0.001, "

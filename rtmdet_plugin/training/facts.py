@@ -12,7 +12,13 @@ from .memory import Memory, step_memory
 
 
 def facts_of(
-    content: dict[str, list[dict]], config: Config, *, pretrained: bool, amp: bool = False, processes: int = 1
+    content: dict[str, list[dict]],
+    config: Config,
+    *,
+    pretrained: bool,
+    known: bool,
+    amp: bool = False,
+    processes: int = 1,
 ) -> Facts:
     """Return the facts about a training.
 
@@ -20,6 +26,7 @@ def facts_of(
         content: COCO's lists of the training split.
         config: config of the model.
         pretrained: whether the training starts from a detector's weights.
+        known: whether these already detect all classes of the data.
         amp: whether it computes in bfloat16.
         processes: number of processes, one for each GPU.
     """
@@ -35,6 +42,7 @@ def facts_of(
         content,
         default_size=max(preprocessing(config)['input_size']),
         pretrained=pretrained,
+        known=known,
         device=device,
         cores=available_cores(),
         processes=processes,

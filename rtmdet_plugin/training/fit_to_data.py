@@ -24,6 +24,8 @@ STRIDE = 8  # pixels; the finest level of RTMDet
 DIVISOR = 32
 USED = 0.7
 """Share of the free memory that a step may take; the rest is for the loss, loader processes and validation."""
+KNOWN = 0.1
+"""Factor of the learning rate if the weights already detect all classes: with the full rate they get worse at first."""
 SCRATCH_STEPS, FINE_TUNE_STEPS = 6000, 2000
 
 
@@ -48,6 +50,8 @@ class Facts:
     """Input size of the model's config in pixels."""
     pretrained: bool
     """Whether the training starts from a detector's weights."""
+    known: bool
+    """Whether these weights already detect all classes of the data, by their names."""
     device: str
     """'cuda' or 'cpu'."""
     cores: int
@@ -89,10 +93,11 @@ def fit(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
     steps = math.ceil(facts.images / (batch * facts.processes))
     epochs = choose('epochs', number_of_epochs, steps, facts.pretrained)
     choose('stage2', stage_2, epochs)
-    choose('lr', learning_rate, batch * facts.processes, facts.pretrained)
+    choose('lr', learning_rate, batch * facts.processes, facts.pretrained, facts.known)
     choose('warmup', warm_up, steps * epochs)
     choose('ema', averaging, steps * epochs)
     choose('val_interval', validation_interval, epochs)
+    choose('val_begin', first_validation, facts.known)
     choose('workers', number_of_workers, facts)
     return choices
 
@@ -157,9 +162,14 @@ def stage_2(epochs: int) -> Choice:
     return Choice(length, 'the last 30 % of the epochs run without mosaic and MixUp, at most 20')
 
 
-def learning_rate(batch: int, pretrained: bool) -> Choice:
+def learning_rate(batch: int, pretrained: bool, known: bool) -> Choice:
     """Choose the learning rate of AdamW."""
     rate = fitting_rate(batch, pretrained)
+    if known:
+        return Choice(
+            float(f'{KNOWN * rate:.2g}'),
+            f'the weights already detect all classes, so {KNOWN:g} times the {rate} for new classes',
+        )
     if rate == RECIPE_LR and pretrained:
         return Choice(rate, f"the recipe's, for fine-tuning with a batch of {FINE_TUNE_BATCH} or more")
     if rate == RECIPE_LR:
@@ -185,6 +195,13 @@ def averaging(steps: int) -> Choice:
 def validation_interval(epochs: int) -> Choice:
     """Choose the number of epochs between validations, which is also that between checkpoints."""
     return Choice(max(1, round(epochs / 10)), 'about ten validations and checkpoints')
+
+
+def first_validation(known: bool) -> Choice:
+    """Choose the number of epochs before the first validation; 0 validates the weights that the training starts from."""
+    if known:
+        return Choice(0, 'the weights are validated too: they stay the best checkpoint unless an epoch is better')
+    return Choice(1, 'there is nothing to validate before the first epoch')
 
 
 def number_of_workers(facts: Facts) -> Choice:

@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.runner import CheckpointLoader
+
 from rtmdet_runtime.atomic_files import write_atomically
 from rtmdet_runtime.devices import VARIABLE, visible_devices
 
+from ..checkpoints.class_rows import classes_in, rows_of
 from ..checkpoints.load_model import config_file, is_config, load_config
 from ..config.input_size import check_input_size
 from ..errors import RefusedError
@@ -128,7 +131,16 @@ def _draft_from_dataset(data: Path, options: Options) -> Draft:
     if options.imgsz is not None:
         check_input_size(config, options.imgsz)
     weights = find_weights(str(options.weights or 'default'), size)
-    facts = facts_of(content['train'], config, pretrained=weights is not None, amp=options.amp, processes=options.gpus)
+    unknown = _unknown_classes(weights, classes)
+    known = weights is not None and not unknown
+    facts = facts_of(
+        content['train'],
+        config,
+        pretrained=weights is not None,
+        known=known,
+        amp=options.amp,
+        processes=options.gpus,
+    )
     choices = fit(facts, options.numbers())
     if options.patience is not None:
         check_patience(options.patience, choices['stage2'].value, choices['epochs'].value)
@@ -138,7 +150,10 @@ def _draft_from_dataset(data: Path, options: Options) -> Draft:
         choices=choices,
         weights=weights,
         seed=seed,
-        facts=_describe(dataset, classes, content['train']['annotations'], weights),
+        facts=[
+            *_describe(dataset, classes, content['train']['annotations']),
+            _describe_weights(weights, classes, unknown),
+        ],
         dataset=dataset,
         classes=classes,
     )
@@ -213,17 +228,40 @@ def _write_splits(dataset: Labelled, folder: Path) -> dict[str, SplitFiles]:
     return files
 
 
-def _describe(dataset: Labelled, classes: Sequence[str], objects: list[dict], weights: Path | None) -> list[str]:
+def _unknown_classes(weights: Path | None, classes: Sequence[str]) -> list[str]:
+    """Return the classes that a checkpoint doesn't detect, by the names that it records."""
+    content = CheckpointLoader.load_checkpoint(str(weights), map_location='cpu') if weights else None
+    rows = rows_of(classes, classes_in(content))
+    return [name for name, row in zip(classes, rows, strict=True) if row is None]
+
+
+def _describe(dataset: Labelled, classes: Sequence[str], objects: list[dict]) -> list[str]:
     counts = ', '.join(f'{len(part.content["images"])} for {split}' for split, part in dataset.splits.items())
-    shown = ', '.join(' '.join(name.split()) for name in classes[:6])
-    shown += f' and {len(classes) - 6} more' if len(classes) > 6 else ''
-    lines = [f'Data: {dataset.source} ({dataset.kind}); images: {counts}; {len(classes)} classes: {shown}']
+    lines = [
+        f'Data: {dataset.source} ({dataset.kind}); images: {counts}; {len(classes)} classes: {_shortened(classes)}'
+    ]
     images = len(dataset.splits['train'].content['images'])
     if background := images - len({item['image_id'] for item in objects}):
         lines.append(f'Background: {background} of {images} training images have no objects; they are trained on too')
     lines += [f'Note: {note}' for note in dataset.notes]
-    lines += [f'Skipped: {reason}' for reason in dataset.skipped.values()]
-    return [*lines, f'Weights: {weights or "none, trained from scratch"}']
+    return [*lines, *(f'Skipped: {reason}' for reason in dataset.skipped.values())]
+
+
+def _describe_weights(weights: Path | None, classes: Sequence[str], unknown: Sequence[str]) -> str:
+    if weights is None:
+        return 'Weights: none, trained from scratch'
+    if not unknown:
+        return f'Weights: {weights}; they already detect all classes'
+    if len(unknown) == len(classes):
+        return f'Weights: {weights}'
+    return (
+        f'Weights: {weights}; they already detect {len(classes) - len(unknown)} classes, but not {_shortened(unknown)}'
+    )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ', '.join(' '.join(name.split()) for name in names[:6])
+    return shown + (f' and {len(names) - 6} more' if len(names) > 6 else '')
 
 
 def _table(choices: Mapping[str, Choice]) -> str:

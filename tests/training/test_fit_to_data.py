@@ -15,6 +15,7 @@ BLOOD_CELLS = Facts(
     long_side=640,
     default_size=320,
     pretrained=True,
+    known=False,
     device='cpu',
     cores=2,
 )
@@ -34,6 +35,7 @@ def test_numbers_of_a_small_dataset():
         warmup=200,
         ema=(0.005, 500),
         val_interval=8,
+        val_begin=1,
         workers=1,
     )
 
@@ -107,5 +109,5 @@ def test_facts_count_background_images_but_not_crowds():
             dict(image_id=1, bbox=[0, 0, 50, 50], iscrowd=1),
         ],
     )
-    facts = facts_about(content, default_size=640, pretrained=False, device='cpu', cores=1)
+    facts = facts_about(content, default_size=640, pretrained=False, known=False, device='cpu', cores=1)
     assert facts.images == 2 and facts.object_sides.tolist() == [0.1] and 190 < facts.long_side <= 200

@@ -151,7 +151,11 @@ def _row(text):
 
 REFUSED = {
     'no such path': (write_yolo, _yaml('names: [a, b]\ntrain: pictures'), r'data\.yaml:2: pictures must be a folder'),
-    'no train': (write_yolo, _yaml('val: images\nnames: [a, b]'), r'data\.yaml must have train'),
+    'no train': (
+        write_yolo,
+        _yaml('val: images\nnames: [a, b]'),
+        r"data\.yaml must have a split 'train', got only val",
+    ),
     'no names': (write_yolo, _yaml('train: images'), r'data\.yaml:1: names must be a list or a mapping'),
     'nc': (write_yolo, _yaml('train: images\nnc: 3\nnames: [a, b]'), r'data\.yaml:2: nc must be .* 2, got 3'),
     'no yaml': (write_yolo, _yaml('train: [images\nnames: a'), r'data\.yaml must be a YAML file'),
@@ -190,6 +194,20 @@ def test_a_fault_is_named_with_file_and_line(case, tmp_path):
     spoil(tmp_path)
     with pytest.raises(RefusedError, match=message):
         read_dataset(tmp_path)
+
+
+def test_a_dataset_without_training_images_can_be_evaluated(tmp_path):
+    write_yolo(tmp_path / 'yolo', 2)
+    (tmp_path / 'yolo' / 'data.yaml').write_text('test: images/train\nnames: [a, b]')
+    write_voc(tmp_path / 'voc', 3, 2)
+    sets = tmp_path / 'voc' / 'ImageSets' / 'Main'
+    (sets / 'val.txt').rename(sets / 'test.txt')
+    (sets / 'train.txt').unlink()
+    for name in ('yolo', 'voc'):
+        (part,) = read_dataset(tmp_path / name, needed='test').splits.values()
+        assert len(part.content['images']) == 2
+        with pytest.raises(RefusedError, match="must have a split 'train', got only test"):
+            read_dataset(tmp_path / name)
 
 
 def test_few_bad_samples_are_skipped(tmp_path):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import faults
 import pytest
+import torch
 from click.testing import CliRunner
 from labelled_data import write_voc, write_yolo
 from mmdet.models import RTMDet
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import Progress
@@ -22,6 +24,7 @@ from user_run import CONFIGS, ROOT
 from rtmdet_cli.main import main
 from rtmdet_plugin import train
 from rtmdet_plugin.training import live_line, log_services, published
+from rtmdet_plugin.training.fit_to_data import KNOWN
 from rtmdet_runtime import atomic_files
 
 SMALL = ['--model', 'nano', '--weights', 'none']
@@ -75,6 +78,43 @@ def test_a_dry_run_writes_a_config_that_says_what_was_printed(folder):
     assert train('pets', weights='none', name='my run', classes=['dog'], dry_run=True).name == 'my_run_1'
     config = Config.fromfile('work_dirs/my_run_1/input/my_run_1.py')
     assert config.val_dataloader.dataset.metainfo.classes == ('dog',) and config.model.bbox_head.num_classes == 1
+
+
+def test_weights_that_detect_the_classes_are_trained_with_a_lower_rate(folder):
+    torch.save(dict(state_dict={}, meta=dict(dataset_meta=dict(CLASSES=('person', 'Cat')))), 'coco.pth')
+    weights = ['--model', 'nano', '--weights', 'coco.pth', '--dry-run']
+    printed = call('pets', *weights)
+    assert 'coco.pth; they already detect 1 classes, but not dog\n' in printed
+    usual = Config.fromfile('work_dirs/pets_1/input/pets_1.py').optim_wrapper.optimizer.lr
+    printed = call('pets', *weights, '--classes', 'cat')
+    assert 'coco.pth; they already detect all classes\n' in printed
+    config = Config.fromfile('work_dirs/pets_2/input/pets_2.py')
+    assert config.optim_wrapper.optimizer.lr == pytest.approx(KNOWN * usual, rel=0.05)
+    assert 'RTMKeepClassesHook' in {hook.type for hook in config.custom_hooks}
+    Path('broken.pth').write_bytes(b'PK')
+    assert 'broken.pth' in call('pets', '--weights', 'broken.pth', code=1) and not Path('work_dirs/pets_3').exists()
+
+
+def test_weights_that_detect_the_classes_are_validated_before_the_first_epoch(folder):
+    config = Config.fromfile(CONFIGS / 'rtmdet_nano.py').model
+    config.bbox_head.num_classes = 2
+    weights = MODELS.build(config).state_dict()  # AP 0, so no epoch is better
+    torch.save(dict(state_dict=weights, meta=dict(dataset_meta=dict(classes=('dog', 'cat')))), 'random.pth')
+    call('pets', *SHORT.replace('none', 'random.pth').split())
+    work_dir = folder / 'work_dirs' / 'pets_1'
+    first, *others = logged(work_dir)
+    assert first['coco/bbox_mAP'] == others[-1]['coco/bbox_mAP'] == 0 and first['step'] == 0 < others[-1]['step']
+    (best,) = work_dir.glob('best_*.pth')
+    assert best.name == 'best_coco_bbox_mAP_epoch_0.pth'
+    saved = torch.load(best)['state_dict']
+    for i in range(3):
+        name = f'bbox_head.rtm_cls.{i}.weight'
+        assert torch.equal(saved[name], weights[name][[1, 0]]), 'the rows of cat and dog'
+    (log,) = work_dir.glob('*/*.log')
+    assert 'the class layers of 2 of 2 classes, which the weights detect: cat, dog.' in log.read_text()
+    call(str(work_dir), '--resume', '--set', 'train_cfg.max_epochs=2')
+    logs = [json.loads(line) for file in work_dir.glob('*/vis_data/scalars.json') for line in file.open()]
+    assert [line['step'] for line in logs if 'coco/bbox_mAP' in line].count(0) == 1, 'not again on resume'
 
 
 def test_mim_does_the_same_run_with_the_written_config(folder):

@@ -13,6 +13,7 @@ from .distillation import RTMDistillationHook
 from .early_stopping import RTMEarlyStoppingHook
 from .faults import RTMBadSampleHook, RTMCheckInvalidLossHook
 from .interruption import RTMGracefulStopHook, RTMProcessWatchHook
+from .keep_classes import RTMKeepClassesHook
 from .pipeline_switch import RTMPipelineSwitchHook
 from .runtime_info import RTMRuntimeInfoHook
 from .unfold_norm import RTMUnfoldNormHook
@@ -26,6 +27,7 @@ __all__ = [
     'RTMDistillationHook',
     'RTMEarlyStoppingHook',
     'RTMGracefulStopHook',
+    'RTMKeepClassesHook',
     'RTMLoadReportHook',
     'RTMNumClassCheckHook',
     'RTMPipelineSwitchHook',

@@ -1,4 +1,4 @@
-"""mmengine's EpochBasedTrainLoop, extended to resume within an epoch.
+"""mmengine's EpochBasedTrainLoop, extended to resume within an epoch, and to validate before the first one.
 
 A checkpoint from within an epoch holds the number of its finished batches. The first epoch after a resume loads and
 drops these batches, which restores the caches and random states of the data pipeline; no hook or model gets them.
@@ -19,7 +19,11 @@ from ...datasets.seeded_fetch import fetch_by_place
 
 @LOOPS.register_module()
 class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
-    """`EpochBasedTrainLoop` that can resume within an epoch; the arguments are mmengine's."""
+    """`EpochBasedTrainLoop` that can resume within an epoch.
+
+    The arguments are mmengine's. With `val_begin=0` the loaded weights are validated before the first epoch; they are
+    the best checkpoint until an epoch is better.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,8 +60,9 @@ class RTMEpochBasedTrainLoop(EpochBasedTrainLoop):
             self._skip = 0
 
     def run(self) -> nn.Module:
-        """Train and validate; start with a validation that the interrupted run missed."""
+        """Train and validate; start with a validation of the loaded weights, or one that the interrupted run missed."""
         self.runner.call_hook('before_train')
+        self.validation_missed |= self.iter == 0 and self._validates_after(0)
         self._validate_if_due()
         while self.epoch < self.max_epochs and not self.stop_training:
             self.run_epoch()

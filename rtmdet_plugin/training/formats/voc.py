@@ -153,7 +153,7 @@ def _split_by_sets(files: list[Path], root: Path) -> Sources:
     """Assign XML files to the splits that ImageSets lists; without ImageSets all are for training.
 
     Raises:
-        RefusedError: if no set names images to train on.
+        RefusedError: if no set names an XML file.
     """
     if not _has_sets(root):
         return Sources({'train': files}, root, {})
@@ -173,7 +173,7 @@ def _split_by_sets(files: list[Path], root: Path) -> Sources:
         for number, name in ids:
             if name not in known:
                 missing[f'{listed}:{number}'] = f'{listed}:{number}: {name} must have an XML file, got none'
-    if not splits.get('train'):
+    if not any(splits.values()):
         raise RefusedError(f'{lists["train"]} must list the names of XML files to train on, got none of {len(known)}')
     return Sources({split: members for split, members in splits.items() if members}, root, missing)
 

@@ -185,7 +185,7 @@ def _read_yaml(file: Path) -> Sources:
     """Read a data.yaml.
 
     Raises:
-        RefusedError: if it isn't YAML, lacks names or images for training, or a path doesn't exist.
+        RefusedError: if it isn't YAML, lacks names or images, or a path doesn't exist.
     """
     text = file.read_text(encoding='utf-8-sig', errors='replace')
     try:
@@ -206,9 +206,9 @@ def _read_yaml(file: Path) -> Sources:
             splits[split] = [_resolve(str(entry), content.get('path'), file, at(key)) for entry in listed]
     if not splits:  # supervision writes only names
         splits = _folders_by_split(file.parent)
-    if 'train' not in splits:
-        raise RefusedError(f'{file} must have train, the folder with the images to train on, got {sorted(content)}')
-    if splits.get('val') == splits['train']:  # as in small example datasets: AP would be that of the training images
+    if not splits:
+        raise RefusedError(f'{file} must have train and val, the folders with the images, got {sorted(content)}')
+    if 'train' in splits and splits.get('val') == splits['train']:  # as in small example datasets: AP would be that of the training images
         del splits['val']
     return Sources(splits, names, bool(content.get('kpt_shape')), file)
 
@@ -256,7 +256,7 @@ def _folders_by_split(root: Path) -> dict[str, list[Path]]:
     if (root / 'images').is_dir() and (root / 'labels').is_dir():
         inner = {split_name(folder.name): folder for folder in sorted((root / 'images').iterdir()) if folder.is_dir()}
         splits = {split: [folder] for split, folder in inner.items() if split}
-        return splits if 'train' in splits else {'train': [root / 'images']}
+        return splits or {'train': [root / 'images']}
     folders = [
         folder for folder in sorted(root.iterdir()) if (folder / 'images').is_dir() and (folder / 'labels').is_dir()
     ]

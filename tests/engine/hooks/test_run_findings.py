@@ -81,7 +81,7 @@ def test_learning_rate(lr, batch, pretrained, level):
 @pytest.mark.parametrize('pretrained', [True, False])
 @pytest.mark.parametrize('batch', [1, 8, 16, 64, 256, 1024])
 def test_what_is_chosen_for_a_training_or_by_auto_scale_lr_is_no_reason_for_a_warning(batch, pretrained):
-    chosen = learning_rate(batch, pretrained).value
+    chosen = learning_rate(batch, pretrained, known=False).value
     assert check_learning_rate(chosen, batch, pretrained).level == 'ok'
     assert check_learning_rate(0.004 * batch / 256, batch, pretrained, batch / 256, scaled=True).level == 'ok'
 
