@@ -5,8 +5,8 @@
 Fine-tunes nano from the person weights on four datasets: blood cells (Pascal VOC, 364 images, a fifth for validation),
 the persons of 50 images of COCO, the demo's 400 generated images, and 60 generated images of 320 px. Each variant
 changes one number of the written config. Runs two trainings at a time, each with one thread. Results are added to
-benchmarks/results/automatic_numbers_cpu.json after each run, and runs that it already has are skipped: first compare all
-variants with one seed, then the automatic numbers and the best variant (`--variants`) with more.
+benchmarks/results/automatic_numbers_cpu.json after each run, and runs that it already has are skipped. To save time,
+compare all variants with one seed first, then the automatic numbers and the best `--variants` with more.
 """
 
 import argparse

@@ -198,7 +198,7 @@ def validation_interval(epochs: int) -> Choice:
 
 
 def first_validation(known: bool) -> Choice:
-    """Choose the number of epochs before the first validation; 0 validates the weights that the training starts from."""
+    """Choose the number of epochs before the first validation; 0 validates the weights before the training."""
     if known:
         return Choice(0, 'the weights are validated too: they stay the best checkpoint unless an epoch is better')
     return Choice(1, 'there is nothing to validate before the first epoch')

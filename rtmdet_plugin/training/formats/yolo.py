@@ -208,7 +208,8 @@ def _read_yaml(file: Path) -> Sources:
         splits = _folders_by_split(file.parent)
     if not splits:
         raise RefusedError(f'{file} must have train and val, the folders with the images, got {sorted(content)}')
-    if 'train' in splits and splits.get('val') == splits['train']:  # as in small example datasets: AP would be that of the training images
+    if 'train' in splits and splits.get('val') == splits['train']:
+        # As in small example datasets: AP would be that of the training images.
         del splits['val']
     return Sources(splits, names, bool(content.get('kpt_shape')), file)
 
