@@ -103,8 +103,12 @@ def _draft_from_config(data: str, options: Options) -> Draft:
     if options.weights in ('default', 'none'):
         raise RefusedError(f'weights must be a file for the config {data}, which has its own, got {options.weights!r}')
     weights = find_weights(str(options.weights), 'tiny') if options.weights is not None else None
+    config = load_config(base)
     if options.imgsz is not None:
-        check_input_size(load_config(base), options.imgsz)
+        check_input_size(config, options.imgsz)
+    stage2 = config.get('default_hooks', {}).get('pipeline_switch', {}).get('num_last_epochs', 0)
+    if options.patience is not None and stage2:
+        check_patience(options.patience, stage2, options.epochs or config.train_cfg.max_epochs)
     return Draft(
         name=options.name or Path(base.rpartition('::')[2]).stem,
         base=base,

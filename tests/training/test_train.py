@@ -223,6 +223,7 @@ REFUSED = {
     'pets --resume --model s --seed 3 --amp': 'model=s, seed=3, amp=True must not be set: with resume, the run',
     'pets --weights none --epochs 9 --patience 2': 'patience must be shorter than stage 2, .*; set at most 1, or leave',
     'pets --weights none --epochs 1 --patience 1': 'patience must be shorter than stage 2, .*, got 1; leave it out',
+    'rtmdet_plugin::rtmdet_tiny.py --patience 19': 'patience must be shorter than stage 2, the last 20 .*, got 19',
     'pets --weights none --gpus 2 --device cuda:1': 'device must be cuda or cpu with gpus=2, got cuda:1',
 }
 
