@@ -100,7 +100,7 @@ raise {}
             'rtmdet_plugin: max_epochs must be above 0',
             marks=pytest.mark.slow,  # the traceback is shown as that of the next
         ),
-        ("KeyError('a bug')", True, 'mim: the program ended with exit code 1'),
+        pytest.param("KeyError('a bug')", True, 'mim: the program ended with exit code 1', marks=pytest.mark.slow),
     ],
     ids=['refused', 'missing file', 'refused, traceback asked for', 'bug'],
 )

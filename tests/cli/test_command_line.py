@@ -76,7 +76,7 @@ def test_without_click():
         ('predict', 'openvino', 'm.xml a.png'),
         ('predict', 'ncnn', 'm.param a.png'),
         ('predict', 'tensorrt', 'm.engine a.png'),
-        ('quantize', 'onnxruntime', 'm.onnx . -o q.onnx'),
+        pytest.param('quantize', 'onnxruntime', 'm.onnx . -o q.onnx', marks=pytest.mark.slow),
         pytest.param('export', 'onnx', 'a.py a.pth -o m.onnx', marks=pytest.mark.slow),
         pytest.param('publish', 'safetensors', 'a.pth', marks=pytest.mark.slow),
     ],

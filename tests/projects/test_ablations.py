@@ -29,7 +29,19 @@ OTHERWISE = {
 }
 
 
-@pytest.mark.parametrize('row', ablations.ROWS, ids=lambda row: f'{row.study}: {row.name}')
+def slow_unless(quick: bool, value) -> object:
+    """Return a case for parametrize. The slow cases build large models and run the same code as the quick ones."""
+    return pytest.param(value, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    'row',
+    [
+        slow_unless(row.study == 'model' and row.name in ('tiny', 's') or row.study == 'steps', row)
+        for row in ablations.ROWS
+    ],
+    ids=lambda row: f'{row.study}: {row.name}',
+)
 def test_parameters_and_flops_are_the_reported_ones(row):
     params, flops = complexity(row.config)
     expected_params = OTHERWISE.get((row.study, row.name, 'params'), row.params)
@@ -83,7 +95,7 @@ def r50():
     return config, model, build_optim_wrapper(model, config.optim_wrapper)
 
 
-@pytest.mark.parametrize('name', R50)
+@pytest.mark.parametrize('name', [slow_unless(name in ('atss', 'dynamic_soft_label', 'tal'), name) for name in R50])
 def test_the_assigners_on_r50_take_a_step(name, r50):
     base, model, optim_wrapper = r50
     config = Config.fromfile(R50[name])

@@ -42,7 +42,7 @@ def calibration(model, pictures) -> Calibration:
     return Calibration(model, pictures, threads=1)
 
 
-@pytest.mark.parametrize('opset', [17, 18])
+@pytest.mark.parametrize('opset', [pytest.param(17, marks=pytest.mark.slow), 18])
 def test_parts_are_found_by_their_place(shapes_model, opset, tmp_path):
     export_onnx(shapes_model, tmp_path / 'm.onnx', opset=opset)
     graph = onnx.load(tmp_path / 'm.onnx').graph
@@ -101,7 +101,8 @@ def test_each_form_finds_what_the_float_model_finds(shapes_model, pictures, form
         assert (distance.min(1, initial=np.inf) < 3).all()  # pixels; measured: 0.6
 
 
-@pytest.mark.parametrize('form', ['nms', *(pytest.param(f, marks=pytest.mark.slow) for f in ('raw', 'decoded'))])
+@pytest.mark.slow  # a calibration for each form
+@pytest.mark.parametrize('form', ['nms', 'raw', 'decoded'])
 def test_nothing_has_to_stay_in_float(shapes_model, pictures, form, tmp_path):
     """Nodes after the predictions don't belong to them: they are never rounded as the predictions' activation."""
     export_onnx(shapes_model, tmp_path / 'm.onnx', form=form, size=(96, 96), opset=17)
@@ -218,6 +219,7 @@ def test_for_tensorrt_has_pairs_at_convolutions_alone(calibration):
     assert all(kinds[name] for node in quantized.graph.node for name in node.output if name in links.readers)
 
 
+@pytest.mark.slow  # the same steps as for the other forms
 def test_form_trt_is_quantised_up_to_the_plugin(shapes_model, pictures, tmp_path):
     export_onnx(shapes_model, tmp_path / 'm.onnx', form='trt', opset=17, score_thr=0.3)
     layers = quantize_onnx(tmp_path / 'm.onnx', tmp_path / 'q.onnx', pictures, target='tensorrt', threads=1)
