@@ -47,7 +47,10 @@ def train(data: str | Path, *, dry_run: bool = False, **options: Any) -> Path:
         run(prepared)
         report_training(prepared.work_dir)
         with contextlib.suppress(OSError, ValueError):  # a config may save none
-            print(f'Checkpoint: {best_or_last(prepared.work_dir)}')
+            best = best_or_last(prepared.work_dir)
+            print(f'Checkpoint: {best}')
+            if best.stem.endswith('_epoch_0'):
+                print('No epoch was better than the weights that the training started from.')
     return prepared.work_dir
 
 

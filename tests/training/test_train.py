@@ -100,7 +100,8 @@ def test_weights_that_detect_the_classes_are_validated_before_the_first_epoch(fo
     config.bbox_head.num_classes = 2
     weights = MODELS.build(config).state_dict()  # AP 0, so no epoch is better
     torch.save(dict(state_dict=weights, meta=dict(dataset_meta=dict(classes=('dog', 'cat')))), 'random.pth')
-    call('pets', *SHORT.replace('none', 'random.pth').split())
+    printed = call('pets', *SHORT.replace('none', 'random.pth').split())
+    assert 'No epoch was better than the weights that the training started from.\n' in printed
     work_dir = folder / 'work_dirs' / 'pets_1'
     first, *others = logged(work_dir)
     assert first['coco/bbox_mAP'] == others[-1]['coco/bbox_mAP'] == 0 and first['step'] == 0 < others[-1]['step']

@@ -1,6 +1,7 @@
 """A killed process ends the others, whatever they wait for; a run with unequal work is refused."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -9,11 +10,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rtmdet_plugin.engine.hooks.interruption import lifeline, process_watch
-from rtmdet_plugin.engine.hooks.interruption.lifeline import Lifeline
+from rtmdet_plugin.engine.hooks.interruption.lifeline import Address, Lifeline
 
 ROOT = Path(__file__).parents[3]
 
@@ -63,6 +65,43 @@ def test_the_others_hear_that_the_main_process_has_gone(ends):
     assert ends.news.wait(10)
     expected = 'process 0, the main one, has ended in the middle of the run'
     assert sorted(ends.reported) == [(1, expected), (2, expected)]
+
+
+def test_the_hook_connects_the_processes_and_ends_this_one(monkeypatch, caplog):
+    """Two hooks, one after the other, are two ranks; the second is lost, the first ends its process."""
+    shared, codes, ended = [], [], threading.Event()
+    monkeypatch.setenv('MASTER_ADDR', 'localhost')
+    monkeypatch.setattr(process_watch, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(process_watch, 'GRACE_SECONDS', 0)
+    monkeypatch.setattr(process_watch.os, '_exit', lambda code: (codes.append(code), ended.set()))
+
+    def broadcast(content):
+        shared[:] = shared or content
+        content[:] = shared
+
+    monkeypatch.setattr(process_watch, 'broadcast_object_list', broadcast)
+    runner = SimpleNamespace(logger=logging.getLogger('process_watch'))
+    hooks = [process_watch.RTMProcessWatchHook() for _ in range(2)]
+    for rank, hook in enumerate(hooks):
+        monkeypatch.setattr(process_watch, 'get_rank', lambda rank=rank: rank)
+        hook.before_run(runner)
+    until(lambda: hooks[0]._lifeline._peers)
+    hooks[1]._lifeline._close_sockets()
+    assert ended.wait(10) and codes[0] == 1
+    assert 'has ended in the middle of the run, and the others cannot continue without it' in caplog.text
+    for hook in hooks:
+        hook.after_run(runner)
+
+
+def test_a_main_process_that_cannot_be_reached_is_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(process_watch, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(process_watch, 'get_rank', lambda: 1)
+    nobody = Address('localhost', free_port(), '')
+    monkeypatch.setattr(process_watch, 'broadcast_object_list', lambda content: content.__setitem__(0, nobody))
+    hook = process_watch.RTMProcessWatchHook()
+    hook.before_run(SimpleNamespace(logger=logging.getLogger('process_watch')))
+    assert f'Process 1 cannot reach localhost:{nobody[1]}' in caplog.text
+    hook.after_run(None)
 
 
 @pytest.mark.parametrize('first', ['main', 'other'])
