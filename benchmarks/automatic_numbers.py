@@ -60,8 +60,8 @@ VARIANTS = {
     'half the learning rate': lambda config: learning_rate(config, 0.5),
     'twice the learning rate': lambda config: learning_rate(config, 2),
     'longer average': lambda config: average(config, 4),
-    'recipe scales': lambda config: mixing(config, (0.1, 2.0), 0.5),
-    'gentle scales': lambda config: mixing(config, (0.5, 1.5), 0.25),
+    "the model's augmentation": lambda config: mixing(config, (0.1, 2.0), 0.5),
+    'gentler augmentation': lambda config: mixing(config, (0.75, 1.25), 0.1),
 }
 """Variant: the changes of the config, as for `--set`."""
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from ..config.augmentation import augmentation_of
 from .run_files import Run
 
 NAMES = dict(
@@ -13,10 +14,12 @@ NAMES = dict(
     batch='Images per step and process',
     epochs='Epochs',
     stage2='Epochs of stage 2 (without mosaic and MixUp)',
+    augmentation='Scales, and share of MixUp',
     lr='Learning rate',
     warmup='Warm-up (steps)',
     ema='Averaged weights (momentum, gamma)',
     val_interval='Validation interval (epochs)',
+    val_begin='First validation (epoch)',
     workers='Processes that load images',
     optimizer='Optimiser',
     amp='Mixed precision',
@@ -56,10 +59,12 @@ def _values(run: Run) -> dict[str, Any]:
         batch=loader.get('batch_size'),
         epochs=train.get('max_epochs'),
         stage2=(hooks.get('pipeline_switch') or {}).get('num_last_epochs'),
+        augmentation=augmentation_of(config),
         lr=optimizer.get('lr'),
         warmup=_warm_up(config),
         ema=_averaging(config),
         val_interval=train.get('val_interval'),
+        val_begin=train.get('val_begin'),
         workers=loader.get('num_workers'),
         optimizer=optimizer.get('type'),
         amp=wrapper['type'] if 'type' in wrapper and wrapper['type'] != 'OptimWrapper' else None,

@@ -57,7 +57,14 @@ def config_text(settings: Settings, title: str, command: str) -> str:
     """
     header = '\n'.join(f'# {line}'.rstrip() for line in f'{title}\n\n    {command}'.splitlines())
     blocks = [header, f'_base_ = {settings.base!r}']
-    blocks += [_input_size(settings), _data(settings), _model(settings), _loaders(settings), _schedule(settings)]
+    blocks += [
+        _input_size(settings),
+        _augmentation(settings),
+        _data(settings),
+        _model(settings),
+        _loaders(settings),
+        _schedule(settings),
+    ]
     seed = '' if settings.seed is None else f'randomness = dict(seed={settings.seed})\n'
     blocks += [_hooks(settings), _log(settings), f'{seed}work_dir = {str(settings.work_dir)!r}']
     return '\n\n'.join(block for block in blocks if block) + '\n'
@@ -88,10 +95,26 @@ def _input_size(settings: Settings) -> str:
     return '\n'.join(
         [
             '# After `_base_`, or mmengine takes this for another kind of config.',
-            'from rtmdet_plugin import set_input_size',
+            f'from rtmdet_plugin import {"find_step, " * ("augmentation" in settings.choices)}set_input_size',
             '',
             _because(settings, 'imgsz'),
             f'set_input_size(_base_, {size.value})',
+        ]
+    )
+
+
+def _augmentation(settings: Settings) -> str:
+    if 'augmentation' not in settings.choices:
+        return ''
+    smallest, largest, mixup = settings.choices['augmentation'].value
+    return '\n'.join(
+        [
+            _because(settings, 'augmentation'),
+            'train_pipeline = _base_.train_pipeline',
+            f"find_step(train_pipeline, 'RTMCachedMosaicResizeCrop').ratio_range = ({smallest}, {largest})",
+            f"find_step(train_pipeline, 'RTMCachedMixUp').prob = {mixup}",
+            'train_pipeline_stage2 = _base_.train_pipeline_stage2',
+            f"find_step(train_pipeline_stage2, 'RTMRandomResizeCrop').ratio_range = ({smallest}, {largest})",
         ]
     )
 
@@ -104,6 +127,7 @@ def _data(settings: Settings) -> str:
         lines += [f'{split}_data = dict(']
         if split == 'train':
             lines += ['    filter_cfg=None,  # images without objects are trained on as background']
+            lines += ['    pipeline=train_pipeline,']
         lines += [
             f'    ann_file={str(files.ann_file)!r},',
             f'    data_prefix=dict(img={str(files.images) + "/"!r}),',
@@ -188,7 +212,9 @@ def _hooks(settings: Settings) -> str:
             f'    {_because(settings, "ema")}',
             f'    ema=dict(momentum={momentum}, gamma={gamma}),',
             f'    {_because(settings, "stage2")}',
-            f'    pipeline_switch=dict(num_last_epochs={length}, val_interval={late_interval}),',
+            '    pipeline_switch=dict(',
+            f'        num_last_epochs={length}, val_interval={late_interval}, switch_pipeline=train_pipeline_stage2',
+            '    ),',
             f'    {_because(settings, "val_interval")}',
             f'    checkpoint=dict(interval={interval}, max_keep_ckpts=2),',
             '    logger=dict(interval=10),',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmengine.config import Config
 
+from ..config.augmentation import augmentation_of
 from ..config.pipelines import preprocessing
 from ..engine.hooks.cpu_threads import available_cores
 from ..inference.device import device_type
@@ -40,6 +41,7 @@ def facts_of(
 
     return facts_about(
         content,
+        default_augmentation=augmentation_of(config),
         default_size=max(preprocessing(config)['input_size']),
         pretrained=pretrained,
         known=known,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from ..config.augmentation import Augmentation
 from ..config.learning_rate import FINE_TUNE_BATCH, RECIPE_BATCH, RECIPE_LR, fitting_rate
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ USED = 0.7
 """Share of the free memory that a step may take; the rest is for the loss, loader processes and validation."""
 KNOWN = 0.1
 """Factor of the learning rate if the weights already detect all classes: with the full rate they get worse at first."""
+SHORT = 1000
+"""Number of steps below which the augmentation is gentler."""
 SCRATCH_STEPS, FINE_TUNE_STEPS = 6000, 2000
 
 
@@ -48,6 +51,8 @@ class Facts:
     """Side in pixels that 95 % of the images don't exceed."""
     default_size: int
     """Input size of the model's config in pixels."""
+    default_augmentation: Augmentation
+    """Augmentation of the model's config."""
     pretrained: bool
     """Whether the training starts from a detector's weights."""
     known: bool
@@ -93,6 +98,7 @@ def fit(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
     steps = math.ceil(facts.images / (batch * facts.processes))
     epochs = choose('epochs', number_of_epochs, steps, facts.pretrained)
     choose('stage2', stage_2, epochs)
+    choose('augmentation', augmentation, facts.default_augmentation, steps * epochs)
     choose('lr', learning_rate, batch * facts.processes, facts.pretrained, facts.known)
     choose('warmup', warm_up, steps * epochs)
     choose('ema', averaging, steps * epochs)
@@ -160,6 +166,14 @@ def stage_2(epochs: int) -> Choice:
     """Choose the number of last epochs without mosaic and MixUp."""
     length = min(20, round(0.3 * epochs)) if epochs > 1 else 0
     return Choice(length, 'the last 30 % of the epochs run without mosaic and MixUp, at most 20')
+
+
+def augmentation(default: Augmentation, steps: int) -> Choice:
+    """Choose the strength of the augmentation: the model's, or a gentler one for a short run."""
+    if steps >= SHORT:
+        return Choice(default, f"the model's, for {SHORT:,} steps or more")
+    gentle = Augmentation(max(0.5, default.smallest), min(1.5, default.largest), min(0.25, default.mixup))
+    return Choice(gentle, f"gentler than the model's, because the run has only {steps:,} steps")
 
 
 def learning_rate(batch: int, pretrained: bool, known: bool) -> Choice:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from rtmdet_plugin.config.augmentation import Augmentation
 from rtmdet_plugin.engine.hooks.before_run import run_findings
 from rtmdet_plugin.training.fit_to_data import USED, Choice, Facts, batch_size, facts_about, fit, input_size
 from rtmdet_plugin.training.memory import Memory
@@ -14,6 +15,7 @@ BLOOD_CELLS = Facts(
     object_sides=np.full(2000, 0.15),
     long_side=640,
     default_size=320,
+    default_augmentation=Augmentation(0.1, 2.0, 0.5),
     pretrained=True,
     known=False,
     device='cpu',
@@ -31,6 +33,7 @@ def test_numbers_of_a_small_dataset():
         batch=8,
         epochs=77,
         stage2=20,
+        augmentation=(0.1, 2.0, 0.5),
         lr=0.002,
         warmup=200,
         ema=(0.005, 500),
@@ -51,6 +54,7 @@ def test_a_long_run_has_the_recipes_numbers():
 def test_what_the_user_sets_is_kept_and_the_others_follow():
     found = fit(BLOOD_CELLS, dict(epochs=10, batch=4, imgsz=None))
     assert found['epochs'] == Choice(10, 'set by you') and found['stage2'].value == 3
+    assert found['augmentation'].value == Augmentation(0.5, 1.5, 0.25) and '520 steps' in found['augmentation'].reason
     assert found['lr'].value == 0.0014 and found['warmup'].value == 10 * 52 // 10
 
 
@@ -109,5 +113,7 @@ def test_facts_count_background_images_but_not_crowds():
             dict(image_id=1, bbox=[0, 0, 50, 50], iscrowd=1),
         ],
     )
-    facts = facts_about(content, default_size=640, pretrained=False, known=False, device='cpu', cores=1)
+    facts = facts_about(
+        content, default_size=640, default_augmentation=None, pretrained=False, known=False, device='cpu', cores=1
+    )
     assert facts.images == 2 and facts.object_sides.tolist() == [0.1] and 190 < facts.long_side <= 200
