@@ -34,7 +34,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
-from results import result_file, write_json
+from results import result_file, write_rows
 from torch.utils.data import DataLoader
 
 import rtmdet_plugin  # noqa: F401  registers the modules
@@ -331,7 +331,7 @@ def main() -> None:
             rows.append(measure(args.data, condition, args.quick))
         print(table(rows[-1]))
     if not args.quick:
-        print(write_json('data_pipeline', dict(rows=rows)))
+        write_rows('data_pipeline', rows)
         result_file('data_pipeline', '.md').write_text('\n'.join(map(table, rows)))
 
 

@@ -16,22 +16,25 @@ import sys
 import time
 from pathlib import Path
 
-from results import DEVICE, print_rows, write_json
+from results import DEVICE, print_rows, write_rows
 
 ROOT = Path(__file__).parents[1]
 PARTS = {
     'tests': (60, '-m pytest -q -p no:cacheprovider -m gpu'),
     'loss': (60, 'benchmarks/loss.py --batches 4 16 --objects 10 100 300 1000'),
-    'training step': (150, 'benchmarks/train_step.py'),
-    'data to device': (75, 'benchmarks/data_to_device.py'),
+    'train_step': (150, 'benchmarks/train_step.py'),
+    'data_to_device': (75, 'benchmarks/data_to_device.py'),
     'prediction': (60, 'benchmarks/gpu_prediction.py'),
     'nms': (20, 'benchmarks/nms.py'),
-    'prediction, compiled': (90, 'benchmarks/gpu_prediction.py --compile tiny x s m l'),
-    'training step, compiled': (600, 'benchmarks/train_step.py --compile tiny x s m l'),
+    'prediction_compiled': (90, 'benchmarks/gpu_prediction.py --compile tiny x s m l'),
+    'train_step_compiled': (600, 'benchmarks/train_step.py --compile tiny x s m l'),
 }
 """Name: largest number of seconds, arguments of Python."""
-SLOW_ON_CPU = ('prediction, compiled', 'training step, compiled')
-"""Parts that a dry run leaves out unless `--parts` names them: the CPU's compiler takes minutes."""
+DRY_RUN = dict(
+    OMP_NUM_THREADS='1',  # the sizes are too small for several threads
+    TORCH_COMPILE_DISABLE='1',  # compiling for a CPU takes minutes
+)
+"""Environment variables of a dry run."""
 
 
 def gpu_tests() -> list[str]:
@@ -62,21 +65,19 @@ def main() -> int:
     args = parser.parse_args()
     if DEVICE != 'cuda' and not args.dry_run:
         sys.exit('PyTorch must see a GPU, but it sees none; --dry-run runs the smallest sizes on the CPU')
-    names = args.parts or [name for name in PARTS if not (args.dry_run and name in SLOW_ON_CPU)]
     if args.dry_run:
-        os.environ.setdefault('OMP_NUM_THREADS', '1')  # the sizes are too small for several threads
+        os.environ.update(DRY_RUN)
     end, rows = time.monotonic() + 60 * args.minutes, []
-    for name in names:
+    for name in args.parts or PARTS:
         limit, arguments = PARTS[name]
         command = arguments.split()
         command += gpu_tests() if name == 'tests' else ['--quick'] if args.dry_run else []
         start = time.monotonic()
-        left = end - start if args.dry_run else min(limit, end - start)
         print(f'--- {name}: python {arguments}', flush=True)
-        outcome = run(command, left) if left > 0 else 'no time left'
+        outcome = run(command, end - start if args.dry_run else min(limit, end - start))
         rows.append(dict(part=name, outcome=outcome, seconds=time.monotonic() - start, command=f'python {arguments}'))
         if not args.dry_run:
-            write_json('gpu', dict(rows=rows))
+            write_rows('gpu', rows)
     print_rows('gpu', rows, list(rows[0]))
     return int(any(row['outcome'] == 'failed' for row in rows))
 

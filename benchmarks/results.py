@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -19,6 +18,7 @@ from rtmdet_cli.doctor import versions
 from rtmdet_plugin.doctor.machine import cpu_features, cpu_name, gpus
 from rtmdet_plugin.engine.hooks.cpu_threads import available_cores
 from rtmdet_plugin.version import __version__
+from rtmdet_runtime.output import write_json
 
 RESULTS = Path(__file__).parent / 'results'
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -80,12 +80,10 @@ def command() -> str:
     return ' '.join(['python', f'benchmarks/{script}', *arguments])
 
 
-def write_json(name: str, content: dict) -> Path:
-    """Write results, with the command and the machine, to `result_file`; return it."""
-    RESULTS.mkdir(exist_ok=True)
-    file = result_file(name)
-    file.write_text(json.dumps(dict(command=command(), machine=machine()) | content, indent=1) + '\n')
-    return file
+def write_rows(name: str, rows: Sequence[dict]) -> None:
+    """Write the rows of a benchmark, with the command and the machine, to `result_file`, and print its path."""
+    write_json(result_file(name), dict(command=command(), machine=machine(), rows=list(rows)))
+    print(result_file(name).relative_to(RESULTS.parents[1]))
 
 
 def print_rows(name: str, rows: Sequence[dict], columns: Sequence[str]) -> None:
@@ -108,4 +106,4 @@ def report(name: str, rows: Sequence[dict], columns: Sequence[str] | None = None
     """
     print_rows(name, rows, columns or list(rows[0]))
     if save:
-        print(write_json(name, dict(rows=list(rows))))
+        write_rows(name, rows)

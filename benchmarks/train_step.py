@@ -69,7 +69,9 @@ class Trainer:
         elif dtype is not None:
             optim_wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
         self.optim_wrapper = build_optim_wrapper(self.model, optim_wrapper)
-        if compile:  # only the networks: mmengine's `compile=True` compiles train_step, and Dynamo fails in its optimiser
+        if (
+            compile
+        ):  # only the networks: mmengine's `compile=True` compiles train_step, and Dynamo fails in its optimiser
             for part in (self.model.backbone, self.model.neck, self.model.bbox_head):
                 part.compile()
         generator = torch.Generator().manual_seed(0)
@@ -188,7 +190,7 @@ def main() -> None:
     MMLogger.get_instance('benchmark').setLevel('ERROR')
     repeats = 1 if args.quick else 10 if CUDA else 3
     rows, parts = [], []
-    for size in args.sizes or (['tiny'] if args.quick else SIZES):
+    for size in (args.sizes or SIZES)[: 1 if args.quick else None]:
         batch, image = (2, 64) if args.quick else (X_BATCH if CUDA and size == 'x' else BATCH, IMAGE)
         found = measure_size(size, batch, image, repeats, args)
         rows, parts = rows + found[0], parts + found[1]
