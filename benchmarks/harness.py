@@ -6,13 +6,14 @@ The loop itself is `in_turns` of rtmdet_plugin/inference/benchmark.py, which `rt
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ class Cost:
 class Parts(dict[str, Cost]):
     """The cost of named parts of some work; a part that runs several times is summed."""
 
-    @contextmanager
+    @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Measure a block of code, on a GPU too."""
         synchronize()
@@ -108,7 +109,7 @@ def compare(more: Sequence[float], less: Sequence[float]) -> dict:
     return dict(ratio=median(ratios), ratio_range=[min(ratios), max(ratios)])
 
 
-@contextmanager
+@contextlib.contextmanager
 def busy_cores(count: int) -> Iterator[str]:
     """Keep some cores busy with processes that end with the block; yield the name of the condition."""
     spinning = []
@@ -170,8 +171,11 @@ def resident_mb(field: str = 'VmHWM') -> float:
 def peak_resident(candidate: Callable[[], object]) -> float | str:
     """Measure by how many MB the resident memory of this process grows during a call, at its peak.
 
-    Memory that the allocator has kept from earlier calls isn't counted.
+    Memory that the allocator keeps from earlier calls is first returned to the system, so that the order of candidates
+    doesn't matter.
     """
+    with contextlib.suppress(AttributeError):  # only in glibc
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path('/proc/self/clear_refs').write_text('5')  # resets VmHWM
     except OSError:
