@@ -168,8 +168,8 @@ def main() -> None:
         for num_objects in [10] if args.quick else args.objects:
             rows += measure(found, batch, num_objects, args.busy_cores)
             print(rows[-1], flush=True)
-    columns = [name for name in rows[0] if not name.endswith((' min', ' max'))]
-    report('loss', rows, columns, not args.quick)
+        columns = [name for name in rows[0] if not name.endswith((' min', ' max'))]
+        report('loss', rows, columns, not args.quick)  # after each batch size, so that a time limit loses little
     if not args.quick:
         plot([row for row in rows if row['condition'] == rows[0]['condition']])
 
