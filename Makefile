@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.rtmdet-ready
 
-.PHONY: setup demo test test-all coverage lint bench docs
+.PHONY: setup demo test test-all coverage lint bench bench-gpu gpu-wheels docs
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -48,9 +48,31 @@ lint: $(READY)
 	$(VENV)/bin/codespell
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(PY)
 
-# demo_seeds.py isn't included, because it trains for an hour. The chart is drawn last, from the new figures.
+# Not included: modules of the others, scripts that train for hours, and those for GPUs. The chart is drawn last.
+NOT_TIMED := harness results random_model mmdet_prediction automatic_numbers demo_seeds data_to_device nms plot_speed
+BENCHMARKS := $(filter-out $(NOT_TIMED:%=benchmarks/%.py) benchmarks/gpu%,$(sort $(wildcard benchmarks/*.py)))
+
 bench: $(READY)
-	@status=0; for script in $(filter-out %/harness.py %/mmdet_prediction.py %/demo_seeds.py %/plot_speed.py,$(sort $(wildcard benchmarks/*.py))) benchmarks/plot_speed.py; do echo "$$script"; $(PY) $$script || status=1; done; exit $$status
+	@status=0; for script in $(BENCHMARKS) benchmarks/plot_speed.py; do echo "$$script"; $(PY) $$script || status=1; done; exit $$status
+
+# Measure what a GPU changes, in ten minutes at most. WHEELS=FOLDER is for a machine with nothing but PyTorch, without
+# internet: its PYTHON is used, and the wheels of `make gpu-wheels` are put in a folder of their own.
+GPU_SITE := .gpu-site
+
+$(GPU_SITE): $(wildcard $(WHEELS)/*.whl)
+	@test -n "$^" || { echo "WHEELS must be a folder with wheels, got '$(WHEELS)'; make gpu-wheels WHEELS=... fills one" >&2; exit 1; }
+	rm -rf $@
+	@"$(PYTHON)" -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir --target $@ $^ || { rm -rf $@; exit 1; }
+
+bench-gpu: $(if $(WHEELS),$(GPU_SITE),$(READY))
+	PYTHONPATH=$(CURDIR)$(if $(WHEELS),:$(CURDIR)/$(GPU_SITE)) $(if $(WHEELS),"$(PYTHON)",$(PY)) benchmarks/gpu.py $(GPU_OPTIONS)
+
+# Download the wheels for a machine with Python GPU_PYTHON; GPU_HAS names the packages, next to PyTorch, that it has.
+GPU_PYTHON ?= 3.12
+
+gpu-wheels: $(READY)
+	@test -n "$(WHEELS)" || { echo "WHEELS must be the folder to write to, got none" >&2; exit 1; }
+	$(PY) benchmarks/gpu_wheels.py $(WHEELS) --python $(GPU_PYTHON) --has $(GPU_HAS)
 
 # Build the documentation in site/, in a separate environment. The sources are read without importing them, so neither
 # PyTorch nor OpenMMLab is needed. Any warning fails the build: a broken link, a name that doesn't exist.

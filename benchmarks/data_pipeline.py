@@ -2,11 +2,11 @@
 
     python benchmarks/data_pipeline.py            # about four minutes on two cores
     python benchmarks/data_pipeline.py --quick    # a tenth of it, to check that it runs
-    python benchmarks/data_pipeline.py --only cache    # only mosaic and MixUp, with and without a cache
+    python benchmarks/data_pipeline.py --busy-cores 0 1    # also next to a process that uses a core
 
 Images are the 50 of coco_tiny's train2017 in RTMDET_DATA, and generated ones for memory. Both pipelines run in turn, in
-the same process, on one thread; figures are medians over rounds. Writes data_pipeline.json and data_pipeline.md to
-benchmarks/results.
+the same process, on one thread; figures are medians over rounds. Writes data_pipeline_<device>_<machine>.json and .md
+to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -29,39 +28,29 @@ import cv2
 import mmdet
 import numpy as np
 import torch
-from harness import RESULTS
+from harness import Cost, Parts, arguments, busy_cores, compare, resident_mb
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
-from torch.utils.data import Dataset
+from results import result_file, write_rows
+from torch.utils.data import DataLoader
 
 import rtmdet_plugin  # noqa: F401  registers the modules
 from rtmdet_plugin.datasets.seeded_fetch import fetch_by_place
+from rtmdet_plugin.doctor.machine import cpu_name
 from rtmdet_plugin.inference.benchmark import in_turns
 
 OURS = Path(__file__).parents[1] / 'configs' / 'rtmdet_s.py'
 MMDETS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet' / 'rtmdet_s_8xb32-300e_coco.py'
 SIDES = {'mmdet': MMDETS, 'ours': OURS}
+DATA = Path(os.environ.get('RTMDET_DATA', 'data')) / 'coco_tiny'
 STAGES = {'stage 1': 'train_pipeline', 'stage 2': 'train_pipeline_stage2'}
 WARM_UP = 60
 """Number of samples until both caches are full."""
-_MOSAIC = dict(img_scale=(640, 640), pad_val=114.0)
-_MIXUP = dict(img_scale=(640, 640), ratio_range=(1.0, 1.0), pad_val=(114, 114, 114))
-MIXING = {
-    'mosaic': {
-        'mmdet, no cache': dict(type='Mosaic', **_MOSAIC),
-        'mmdet': dict(type='CachedMosaic', **_MOSAIC),
-        'ours': dict(type='RTMCachedMosaic', **_MOSAIC),
-    },
-    'MixUp': {
-        'mmdet, no cache': dict(type='MixUp', **_MIXUP),
-        'mmdet': dict(type='CachedMixUp', **_MIXUP),
-        'ours': dict(type='RTMCachedMixUp', **_MIXUP),
-    },
-}
-"""Steps of the paper's comparison. Ours always have a cache."""
+BATCH = 16
+"""Batch size of the data loaders."""
 
 
 def pipeline_of(side: str, stage: str) -> list[dict]:
@@ -87,40 +76,38 @@ class Pipeline:
         self.infos = infos
         self.place = 0
 
-    def run(self, images: int) -> tuple[float, dict[str, float]]:
-        """Return milliseconds per image, in total and by step; the time of rejected samples is included."""
-        spent, made = defaultdict(float), 0
-        start = time.perf_counter()
-        while made < images:
-            results = dict(self.infos[self.place % len(self.infos)])
-            self.place += 1
-            for step in self.steps:
-                begin = time.perf_counter()
-                results = step(results)
-                spent[type(step).__name__] += time.perf_counter() - begin
-                if results is None:
-                    break
-            else:
-                made += 1
-        total = time.perf_counter() - start
-        return 1e3 * total / images, {name: 1e3 * value / images for name, value in spent.items()}
+    def run(self, images: int) -> dict[str, Cost]:
+        """Return the cost of some images, by step and as `total`; that of rejected samples is included."""
+        parts, made = Parts(), 0
+        with parts.part('total'):
+            while made < images:
+                results = dict(self.infos[self.place % len(self.infos)])
+                self.place += 1
+                for step in self.steps:
+                    with parts.part(type(step).__name__):
+                        results = step(results)
+                    if results is None:
+                        break
+                else:
+                    made += 1
+        return parts
 
 
-def floor_ms(infos: list[dict]) -> float:
-    """Measure reading and decoding an image plus one pass over an output of 640x640: a lower bound for any pipeline."""
-    start = time.perf_counter()
-    for info in infos:
-        img = cv2.imdecode(np.fromfile(info['img_path'], np.uint8), cv2.IMREAD_COLOR)
-        out = cv2.resize(img, (640, 640), interpolation=cv2.INTER_LINEAR)
-        planes = np.empty((3, 640, 640), np.uint8)
-        cv2.split(out, list(planes))
-    return 1e3 * (time.perf_counter() - start) / len(infos)
+def lower_bound(infos: list[dict]) -> dict[str, Cost]:
+    """Read and decode images, with one pass over an output of 640x640: a lower bound for any pipeline."""
+    parts = Parts()
+    with parts.part('total'):
+        for info in infos:
+            img = cv2.imdecode(np.fromfile(info['img_path'], np.uint8), cv2.IMREAD_COLOR)
+            out = cv2.resize(img, (640, 640), interpolation=cv2.INTER_LINEAR)
+            planes = np.empty((3, 640, 640), np.uint8)
+            cv2.split(out, list(planes))
+    return parts
 
 
-def compare(more: list[float], less: list[float]) -> dict:
-    """Return the median and the range of the ratio over rounds."""
-    ratios = [a / b for a, b in zip(more, less, strict=True)]
-    return dict(ratio=median(ratios), ratio_range=[min(ratios), max(ratios)])
+def per_image(runs: list[dict[str, Cost]], name: str, images: int, clock: str = 'wall') -> list[float]:
+    """Return the milliseconds of a part per image in each run; `clock` is `wall` or `cpu`."""
+    return [1e3 * getattr(run[name], clock) / images for run in runs]
 
 
 def time_steps(root: Path, rounds: int, images: int, configs: dict[str, Config] | None = None) -> dict:
@@ -141,16 +128,22 @@ def time_steps(root: Path, rounds: int, images: int, configs: dict[str, Config] 
         for pipeline in pipelines.values():
             pipeline.run(WARM_UP)
         candidates = {side: partial(pipeline.run, images) for side, pipeline in pipelines.items()}
-        runs = in_turns(candidates | {'floor': partial(floor_ms, infos)}, rounds)
-        floors = runs.pop('floor')
-        totals = {side: [total for total, _ in side_runs] for side, side_runs in runs.items()}
+        runs = in_turns(candidates | {'floor': partial(lower_bound, infos)}, rounds)
+        floor = per_image(runs.pop('floor'), 'total', len(infos))
+        wall = {side: per_image(side_runs, 'total', images) for side, side_runs in runs.items()}
+        cpu = {side: per_image(side_runs, 'total', images, 'cpu') for side, side_runs in runs.items()}
         result[stage] = dict(
-            **compare(totals['mmdet'], totals['ours']),
-            floor_ms=median(floors),
+            **compare(wall['mmdet'], wall['ours']),
+            cpu_ratio=compare(cpu['mmdet'], cpu['ours'])['ratio'],
+            floor_ms=median(floor),
             **{
                 side: dict(
-                    ms=median(totals[side]),
-                    steps={name: median(steps[name] for _, steps in side_runs) for name in side_runs[0][1]},
+                    ms=median(wall[side]),
+                    ms_range=[min(wall[side]), max(wall[side])],
+                    cpu_ms=median(cpu[side]),
+                    steps={
+                        name: median(per_image(side_runs, name, images)) for name in side_runs[0] if name != 'total'
+                    },
                 )
                 for side, side_runs in runs.items()
             },
@@ -158,82 +151,63 @@ def time_steps(root: Path, rounds: int, images: int, configs: dict[str, Config] 
     return result
 
 
-class Mixing:
-    """A step that mixes images; without a cache, it loads the other images as mmdet's MultiImageMixDataset does."""
-
-    def __init__(self, config: dict, dataset: Dataset) -> None:
-        self.step = TRANSFORMS.build(config)
-        self.dataset = dataset
-        self.loads = 'Cached' not in config['type']
-
-    def run(self, images: int) -> float:
-        """Return the milliseconds of CPU time per image, with the loading of the other images if there is no cache."""
-        spent = 0.0
-        for i in range(images):
-            results = self.dataset[i % len(self.dataset)]
-            begin = time.process_time()
-            if self.loads:
-                indexes = self.step.get_indexes(self.dataset)
-                others = indexes if isinstance(indexes, list) else [indexes]
-                results['mix_results'] = [self.dataset[j] for j in others]
-            self.step(results)
-            spent += time.process_time() - begin
-        return 1e3 * spent / images
-
-
-def time_cache(root: Path, rounds: int, images: int) -> dict:
-    """Measure mosaic and MixUp with and without a cache, on images loaded by mmdet."""
-    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
-    dataset = DATASETS.build(dict(dataset_config(root, load), type='CocoDataset'))
-    result = {}
-    for name, configs in MIXING.items():
-        steps = {side: Mixing(config, dataset) for side, config in configs.items()}
-        for step in steps.values():
-            step.run(WARM_UP)
-        runs = in_turns({side: partial(step.run, images) for side, step in steps.items()}, rounds)
-        result[name] = {
-            side: dict(ms=median(times), **compare(runs['mmdet, no cache'], times)) for side, times in runs.items()
-        }
-    return result
-
-
-def run_loader(side: str, root: Path, workers: int, batches: int) -> tuple[float, float]:
-    """Return images per second, and seconds to the first batch; stage 1, batches of 16."""
+def build_loader(side: str, root: Path, workers: int, **settings) -> DataLoader:
+    """Return the data loader of stage 1."""
     shipped = Config.fromfile(SIDES[side]).train_dataloader
     # Repeated, so that one epoch is longer than the measurement.
-    dataset = dict(type='RepeatDataset', times=100, dataset=dataset_config(root, pipeline_of(side, 'stage 1')))
-    loader_config = dict(
-        batch_size=16,
+    dataset = dict(type='RepeatDataset', times=1000, dataset=dataset_config(root, pipeline_of(side, 'stage 1')))
+    config = dict(
+        batch_size=BATCH,
         num_workers=workers,
         persistent_workers=True,
         collate_fn=shipped.get('collate_fn', dict(type='pseudo_collate')),
         sampler=shipped.sampler,
         dataset=dataset,
+        **settings,
     )
-    loader = Runner.build_dataloader(loader_config, seed=0)
+    loader = Runner.build_dataloader(config, seed=0)
     if side == 'ours':
         fetch_by_place(loader.dataset)  # as the training loop does
-    start = time.perf_counter()
-    batch_source = iter(loader)
-    next(batch_source)
-    first = time.perf_counter() - start
-    for _ in range(WARM_UP * workers // 16):
-        next(batch_source)
-    start = time.perf_counter()
-    for _ in range(batches):
-        next(batch_source)
-    rate = 16 * batches / (time.perf_counter() - start)
-    batch_source._shutdown_workers()
-    return rate, first
+    return loader
+
+
+def run_loader(loader: DataLoader, batches: int, use: Callable[[dict], object] = id) -> tuple[float, float]:
+    """Return images per second, and seconds to the first batch, of a new loader.
+
+    Args:
+        loader: as `build_loader` returns it.
+        batches: number of measured batches, after those that fill the caches.
+        use: function that is called with each batch.
+    """
+    parts = Parts()
+    with parts.part('first'):
+        source = iter(loader)
+        use(next(source))
+    for _ in range(WARM_UP * loader.num_workers // BATCH):
+        use(next(source))
+    with parts.part('batches'):
+        for _ in range(batches):
+            use(next(source))
+    source._shutdown_workers()
+    return BATCH * batches / parts['batches'].wall, parts['first'].wall
 
 
 def time_loader(root: Path, workers: int, rounds: int, batches: int) -> dict:
     """Measure both sides with `run_loader`."""
-    runs = in_turns({side: partial(run_loader, side, root, workers, batches) for side in SIDES}, rounds)
+    runs = in_turns(
+        {side: lambda side=side: run_loader(build_loader(side, root, workers), batches) for side in SIDES}, rounds
+    )
     rates, firsts = ({side: [run[i] for run in runs[side]] for side in SIDES} for i in range(2))
     return dict(
         **compare(rates['ours'], rates['mmdet']),
-        **{side: dict(images_per_s=median(rates[side]), first_batch_s=median(firsts[side])) for side in SIDES},
+        **{
+            side: dict(
+                images_per_s=median(rates[side]),
+                images_per_s_range=[min(rates[side]), max(rates[side])],
+                first_batch_s=median(firsts[side]),
+            )
+            for side in SIDES
+        },
     )
 
 
@@ -257,19 +231,13 @@ def generate(root: Path, width: int, height: int) -> None:
     (root / 'annotations' / 'instances_train2017.json').write_text(json.dumps(content))
 
 
-def peak_mib() -> float:
-    """Return the largest resident memory of this process so far; `getrusage` would count its parent's."""
-    line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
-    return int(line.split()[1]) / 1024
-
-
 def memory_of(side: str, root: Path) -> dict:
     """Return the peak memory in MiB of this process after it filled the caches; run it in a separate process."""
     dataset = DATASETS.build(dataset_config(root, pipeline_of(side, 'stage 1')))
-    before = peak_mib()
+    before = resident_mb()
     for i in range(WARM_UP + 20):
         dataset[i % len(dataset)]
-    peak = peak_mib()
+    peak = resident_mb()
     return dict(start_mib=before, peak_mib=peak, data_mib=peak - before)
 
 
@@ -287,29 +255,13 @@ def measure_memory(width: int, height: int) -> dict:
 
 
 def table(result: dict) -> str:
-    """Return the measured parts as Markdown."""
-    lines = [f'Measured on {result["machine"]}.', '']
-    if 'steps' in result:
-        lines += pipeline_table(result)
-    if 'cache' in result:
-        lines += cache_table(result['cache'])
-    return '\n'.join(lines) + '\n'
-
-
-def cache_table(figures: dict) -> list[str]:
+    """Return the figures in a condition as Markdown."""
     lines = [
+        f'{cpu_name()}, one thread, {result["condition"]}.',
         '',
-        '| 640 px, ms of CPU time per image | mmdet, no cache | mmdet, cached | ours, cached |',
+        '| RTMDet-s, 640 px | mmdet | ours | ratio |',
         '| --- | --- | --- | --- |',
     ]
-    for name, sides in figures.items():
-        faster = [f'{sides[side]["ms"]:.1f} ({sides[side]["ratio"]:.1f}x)' for side in ('mmdet', 'ours')]
-        lines.append(f'| {name} | {sides["mmdet, no cache"]["ms"]:.1f} | {" | ".join(faster)} |')
-    return lines
-
-
-def pipeline_table(result: dict) -> list[str]:
-    lines = ['| RTMDet-s, 640 px | mmdet | ours | ratio |', '| --- | --- | --- | --- |']
     for stage in STAGES:
         figures = result['steps'][stage]
         ours, theirs = figures['ours'], figures['mmdet']
@@ -324,7 +276,7 @@ def pipeline_table(result: dict) -> list[str]:
         lines.append(
             f'| first batch of 16, {name}, s | {theirs["first_batch_s"]:.2f} | {ours["first_batch_s"]:.2f} | |'
         )
-    for size, figures in result['memory'].items():
+    for size, figures in result.get('memory', {}).items():
         ours, theirs = figures['ours'], figures['mmdet']
         for key, name in (('peak', 'peak memory of a worker'), ('data', 'of that, without the imports')):
             values = f'{theirs[key + "_mib"]:.0f} | {ours[key + "_mib"]:.0f}'
@@ -334,49 +286,53 @@ def pipeline_table(result: dict) -> list[str]:
         for side in SIDES:
             for name, value in result['steps'][stage][side]['steps'].items():
                 lines.append(f'| {side}: {name} | {value:.2f} |')
-    return lines
+    return '\n'.join(lines) + '\n'
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = Path(os.environ.get('RTMDET_DATA', 'data')) / 'coco_tiny'
-    parser.add_argument('--data', type=Path, default=data, help='folder with train2017 and annotations')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='folder for the results (default: %(default)s)')
-    parser.add_argument('--quick', action='store_true', help='measure only a few rounds and write no results')
-    parser.add_argument('--only', choices=['cache'], help='measure only this and keep the other results')
-    parser.add_argument('--memory-of', choices=SIDES, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+def measure(root: Path, condition: str, quick: bool) -> dict:
+    """Return the figures in a condition."""
+    loader = dict(rounds=1, batches=3) if quick else dict(rounds=3, batches=30)
+    row = dict(condition=condition, steps=time_steps(root, 2 if quick else 9, 20 if quick else 100))
+    row['loader'] = {str(workers): time_loader(root, workers, **loader) for workers in (1, 2)}
+    if condition == 'idle':  # memory doesn't depend on it
+        row['memory'] = {f'{w}x{h} images': measure_memory(w, h) for w, h in ((640, 480), (4000, 3000))}
+    return row
+
+
+def check_data(root: Path) -> None:
+    """End the script if there is no dataset."""
+    if not (root / 'annotations').is_dir():
+        sys.exit(f'--data must have a folder annotations, got {root}; set RTMDET_DATA to the folder of coco_tiny.')
+
+
+def prepare() -> None:
+    """Use one thread, the same random numbers in each run, and mmdet's modules."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     set_random_seed(0)
     init_default_scope('mmdet')
     MMLogger.get_instance('mmengine', log_level='ERROR')
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument('--data', type=Path, default=DATA, help='folder with train2017 and annotations')
+    parser.add_argument('--memory-of', choices=SIDES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    prepare()
     if args.memory_of:
         print(json.dumps(memory_of(args.memory_of, args.data)))
         return
-    if not (args.data / 'annotations').is_dir():
-        sys.exit(f'--data must have a folder annotations, got {args.data}; set RTMDET_DATA to the folder of coco_tiny.')
+    check_data(args.data)
 
-    rounds = 2 if args.quick else 9
-    images = 20 if args.quick else 100
-    saved = args.out / 'data_pipeline.json'
-    if args.only and saved.is_file():
-        result = json.loads(saved.read_text())
-    else:
-        machine = f'{os.cpu_count()} CPU cores, torch {torch.__version__}, OpenCV {cv2.__version__}, one thread'
-        result = dict(machine=machine)
-    if not args.only:
-        result |= dict(
-            steps=time_steps(args.data, rounds, images),
-            loader={str(n): time_loader(args.data, n, 1 if args.quick else 3, 3 if args.quick else 30) for n in (1, 2)},
-            memory={f'{w}x{h} images': measure_memory(w, h) for w, h in ((640, 480), (4000, 3000))},
-        )
-    result['cache'] = time_cache(args.data, rounds, images // 4)
-    print(table(result))
+    rows = []
+    for count in args.busy_cores:
+        with busy_cores(count) as condition:
+            rows.append(measure(args.data, condition, args.quick))
+        print(table(rows[-1]))
     if not args.quick:
-        args.out.mkdir(parents=True, exist_ok=True)
-        saved.write_text(json.dumps(result, indent=2) + '\n')
-        (args.out / 'data_pipeline.md').write_text(table(result))
+        write_rows('data_pipeline', rows)
+        result_file('data_pipeline', '.md').write_text('\n'.join(map(table, rows)))
 
 
 if __name__ == '__main__':

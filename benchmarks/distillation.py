@@ -3,7 +3,7 @@
     python benchmarks/distillation.py [STUDENT TEACHER]
 
 640 px, 20 objects per image; batch 4 on a CPU, 32 on a GPU, random weights. Steps with and without the teacher run in
-turns. Writes benchmarks/results/distillation_<device>.json.
+turns. Writes benchmarks/results/distillation_<device>_<machine>.json.
 """
 
 import sys
@@ -12,11 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from harness import alternate, device_name, peak_memory, write
+from harness import costs, milliseconds, peak_memory
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from results import device_name, report
 from train_step import BATCH, Trainer
 
 from rtmdet_plugin.engine.hooks import RTMDistillationHook
@@ -52,16 +53,16 @@ def main() -> None:
         config = Config.fromfile(f'configs/rtmdet_{student}.py')
         with tempfile.TemporaryDirectory() as folder:
             trainers = {'none': Trainer(config), teacher: distilled(config, teacher, Path(folder))}
-        seconds = alternate({name: trainer.step for name, trainer in trainers.items()}, repeats=3)
+        taken = costs({name: trainer.step for name, trainer in trainers.items()}, repeats=3)
         for name, trainer in trainers.items():
-            row = dict(student=student, teacher=name, batch=BATCH, ms=1e3 * seconds[name])
-            row['times without'] = seconds[name] / seconds['none']
+            row = dict(student=student, teacher=name, batch=BATCH, **milliseconds(taken[name]))
+            row['times without'] = row['ms'] / milliseconds(taken['none'])['ms']
             row['peak MB of a step'] = peak_memory(trainer.step)
             held = 0 if name == 'none' else sum(v.nbytes for v in trainer.hook._teacher.state_dict().values())
             row['teacher MB'] = held / 2**20
             rows.append(row)
             print(row, flush=True)
-    write('distillation', rows, list(rows[0]))
+    report('distillation', rows)
 
 
 if __name__ == '__main__':

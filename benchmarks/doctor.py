@@ -5,27 +5,22 @@
 
 An image has 64 x 48 pixels and five objects. Every 1,000th is a copy of the one before it. Larger images take no
 longer: without --deep, only headers, sizes of files and the ends of files of the same size are read. Writes
-benchmarks/results/doctor.json.
+benchmarks/results/doctor_<device>_<machine>.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-from harness import RESULTS
-from rich.console import Console
-from rich.table import Table
+from harness import Parts
+from results import report, result_file
 
 WIDTH, HEIGHT, OBJECTS, COPIES = 64, 48, 5, 1000
 FORMATS = ('coco', 'yolo', 'voc', 'csv')
@@ -95,13 +90,13 @@ def measure(data: Path, images: int) -> dict[str, float]:
     """Run the command; return its wall-clock and processor time in seconds."""
     out = data.parent / 'found.json'
     command = [sys.executable, '-m', 'rtmdet_cli.main', 'doctor', str(data), '--json', str(out), '--show', '0']
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    parts = Parts()
+    with parts.part('doctor'):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = {finding['kind']: finding for finding in json.loads(out.read_text())['findings']}
     copies = len(found['duplicates']['items'])
     assert copies == -(-(images - 1) // COPIES), copies
-    return dict(wall_s=wall, cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return dict(wall_s=parts['doctor'].wall, cpu_s=parts['doctor'].cpu)
 
 
 def main() -> None:
@@ -118,20 +113,13 @@ def main() -> None:
         names = write_images(root / 'images', args.images)
         for kind in args.formats:
             data = write_annotations(root, names, kind)
-            load = os.getloadavg()[0]
-            rows.append(dict(format=kind, images=args.images, **measure(data, args.images), load=load))
+            rows.append(dict(format=kind, images=args.images, **measure(data, args.images)))
             if data.is_file():
                 data.unlink()
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f'{value:.1f}' if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
-    if not args.no_save:
-        saved = RESULTS / 'doctor.json'
-        kept = json.loads(saved.read_text())['rows'] if saved.is_file() else []
-        rows = [row for row in kept if row['format'] not in args.formats] + rows
-        machine = f'{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}'
-        saved.write_text(json.dumps(dict(machine=machine, rows=rows), indent=1) + '\n')
+    saved = result_file('doctor')
+    if saved.is_file() and not args.no_save:
+        rows = [row for row in json.loads(saved.read_text())['rows'] if row['format'] not in args.formats] + rows
+    report('doctor', rows, save=not args.no_save)
 
 
 if __name__ == '__main__':

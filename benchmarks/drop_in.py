@@ -3,7 +3,8 @@
     python benchmarks/drop_in.py [CONFIG]    # default: mmdet's RTMDet-tiny
 
 The step is that of train_step.py, batch 4 on a CPU; the pipelines are measured as in data_pipeline.py, on the images
-of RTMDET_DATA. Both run in turns, on one thread; figures are medians. Writes benchmarks/results/drop_in_<device>.json.
+of RTMDET_DATA. Both run in turns, on one thread; figures are medians. Writes
+benchmarks/results/drop_in_<device>_<machine>.json.
 """
 
 import copy
@@ -16,16 +17,16 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import cv2
 import torch
-from data_pipeline import compare, time_steps
-from harness import peak_memory, synchronize, write
+from data_pipeline import time_steps
+from harness import compare, costs, peak_memory
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
+from results import report
 from train_step import BATCH, Trainer
 
 from rtmdet_plugin import drop_in
 from rtmdet_plugin.checkpoints.load_model import read_config
-from rtmdet_plugin.inference.benchmark import take_turns
 
 CONFIG = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
 ROUNDS, IMAGES = 5, 60
@@ -54,13 +55,9 @@ def main() -> None:
     for line in drop_in(configs['ours']).stays:
         print(line)
 
-    def step(trainer: Trainer) -> None:
-        trainer.step()
-        synchronize()
-
     trainers = {side: Trainer(copy.deepcopy(config)) for side, config in configs.items()}
-    steps = {side: lambda trainer=trainer: step(trainer) for side, trainer in trainers.items()}
-    taken = {side: [1e3 * x for x in seconds] for side, seconds in take_turns(steps, ROUNDS, warmup=1).items()}
+    measured = costs({side: trainer.step for side, trainer in trainers.items()}, ROUNDS)
+    taken = {side: [1e3 * cost.wall for cost in side_costs] for side, side_costs in measured.items()}
     rows = [row(f'training step, batch {BATCH}', 'ms', taken['mmdet'], taken['ours'])]
     peaks = [[peak_memory(trainers[side].step)] for side in configs]
     rows.append(row('peak memory of a step', 'MB', *peaks))
@@ -77,7 +74,7 @@ def main() -> None:
                 high=high,
             )
         )
-    write('drop_in', rows, list(rows[0]))
+    report('drop_in', rows)
 
 
 if __name__ == '__main__':

@@ -4,7 +4,8 @@
     python benchmarks/evaluators.py
 
 5,000 generated images with 36,000 objects of 80 classes, and 100 detections per image. Writes
-benchmarks/results/evaluators_cpu.json with medians of alternating runs and the largest difference of all numbers.
+benchmarks/results/evaluators_<device>_<machine>.json with medians of alternating runs and the largest difference of all
+numbers.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from functools import partial
 import numpy as np
 import pycocotools.coco
 import pycocotools.cocoeval
-from harness import alternate, write
+from harness import costs, milliseconds
+from results import report
 
 from rtmdet_plugin.evaluation import coco_ap
 from rtmdet_plugin.evaluation.boxes import Boxes
@@ -70,21 +72,22 @@ def main() -> None:
         error_kinds(objects, detections, match(objects, detections))
 
     candidates = {name: partial(measured, name) for name in packages}
-    seconds = alternate({**candidates, 'matching and kinds of errors': rest}, arguments.repeats)
+    taken = costs({**candidates, 'matching and kinds of errors': rest}, arguments.repeats)
+    times = {name: milliseconds(measured) for name, measured in taken.items()}
     flat = [np.hstack(astuple(numbers[name])) for name in packages]
     same_gaps = np.isnan(flat[0]) == np.isnan(flat[1])
     difference = float(np.nanmax(np.abs(flat[0] - flat[1]))) if same_gaps.all() else float('inf')
     rows = [
         dict(
             what=name,
-            seconds=value,
-            times=seconds['pycocotools'] / value if name in packages else 'not compared',
+            **value,
+            times=times['pycocotools']['ms'] / value['ms'] if name in packages else 'not compared',
             difference=difference if name == 'faster-coco-eval' else 'not compared',
             AP=numbers[name].ap if name in packages else 'not computed',
         )
-        for name, value in seconds.items()
+        for name, value in times.items()
     ]
-    write('evaluators', rows, list(rows[0]))
+    report('evaluators', rows)
 
 
 if __name__ == '__main__':

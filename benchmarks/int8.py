@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from harness import write
 from mmengine.config import Config
+from results import report
 
 from rtmdet_plugin.checkpoints.load_model import load_model, read_config
 from rtmdet_plugin.export.onnx_export import export_onnx, write_onnx
@@ -108,7 +108,7 @@ def main() -> None:
         for tolerance in (1, TOLERANCE) if find_spec('nncf') else ():  # nncf is an optional extra
             layers = quantize_openvino(source, Path(folder) / 'nncf.xml', images, tolerance=tolerance, threads=threads)
             add(Path(folder) / 'nncf.xml', 'openvino', 'NNCF', FLOAT_PARTS, len(layers), 'openvino')
-        write(f'int8_{args.config.stem}', rows, list(rows[0]))
+        report(f'int8_{args.config.stem}', rows)
 
 
 if __name__ == '__main__':

@@ -1,20 +1,25 @@
 """Measure assignment and loss, ours next to mmdet's and mmyolo's: time and peak memory by the number of objects.
 
-    python benchmarks/loss.py
+    python benchmarks/loss.py [--busy-cores 0 1] [--batches 1 4 16] [--objects 10 100]
 
 RTMDet-tiny's head at 640 px, 80 classes; from the head's outputs to the gradients on them. mmyolo (GPL) is only a
 reference: it is measured if it is installed (`mmyolo-requirements.txt`). Writes
-benchmarks/results/loss_<device>.json and a plot next to it. References are skipped ('not measured') if they would take
-minutes or all of the memory.
+benchmarks/results/loss_<device>_<machine>.json and a plot next to it. References are skipped ('not measured') if they
+would take minutes or all of the memory. On a GPU, the rows also say whether our loss waits for the device.
 """
+
+import traceback
+from functools import partial
+from pathlib import Path
 
 import matplotlib
 import torch
-from harness import RESULTS, alternate, device_name, peak_memory, write
+from harness import arguments, busy_cores, costs, milliseconds, peak_memory
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from results import DEVICE, device_name, report, result_file
 from torch import Tensor
 
 import rtmdet_plugin  # noqa: F401  registers the head
@@ -24,11 +29,11 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 SIZE, NUM_CLASSES, STRIDES = 640, 80, (8, 16, 32)
 BATCHES = (1, 4, 16)
+NAMES = ('mmdet', 'mmyolo', 'ours')
 OBJECTS = (0, 1, 10, 50, 100, 300, 1000)
 # Largest numbers of objects for the references, per image and per batch: mmdet would need 17 GB for an image with
 # 1,000, and takes a minute for a batch with 1,200 on two CPU cores.
 LIMITS = {'mmdet': (300, 1200), 'mmyolo': (1000, 4800), 'ours': (10**9, 10**9)}
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 COMMON = dict(
     num_classes=NUM_CLASSES,
@@ -111,38 +116,69 @@ def step(name: str, head: torch.nn.Module, logits, distances, objects, metas) ->
     return total
 
 
+def synchronisation(name: str, head: torch.nn.Module, inputs: tuple) -> str:
+    """Return the line of a loss that makes the host wait for the GPU; 'none' if there isn't one."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        step(name, head, *inputs)
+    except RuntimeError as error:
+        if 'synchroniz' not in str(error):
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        return f'{Path(frames[-1].filename).name}:{frames[-1].lineno}'
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return 'none'
+
+
+def measure(found: dict[str, torch.nn.Module], batch: int, num_objects: int, busy: list[int]) -> list[dict]:
+    """Return a row for each condition."""
+    inputs = make_batch(batch, num_objects)
+    candidates = {
+        name: partial(step, name, found[name], *inputs)
+        for name in NAMES
+        if name in found and is_measured(name, batch, num_objects)
+    }
+    rows = []
+    memory = {name: peak_memory(candidate) for name, candidate in candidates.items()}
+    waits = {'waits for the GPU': synchronisation('ours', found['ours'], inputs)} if DEVICE == 'cuda' else {}
+    for count in busy:
+        with busy_cores(count) as condition:
+            taken = costs(candidates, repeats=3 if batch * num_objects > 200 else 7)
+        row = dict(condition=condition, batch=batch, objects=num_objects)
+        for name in NAMES:
+            row |= milliseconds(taken[name], f'{name} ') if name in taken else {f'{name} ms': 'not measured'}
+            row[f'{name} MB'] = memory.get(name, 'not measured')
+        for title, part in (('times faster', 'ms'), ('times faster, CPU time', 'CPU ms')):
+            row[title] = row[f'mmdet {part}'] / row[f'ours {part}'] if 'mmdet' in taken else 'not measured'
+        row['times less MB'] = memory['mmdet'] / memory['ours'] if 'mmdet' in taken else 'not measured'
+        rows.append(row | waits)
+    return rows
+
+
 def main() -> None:
     """Measure, print, write and plot."""
-    found = heads()
-    names = ['mmdet', 'mmyolo', 'ours']
-    rows = []
-    for batch in BATCHES:
-        for num_objects in OBJECTS:
-            inputs = make_batch(batch, num_objects)
-            candidates = {
-                name: lambda name=name: step(name, found[name], *inputs)  # noqa: B023
-                for name in names
-                if name in found and is_measured(name, batch, num_objects)
-            }
-            seconds = alternate(candidates, repeats=3 if batch * num_objects > 200 else 7)
-            memory = {name: peak_memory(candidate) for name, candidate in candidates.items()}
-            row = dict(batch=batch, objects=num_objects)
-            for name in names:
-                row[f'{name} ms'] = 1e3 * seconds[name] if name in seconds else 'not measured'
-                row[f'{name} MB'] = memory.get(name, 'not measured')
-            row['times faster'] = seconds['mmdet'] / seconds['ours'] if 'mmdet' in seconds else 'not measured'
-            row['times less MB'] = memory['mmdet'] / memory['ours'] if 'mmdet' in memory else 'not measured'
-            rows.append(row)
-            print(row, flush=True)
-    write('loss', rows, list(rows[0]))
-    plot(rows)
+    parser = arguments(__doc__)
+    parser.add_argument('--batches', type=int, nargs='+', default=BATCHES, help='numbers of images')
+    parser.add_argument('--objects', type=int, nargs='+', default=OBJECTS, help='numbers of objects per image')
+    args = parser.parse_args()
+    found, rows = heads(), []
+    for batch in [1] if args.quick else args.batches:
+        for num_objects in [10] if args.quick else args.objects:
+            rows += measure(found, batch, num_objects, args.busy_cores)
+            print(rows[-1], flush=True)
+        columns = [name for name in rows[0] if not name.endswith((' min', ' max'))]
+        report('loss', rows, columns, not args.quick)  # after each batch size, so that a time limit loses little
+    if not args.quick:
+        plot([row for row in rows if row['condition'] == rows[0]['condition']])
 
 
 def plot(rows: list[dict]) -> None:
     """Plot time and memory over the number of objects, at batch 4."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     for axis, unit in zip(axes, ('ms', 'MB'), strict=True):
-        for name in ('mmdet', 'mmyolo', 'ours'):
+        for name in NAMES:
             points = [(r['objects'], r[f'{name} {unit}']) for r in rows if r['batch'] == 4]
             points = [(x, y) for x, y in points if x and not isinstance(y, str)]
             if points:
@@ -151,7 +187,7 @@ def plot(rows: list[dict]) -> None:
         axis.grid(alpha=0.3, which='both')
         axis.legend()
     figure.suptitle(device_name())
-    figure.savefig(RESULTS / f'loss_{DEVICE}.png', dpi=110)
+    figure.savefig(result_file('loss', '.png'), dpi=110)
 
 
 if __name__ == '__main__':

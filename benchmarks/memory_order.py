@@ -11,7 +11,8 @@ number of preceding training steps and memory order, this prints the error relat
   each of them changes the gradient by far more than rounding does,
 - for comparison, the difference between the gradients of two batches, both in float64.
 
-ONEDNN_MAX_CPU_ISA=AVX2 measures the convolutions of another CPU. Writes benchmarks/results/memory_order_<isa>_cpu.json.
+ONEDNN_MAX_CPU_ISA=AVX2 measures the convolutions of another CPU. Writes
+benchmarks/results/memory_order_<device>_<machine>.json.
 """
 
 import argparse
@@ -23,11 +24,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from harness import write
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from results import report
 from torch import Tensor, nn
 
 import rtmdet_plugin  # noqa: F401  registers the models
@@ -156,8 +157,7 @@ def main() -> None:
         config = Config.fromfile(DEMO / 'rtmdet_demo.py')
         for seed in args.seeds:
             rows += measure(config, seed, args.steps)
-    isa = os.environ.get('ONEDNN_MAX_CPU_ISA', 'default').lower()
-    write(f'memory_order_{isa}', rows, list(rows[0]))
+    report('memory_order', rows)
 
 
 if __name__ == '__main__':

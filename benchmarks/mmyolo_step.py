@@ -4,28 +4,27 @@
 
 640 px, 80 classes, 100 objects in an image. The assigners get the same random predictions; a step is preprocessing,
 forward, assignment, loss, backward, optimiser and averaged weights. mmyolo (GPL) is only a reference: without it
-(`mmyolo-requirements.txt`) nothing is measured. Writes benchmarks/results/mmyolo_{assigner,step}_<device>.json.
+(`mmyolo-requirements.txt`) nothing is measured. Writes
+benchmarks/results/mmyolo_{assigner,step}_<device>_<machine>.json.
 """
 
 import copy
 import importlib.util
 from pathlib import Path
-from statistics import median
 
 import torch
-from data_pipeline import compare
-from harness import device_name, durations, peak_memory, write
+from harness import compare, costs, milliseconds, peak_memory
 from loss import make_batch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
+from results import DEVICE, device_name, report
 
 import rtmdet_plugin  # noqa: F401  lets mmyolo be imported
 
 OBJECTS, IMAGE = 100, 640
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 SWITCHES = dict(class_cost='own', dynamic_k='all')
 OURS = {
     'backbone.type': 'mmdet.RTMCSPNeXt',
@@ -97,14 +96,14 @@ def measure(name: str, cases: dict, repeats: int) -> list[dict]:
     """Measure candidates by batch size; return and write the rows."""
     rows = []
     for batch, candidates in cases.items():
-        taken = durations(candidates, repeats)
-        for kind, seconds in taken.items():
-            row = dict(batch=batch, what=kind, ms=1e3 * median(seconds), MB=peak_memory(candidates[kind]))
-            ratio = compare(taken['mmyolo'], seconds)
+        taken = costs(candidates, repeats)
+        for kind, measured in taken.items():
+            row = dict(batch=batch, what=kind, **milliseconds(measured), MB=peak_memory(candidates[kind]))
+            ratio = compare(*([cost.wall for cost in side] for side in (taken['mmyolo'], measured)))
             low, high = ratio['ratio_range']
             rows.append(row | {'times faster': ratio['ratio'], 'low': low, 'high': high})
             print(rows[-1], flush=True)
-    write(name, rows, list(rows[0]))
+    report(name, rows)
     return rows
 
 

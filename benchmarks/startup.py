@@ -2,17 +2,15 @@
 
     python benchmarks/startup.py
 
-Prints medians, and writes benchmarks/results/startup_cpu.json.
+Writes benchmarks/results/startup_<device>_<machine>.json.
 """
 
-import argparse
-import statistics
 import subprocess
 import sys
+from functools import partial
 
-from harness import write
-
-from rtmdet_plugin.inference.benchmark import take_turns
+from harness import arguments, busy_cores, costs, milliseconds
+from results import report
 
 COMMANDS = {
     'python -c pass': ['-c', 'pass'],
@@ -23,20 +21,21 @@ COMMANDS = {
 }
 
 
+def run(command: list[str]) -> None:
+    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument('--rounds', type=int, default=9)
     args = parser.parse_args()
-
-    def run(arguments: list[str]) -> None:
-        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-
-    calls = {name: lambda arguments=arguments: run(arguments) for name, arguments in COMMANDS.items()}
-    rows = [
-        {'command': name, 'seconds': statistics.median(seconds), 'lowest': min(seconds), 'highest': max(seconds)}
-        for name, seconds in take_turns(calls, args.rounds, warmup=1).items()
-    ]
-    write('startup', rows, ['command', 'seconds', 'lowest', 'highest'])
+    calls = {name: partial(run, command) for name, command in COMMANDS.items()}
+    rows = []
+    for count in args.busy_cores:
+        with busy_cores(count) as condition:
+            taken = costs(calls, 1 if args.quick else args.rounds)
+        rows += [dict(condition=condition, command=name, **milliseconds(taken[name])) for name in COMMANDS]
+    report('startup', rows, save=not args.quick)
 
 
 if __name__ == '__main__':

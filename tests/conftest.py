@@ -39,7 +39,12 @@ NO_SIGNAL_STACK = SignalStack(None, 2, 0)  # SS_DISABLE
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Look names up in mmdet, as with a config's default_scope; an earlier test may have set another scope."""
+    """Look names up in mmdet, as with a config's default_scope; an earlier test may have set another scope.
+
+    Tests marked `gpu` are skipped if there is none.
+    """
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('PyTorch sees no GPU')
     init_default_scope('mmdet')
     # faulthandler installs a small stack for signal handlers. OpenVINO enables the CPU's AMX, whose registers don't fit
     # on it: any later signal, for example at the end of a DataLoader's worker, would kill the process.

@@ -46,9 +46,9 @@ def machine_facts(folder: Path) -> dict[str, str]:
     facts = {
         'Python': f'{platform.python_version()} on {platform.system()} {platform.machine()}',
         'PyTorch': f'{torch.__version__}, {"CUDA " + torch.version.cuda if torch.version.cuda else "without CUDA"}',
-        'GPU': '; '.join(_gpus()) or 'none that PyTorch can use',
-        'CPU': _cpu_name(),
-        'CPU features': ', '.join(name for flag, name in CPU_FLAGS.items() if flag in cpu_flags()) or 'unknown',
+        'GPU': '; '.join(gpus()) or 'none that PyTorch can use',
+        'CPU': cpu_name(),
+        'CPU features': ', '.join(cpu_features()) or 'unknown',
         'cores': f'{available_cores()} of {os.cpu_count()}',
         'free memory': 'unknown' if free is None else gib(free),
         'free disk': f'{gib(shutil.disk_usage(folder).free)} in {folder}',
@@ -94,7 +94,14 @@ def cpu_flags(cpuinfo: Path = Path('/proc/cpuinfo')) -> set[str]:
     return set(_cpuinfo(cpuinfo, ('flags', 'Features')).split())
 
 
-def _cpu_name() -> str:
+def cpu_features() -> list[str]:
+    """Return the names of the processor's features that `CPU_FLAGS` has."""
+    flags = cpu_flags()
+    return [name for flag, name in CPU_FLAGS.items() if flag in flags]
+
+
+def cpu_name() -> str:
+    """Return the model of the processor, or its architecture if the system doesn't say."""
     return _cpuinfo(Path('/proc/cpuinfo'), ('model name',)) or platform.processor() or platform.machine()
 
 
@@ -107,7 +114,8 @@ def _cpuinfo(file: Path, names: tuple[str, ...]) -> str:
     return next((value.strip() for name, value in pairs if name.strip() in names), '')
 
 
-def _gpus() -> Iterator[str]:
+def gpus() -> Iterator[str]:
+    """Yield the name, memory and compute capability of each GPU that PyTorch can use."""
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
         version = f'{properties.major}.{properties.minor}'

@@ -77,39 +77,42 @@ def take_turns(candidates: Mapping[Name, Step], rounds: int, warmup: int = 2) ->
     return in_turns({name: partial(seconds_of, step) for name, step in candidates.items()}, rounds, warmup)
 
 
-def latency_rows(
-    detectors: Mapping[str, RTMDetector], image: np.ndarray, rounds: int, others: Mapping[str, Step] | None = None
-) -> list[dict]:
+def latency_steps(detectors: Mapping[str, RTMDetector], image: np.ndarray) -> dict[tuple[str, str], Step]:
+    """Return what is measured for the latency of each model: its name, and `predict`, `network` or `post`.
+
+    Args:
+        detectors: models by name.
+        image: BGR, uint8, decoded. (H, W, 3)
+    """
+    steps: dict[tuple[str, str], Step] = {}
+    for name, detector in detectors.items():
+        inputs, scales = detector.preprocess([image])
+        outputs = [output[0] for output in detector.backend(inputs)]
+        steps[name, 'predict'] = lambda detector=detector: detector.predict(image)
+        steps[name, 'network'] = lambda detector=detector, inputs=inputs: detector.backend(inputs)
+        steps[name, 'post'] = lambda d=detector, o=outputs, s=scales[0]: d.postprocess(o, s)
+    return steps
+
+
+def latency_rows(detectors: Mapping[str, RTMDetector], image: np.ndarray, rounds: int) -> list[dict]:
     """Measure `predict` of one image, the network and the post-processing of each model, in milliseconds.
 
     Args:
         detectors: models by name.
         image: BGR, uint8, decoded. (H, W, 3)
         rounds: number of measured calls.
-        others: other functions by name that predict this image. Their rows come first, with None for the parts.
     """
-    steps: dict[str, Step] = {f'{name}/predict': step for name, step in (others or {}).items()}
-    for name, detector in detectors.items():
-        inputs, scales = detector.preprocess([image])
-        outputs = [output[0] for output in detector.backend(inputs)]
-        steps[f'{name}/predict'] = lambda detector=detector: detector.predict(image)
-        steps[f'{name}/network'] = lambda detector=detector, inputs=inputs: detector.backend(inputs)
-        steps[f'{name}/post'] = lambda d=detector, o=outputs, s=scales[0]: d.postprocess(o, s)
-    latencies = {name: Latency.of(times) for name, times in take_turns(steps, rounds).items()}
-    rows = []
-    for name in [*(others or {}), *detectors]:
-        predict = latencies[f'{name}/predict']
-        network, post = (latencies.get(f'{name}/{part}') for part in ('network', 'post'))
-        rows.append(
-            dict(
-                model=name,
-                median_ms=predict.median,
-                p95_ms=predict.p95,
-                network_ms=network and network.median,
-                post_ms=post and post.median,
-            )
+    latencies = {key: Latency.of(times) for key, times in take_turns(latency_steps(detectors, image), rounds).items()}
+    return [
+        dict(
+            model=name,
+            median_ms=latencies[name, 'predict'].median,
+            p95_ms=latencies[name, 'predict'].p95,
+            network_ms=latencies[name, 'network'].median,
+            post_ms=latencies[name, 'post'].median,
         )
-    return rows
+        for name in detectors
+    ]
 
 
 def throughput_rows(

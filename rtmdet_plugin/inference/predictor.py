@@ -56,12 +56,19 @@ class TorchBackend:
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Compute the maps; see `rtmdet_runtime.backends.Backend`."""
         inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        if self.cuda_graphs:
-            with torch.cuda.device(self.device):
-                outputs = self._replay(inputs)
-        else:
-            outputs = self.network(inputs)
-        return [output.float().contiguous().cpu().numpy() for output in outputs]
+        return [output.float().contiguous().cpu().numpy() for output in self.compute(inputs)]
+
+    @torch.inference_mode()
+    def compute(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the maps of images that are on the device already.
+
+        Args:
+            inputs: normalised, of the backend's type, channels_last. (B, 3, H, W)
+        """
+        if not self.cuda_graphs:
+            return self.network(inputs)
+        with torch.cuda.device(self.device):
+            return self._replay(inputs)
 
     def _replay(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the graph that was recorded for this shape, or record it; on the current device."""

@@ -287,7 +287,8 @@ class RTMSepBNHead(BaseDenseHead):
         device = feats[0].device
         sizes = [feat.shape[-2:] for feat in feats]
         priors = torch.cat(self.prior_generator.grid_priors(sizes, device=device, with_stride=True))
-        width_height = torch.tensor([meta['pad_shape'][1::-1] for meta in img_metas], device=device)  # (B, 2)
+        width_height = torch.tensor([meta['pad_shape'][1::-1] for meta in img_metas])  # (B, 2)
+        width_height = width_height.to(device, non_blocking=True)  # otherwise the host would wait for the device
         corners = priors[:, :2] - self.prior_generator.offset * priors[:, 2:]  # of the cells
         return priors, (corners < width_height[:, None]).all(dim=2)
 

@@ -48,9 +48,6 @@ def test_rows(model):
     detector, image = RTMDetector(model, threads=1), np.full((60, 80, 3), 90, np.uint8)
     (row,) = latency_rows({'m': detector}, image, rounds=3)
     assert row['model'] == 'm' and min(row[name] for name in ('median_ms', 'p95_ms', 'network_ms', 'post_ms')) > 0
-    other, own = latency_rows({'m': detector}, image, rounds=2, others={'sleep': lambda: time.sleep(0.01)})
-    assert (other['model'], own['model']) == ('sleep', 'm')
-    assert other['median_ms'] > 9 and other['network_ms'] is other['post_ms'] is None
     rows = throughput_rows({'m': detector}, image, [1, 2], rounds=2)
     assert [row['batch'] for row in rows] == [1, 2] and all(row['images_per_s'] > 0 for row in rows)
 

@@ -129,7 +129,7 @@ def test_cuda_graphs_are_recorded_on_their_own_device(monkeypatch):
     assert launched == [(1, 1)] * 4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.gpu
 def test_cuda_graphs_replay_what_they_recorded(pictures):
     plain = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, score_thr=0.3, device='cuda')
     graphs = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, score_thr=0.3, device='cuda', cuda_graphs=True)

@@ -26,6 +26,7 @@ from rtmdet_plugin.inference.evaluation import evaluate_checkpoint  # noqa: E402
 from rtmdet_plugin.tensorrt.engine import build_engine, input_shapes  # noqa: E402
 from rtmdet_runtime import RTMDetector  # noqa: E402
 
+pytestmark = pytest.mark.gpu
 TOLERANCES = dict(fp32=(0.1, 1e-3, 0.98), fp16=(2.0, 0.05, 0.9))
 """Tolerances in pixels and score, and the share of boxes within them: one other decision of NMS changes a box."""
 

@@ -120,7 +120,7 @@ def test_cpu_module_keeps_its_batchnorm_and_drops_the_gpu_number(one_process):
     assert wrapped.broadcast_buffers is False
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU: SyncBN can not be seen here')
+@pytest.mark.gpu
 def test_gpu_module_gets_syncbn(one_process):
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).cuda()
     wrapped = RTMDistributedDataParallel(model, device_ids=[0])
