@@ -65,9 +65,9 @@ def candidates(
         'ONNX Runtime float32, decoded': runtime('decoded.onnx'),
         'ONNX Runtime float32, nms': runtime('nms.onnx'),
         'ONNX Runtime INT8, raw': runtime('onnxruntime.onnx'),
-        'OpenVINO float32, raw': runtime('raw.onnx', backend='openvino'),
-        'OpenVINO default precision, raw': runtime('raw.onnx', backend='openvino', reduced_precision=True),
-        'OpenVINO INT8, raw': runtime('openvino.onnx', backend='openvino', reduced_precision=True),
+        'OpenVINO float32, raw': runtime('raw.onnx', backend='openvino', precision='float32'),
+        'OpenVINO default precision, raw': runtime('raw.onnx', backend='openvino'),
+        'OpenVINO INT8, raw': runtime('openvino.onnx', backend='openvino'),
         'ncnn float32, raw': runtime('raw.param'),
     }
     for precision in ('float32', *(['bfloat16'] if cpu_has_bfloat16() else [])):

@@ -39,7 +39,8 @@ RUNTIMES = dict(onnxruntime='onnxruntime', openvino='openvino', tensorrt='onnxru
 def measure(config: Config, model: Path, threads: int, backend: str) -> float:
     """Return the AP of a model on the config's test set."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return evaluate(config, RTMDetector(model, backend=backend, threads=threads))['coco/bbox_mAP']
+        detector = RTMDetector(model, backend=backend, threads=threads, precision='float32')
+        return evaluate(config, detector)['coco/bbox_mAP']
 
 
 def calibration_images(config: Config) -> list[Path]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import platform
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rtmdet_runtime.backends import BACKENDS
-from rtmdet_runtime.choices import TORCH_PRECISIONS
+from rtmdet_runtime.choices import PRECISIONS
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
+from .candidates import Candidate, open_checkpoint, open_models
 from .options import THREADS, size_option
 
 if TYPE_CHECKING:
@@ -25,8 +28,6 @@ if TYPE_CHECKING:
 
 FIGURES = r'\{\s*"machine"\s*:'
 """Pattern of the beginning of the JSON file."""
-REDUCING = ('openvino', 'ncnn')
-"""Backends that can compute in a lower precision than the file's."""
 
 
 def print_rows(title: str, rows: list[dict], err: bool) -> None:
@@ -43,52 +44,6 @@ def print_rows(title: str, rows: list[dict], err: bool) -> None:
     Console(stderr=err).print(table)
 
 
-def open_models(models, backends, threads, size, score_thr, reduced_precision) -> dict[str, RTMDetector]:
-    """Return exported models by name: each on every selected backend that reads it, with each number of threads.
-
-    Raises:
-        ValueError: if no selected backend reads a model; see `RTMDetector` as well.
-    """
-    from rtmdet_runtime import RTMDetector
-
-    detectors = {}
-    for model in models:
-        readers = [name for name, (_, _, endings) in BACKENDS.items() if model.suffix in endings]
-        chosen = [name for name in readers if name in backends] if backends else readers[:1] or [None]
-        if not chosen:
-            raise ValueError(f'--backend must be {" or ".join(readers)} for {model}, got {", ".join(backends)}')
-        for backend, count in itertools.product(chosen, threads or (None,)):
-            reduces = reduced_precision and backend in REDUCING
-            for reduced in (False, True) if reduces else (False,):
-                settings = [backend, *([f'{count} threads'] if count else []), *(['reduced'] if reduced else [])]
-                detectors[', '.join([str(model), *map(str, settings)])] = RTMDetector(
-                    model, backend=backend, size=size, score_thr=score_thr, threads=count, reduced_precision=reduced
-                )
-    return detectors
-
-
-def open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs, **settings) -> dict[str, RTMDetector]:
-    """Return predictors of a checkpoint in PyTorch by name, one for each precision."""
-    import torch
-
-    from rtmdet_plugin.inference.predictor import RTMDetPredictor
-
-    switches = [*(['compiled'] if compile else []), *(['CUDA graphs'] if cuda_graphs else [])]
-    threads = [f'{torch.get_num_threads()} threads'] if device == 'cpu' else []
-    return {
-        ', '.join([checkpoint, 'PyTorch', precision, device, *threads, *switches]): RTMDetPredictor(
-            config,
-            checkpoint,
-            precision=precision,
-            compile=compile,
-            cuda_graphs=cuda_graphs,
-            device=device,
-            **settings,
-        )
-        for precision in precisions
-    }
-
-
 def fixed_batches(detectors: Mapping[str, RTMDetector], batches: Iterable[int]) -> list[str]:
     """Return a line for each model whose fixed batch size differs from a requested one."""
     lines = []
@@ -103,22 +58,78 @@ def fixed_batches(detectors: Mapping[str, RTMDetector], batches: Iterable[int]) 
     return lines
 
 
-def rounded(result: dict) -> dict:
-    """Return the results rounded to three decimals; times are in milliseconds."""
-    tables = {
-        title: [
-            {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()} for row in rows
-        ]
-        for title, rows in result.items()
-        if title != 'machine'
-    }
-    return dict(machine=result['machine'], **tables)
+def rounded(value: Any) -> Any:
+    """Return a result, in which lists and dicts may be nested, with all floats rounded to three decimals."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def machine() -> dict[str, str]:
     """Return the CPU, its number of cores, and the versions of the backends."""
     versions = {name: version(name) for name in ('onnxruntime', 'openvino', 'ncnn', 'torch') if find_spec(name)}
     return dict(cpu=platform.processor() or platform.machine(), cores=str(os.cpu_count()), **versions)
+
+
+def open_all(
+    models: Sequence[Path],
+    backends: Sequence[str],
+    threads: Sequence[int],
+    precisions: Sequence[str],
+    trained: tuple[str, str] | None,
+    settings: dict[str, Any],
+    switches: dict[str, Any],
+) -> dict[Candidate, RTMDetector]:
+    """Open all candidates of a recommendation; for the arguments see `open_models` and `open_checkpoint`."""
+    from rtmdet_plugin.engine.hooks.cpu_threads import available_cores
+    from rtmdet_plugin.inference.predictor import cpu_has_bfloat16
+    from rtmdet_plugin.inference.recommendation import CONFIG, thread_counts, write_random_model
+
+    chosen = backends or [name for name in BACKENDS if find_spec(name)]
+    threads = threads or thread_counts(available_cores())
+    of_torch = precisions or ['float32', *(['bfloat16'] if switches['device'] == 'cpu' and cpu_has_bfloat16() else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        if random := not models and not trained:
+            written, checkpoint = write_random_model(Path(folder))
+            models = [file for file in written if any(file.suffix in BACKENDS[name][2] for name in chosen)]
+            trained = None if backends else (CONFIG, str(checkpoint))
+        found = open_models(models, chosen, threads, precisions or ('auto', 'float32'), **settings)
+        if trained:
+            found |= open_checkpoint(*trained, threads, of_torch, **switches, **settings)
+    return {replace(key, model=Path(key.model).name): value for key, value in found.items()} if random else found
+
+
+def recommendation(detectors: Mapping[Candidate, RTMDetector], image: Image, rounds: int) -> dict[str, Any]:
+    """Measure `predict` of one image; return the latency of each candidate, and the fastest with its usage."""
+    from rtmdet_plugin.inference.recommendation import SECONDS, fastest, latencies_within
+
+    steps = {candidate: partial(detector.predict, image) for candidate, detector in detectors.items()}
+    rows = {}
+    for candidate, latency in latencies_within(SECONDS, steps, rounds).items():
+        names = dict(model=candidate.model, backend=candidate.backend, precision=candidate.precision)
+        rows[candidate] = dict(names, threads=candidate.threads, median_ms=latency.median, p95_ms=latency.p95)
+    best = fastest(list(rows.values()))
+    usage = next(candidate.usage() for candidate, row in rows.items() if row is best)
+    return dict(latency=list(rows.values()), fastest=dict(best, **usage))
+
+
+def advice(result: dict[str, Any]) -> list[str]:
+    """Return the recommendation as lines for the user."""
+    best = result['fastest']
+    lines = [
+        'Fastest here: {model} on {backend}, {precision}, {threads} threads: {median_ms:.1f} ms'.format(**best),
+        *(f'    {best[name]}' for name in ('command', 'python') if name in best),
+    ]
+    if missing := [name for name in ('onnxruntime', 'openvino', 'ncnn') if not find_spec(name)]:
+        lines.append(f'Not measured, because they are not installed: {", ".join(missing)}')
+    if not any('INT8' in row['precision'] for row in result['latency']):
+        lines.append(
+            'INT8 is not measured, which is the fastest on many CPUs: `rtmdet quantize MODEL.onnx IMAGES -o MODEL.xml` '
+            'writes it for OpenVINO; give both files to this command'
+        )
+    return lines
 
 
 def load_image(image: Path | None) -> Image:
@@ -165,16 +176,20 @@ def load_image(image: Path | None) -> Image:
 )
 @size_option
 @click.option('--score-thr', type=float, metavar='0..1', help="Score threshold. Default: the model's own.")
-@click.option('--reduced-precision', is_flag=True, help='Also measure OpenVINO and ncnn in reduced precision.')
 @click.option('--torch', 'trained', nargs=2, metavar='CONFIG CHECKPOINT', help='Also measure a checkpoint in PyTorch.')
 @click.option(
     '--precision',
     'precisions',
-    type=click.Choice(TORCH_PRECISIONS),
+    type=click.Choice(PRECISIONS),
     multiple=True,
-    default=['float32'],
-    show_default=True,
-    help='Precision of --torch. May be repeated.',
+    help='Precision to compute in, on the backends that have it. May be repeated. Default: auto, which is bfloat16 on '
+    'OpenVINO if the CPU has it, otherwise float32.',
+)
+@click.option(
+    '--recommend',
+    is_flag=True,
+    help='Find the fastest backend, precision and number of threads on this machine, in one to two minutes. Without '
+    'MODELS, RTMDet-tiny with random weights is measured.',
 )
 @click.option(
     '--device', metavar='NAME', default='cpu', show_default=True, help='Device of --torch: cpu, cuda, cuda:1, ...'
@@ -199,9 +214,9 @@ def command(
     rounds,
     size,
     score_thr,
-    reduced_precision,
     trained,
     precisions,
+    recommend,
     device,
     compile,
     cuda_graphs,
@@ -211,34 +226,48 @@ def command(
 
     The models take turns, so that a noisy machine affects all of them. The latency is that of `predict` and of its
     parts. Use --torch to measure a checkpoint as well.
+
+    With --recommend, each model is measured on all installed backends that read it, in their default precision and in
+    float32, with one thread, half of the CPU cores and all of them; --backend, --precision and --threads limit this.
     """
-    if not models and not trained:
-        raise ValueError('MODELS must be at least one file, got none; or give --torch CONFIG CHECKPOINT')
-    if len(threads) > 1 and trained:
-        raise ValueError(f'--threads must be given only once with --torch, got {", ".join(map(str, threads))}')
+    if not models and not trained and not recommend:
+        raise ValueError('MODELS must be at least one file, got none; or give --torch CONFIG CHECKPOINT or --recommend')
+    if recommend and batches:
+        raise ValueError('--batch must not be given with --recommend, which measures single images')
     if json_file is not None:
         inputs = [*models, *([image] if image else []), *(trained or ())]
         check_json(json_file, input_files(inputs), FIGURES)
     # Import rtmdet_plugin first: its error names the missing package of PyTorch or OpenMMLab.
     from rtmdet_plugin.inference.benchmark import latency_rows, throughput_rows
+    from rtmdet_plugin.inference.quiet import quiet
 
     array = load_image(image)
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads[0])
-    detectors = open_models(models, backends, threads, size, score_thr, reduced_precision)
-    if trained:
-        config, checkpoint = trained
-        settings = dict(size=size, score_thr=score_thr)
-        detectors |= open_checkpoint(config, checkpoint, precisions, device, compile, cuda_graphs, **settings)
-    for line in fixed_batches(detectors, batches):
-        click.echo(line, err=True)
-    result: dict[str, Any] = dict(machine=machine(), latency=latency_rows(detectors, array, rounds))
+    settings = dict(size=size, score_thr=score_thr)
+    switches = dict(device=device, compile=compile, cuda_graphs=cuda_graphs)
+    result: dict[str, Any] = dict(machine=machine())
     err = json_file == STDOUT
-    print_rows('latency of one image', result['latency'], err)
-    if batches:
-        result['throughput'] = throughput_rows(detectors, array, batches, rounds)
-        print_rows('throughput', result['throughput'], err)
+    if recommend:
+        with quiet():
+            opened = open_all(models, backends, threads, precisions, trained, settings, switches)
+        click.echo(f'Measuring {len(opened)} candidates in turns', err=True)
+        result |= recommendation(opened, array, rounds)
+        print_rows('latency of one image', result['latency'], err)
+        for line in advice(result):
+            click.echo(line, err=err)
+    else:
+        precisions = precisions or ('auto',)
+        candidates = open_models(models, backends, threads, precisions, **settings)
+        if trained:
+            config, checkpoint = trained
+            with quiet():
+                candidates |= open_checkpoint(config, checkpoint, threads, precisions, **switches, **settings)
+        detectors = {str(candidate): detector for candidate, detector in candidates.items()}
+        for line in fixed_batches(detectors, batches):
+            click.echo(line, err=True)
+        result['latency'] = latency_rows(detectors, array, rounds)
+        print_rows('latency of one image', result['latency'], err)
+        if batches:
+            result['throughput'] = throughput_rows(detectors, array, batches, rounds)
+            print_rows('throughput', result['throughput'], err)
     if json_file is not None:
         write_json(json_file, rounded(result))

@@ -96,6 +96,9 @@ def command(
 
     CONFIG is a file or the name of a shipped config, such as rtmdet_plugin::rtmdet_s.py. CHECKPOINT is a .pth or
     .safetensors file. To export through mmdeploy, use `rtmdet mmdeploy`.
+
+    The fastest on a CPU is INT8 on OpenVINO (28 ms for tiny and 39 ms for s, instead of 61 and 95 ms in float32 on ONNX
+    Runtime): export to .onnx, then run `rtmdet quantize MODEL.onnx IMAGES_FOLDER -o MODEL_INT8.xml`.
     """
     check_output(out, input_files([config, checkpoint]), ENDINGS)
     from rtmdet_plugin.checkpoints.load_model import load_model

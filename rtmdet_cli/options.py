@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from rtmdet_runtime.backends import BACKENDS, THREAD_COUNTS
+from rtmdet_runtime.choices import PRECISIONS
 
 if TYPE_CHECKING:
     from rtmdet_runtime import ModelInfo
@@ -35,6 +37,22 @@ batch_size_option = click.option(
 )
 threads_option = click.option(
     '--threads', type=THREADS, metavar='N', help="Number of CPU threads. Default: the backend's."
+)
+
+
+def _precision_option(default: str, text: str) -> Callable:
+    return click.option(
+        '--precision',
+        type=click.Choice(PRECISIONS),
+        default=default,
+        show_default=True,
+        help=f'Precision to compute in; {text}.',
+    )
+
+
+precision_option = _precision_option('auto', 'auto: bfloat16 on OpenVINO if the CPU has it, otherwise float32')
+ap_precision_option = _precision_option(
+    'float32', 'float32: the same AP on every CPU; auto: as rtmdet predict, bfloat16 on OpenVINO if the CPU has it'
 )
 
 

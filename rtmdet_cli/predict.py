@@ -16,7 +16,7 @@ from rtmdet_runtime.messages import one_line
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
 from .images import list_bad, list_images, read_images
-from .options import backend_option, batch_size_option, size_option, threads_option
+from .options import backend_option, batch_size_option, precision_option, size_option, threads_option
 
 if TYPE_CHECKING:
     from rtmdet_runtime.detector import Detections, RTMDetector
@@ -73,7 +73,8 @@ def predict(
 @size_option
 @batch_size_option
 @threads_option
-def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads) -> None:
+@precision_option
+def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads, precision) -> None:
     """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine).
 
     For each image, a line with the number of objects of each class is printed. PyTorch isn't needed. Images that can't
@@ -93,7 +94,8 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
 
     if out is not None:
         check_drawn([path for path in paths if path.suffix.lower() not in UNSUPPORTED], out, inputs)
-    detector = RTMDetector(model, backend=backend, size=size, score_thr=score_thr, threads=threads)
+    settings = dict(backend=backend, size=size, threads=threads, precision=precision)
+    detector = RTMDetector(model, score_thr=score_thr, **settings)
     classes = detector.info.classes
     say = partial(click.echo, err=json_file == STDOUT)
     records, bad, complete = [], [], False

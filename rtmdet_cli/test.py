@@ -12,7 +12,7 @@ from rtmdet_runtime.backends import BACKENDS
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
 from .config import cfg_options, changed_config, config_argument
-from .options import backend_option, describe_thresholds, size_option, threads_option
+from .options import ap_precision_option, backend_option, describe_thresholds, size_option, threads_option
 
 CHECKPOINTS = ('.pth', '.safetensors')
 EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
@@ -32,6 +32,7 @@ METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
     help="Number of images that the network gets at once. Default: 1; for a checkpoint, the config's.",
 )
 @threads_option
+@ap_precision_option
 @click.option(
     '--json',
     'json_file',
@@ -40,12 +41,12 @@ METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
     help='File (.json) to write the metrics to; - for standard output.',
 )
 @cfg_options
-def command(config, model, backend, size, batch_size, threads, json_file, changes) -> None:
+def command(config, model, backend, size, batch_size, threads, precision, json_file, changes) -> None:
     """Evaluate MODEL on the test set of CONFIG with the config's evaluator.
 
     CONFIG is a file or the name of a shipped config, such as rtmdet_plugin::rtmdet_s.py. MODEL is an exported model
     (.onnx, .xml, .param, .engine), or a checkpoint (.pth, .safetensors), which mmengine's Runner tests. The options
-    --backend, --size and --threads are only for exported models.
+    --backend, --size, --threads and --precision are only for exported models.
 
     The thresholds are those of the config's model.test_cfg. In the export formats nms and trt, thresholds are part of
     the graph and can't be changed: to measure mAP, export these with --for-map. The classes of the model must be those
@@ -57,6 +58,7 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
         raise ValueError(f'MODEL must end in one of {", ".join((*EXPORTED, *CHECKPOINTS))}, got {model}')
     runtime = dict(backend=backend, size=size, threads=threads)
     given = [f'--{name}' for name, value in runtime.items() if value is not None]
+    given += ['--precision'] if precision != 'float32' else []
     if model.suffix in CHECKPOINTS and given:
         raise ValueError(f'MODEL must be an exported model for {", ".join(given)}, got the checkpoint {model}')
     inputs = input_files([config, model])
@@ -81,7 +83,7 @@ def command(config, model, backend, size, batch_size, threads, json_file, change
             metrics, _ = evaluate_checkpoint(config, model, work_dir, batch_size)
     else:
         test_cfg = config.model.get('test_cfg')
-        detector = use_thresholds(RTMDetector(model, **runtime), test_cfg)
+        detector = use_thresholds(RTMDetector(model, precision=precision, **runtime), test_cfg)
         wanted = describe_thresholds(replace(detector.info, **thresholds(test_cfg)))
         if (used := describe_thresholds(detector.info)) != wanted:  # NMS is part of the graph
             click.echo(

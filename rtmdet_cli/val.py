@@ -11,7 +11,14 @@ from rtmdet_runtime.output import STDOUT, check_json, check_output, input_files,
 
 from .evaluation_tables import csv_of_classes, show
 from .images import list_bad
-from .options import backend_option, batch_size_option, describe_thresholds, size_option, threads_option
+from .options import (
+    ap_precision_option,
+    backend_option,
+    batch_size_option,
+    describe_thresholds,
+    size_option,
+    threads_option,
+)
 from .test import CHECKPOINTS, EXPORTED
 
 if TYPE_CHECKING:
@@ -52,6 +59,7 @@ FILE = click.Path(path_type=Path)
 @size_option
 @batch_size_option
 @threads_option
+@ap_precision_option
 @click.option(
     '--json', 'json_file', type=FILE, metavar='FILE', help='File (.json) for all numbers; - for standard output.'
 )
@@ -120,6 +128,7 @@ def open_model(
     device: str | None,
     size: tuple[int, int] | None,
     threads: int | None,
+    precision: str,
 ) -> tuple[RTMDetector, Config | None]:
     """Open a model to measure AP with it.
 
@@ -147,7 +156,10 @@ def open_model(
     loaded = None if config is None else read_config(config)
     file = best_or_last(model) if model.is_dir() else model
     device = device or (device_type() if trained else 'cpu')
-    return open_for_map(file, loaded, backend=backend, size=size, threads=threads, device=device), loaded
+    detector = open_for_map(
+        file, loaded, backend=backend, size=size, threads=threads, precision=precision, device=device
+    )
+    return detector, loaded
 
 
 def read_truth(data: str | None, split: str | None, config: Config | None) -> tuple[dict[str, list[dict]], list[str]]:

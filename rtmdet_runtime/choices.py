@@ -22,6 +22,8 @@ which is faster and closer to float. TensorRT requires zero points of 0, and wei
 MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
 """Sizes of RTMDet that `rtmdet train` offers."""
 TORCH_PRECISIONS = ('float32', 'bfloat16', 'float16')
+PRECISIONS = ('auto', *TORCH_PRECISIONS)
+"""Precision that an exported model computes in; `RTMDetector` explains them."""
 ENGINE_PRECISIONS = ('fp32', 'fp16', 'int8')
 """int8 needs a graph that was quantised for TensorRT; its float layers run in FP16. Boxes are decoded in FP32."""
 ENGINE_BATCHES = (1, 1, 8)

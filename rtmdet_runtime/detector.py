@@ -47,7 +47,7 @@ class RTMDetector:
     Args:
         model: file of `rtmdet export`: .onnx, .xml (OpenVINO), .param (ncnn) or .engine (TensorRT). Opening an engine
             runs code in it, so open only engines that you trust. Or a loaded backend (see `Backend`); `backend`,
-            `threads` and `reduced_precision` can't be given then.
+            `threads` and `precision` can't be given then.
         backend: 'onnxruntime', 'openvino', 'ncnn' or 'tensorrt'; None chooses by the file's ending.
         size: (height, width) of the network's input in pixels, multiples of the coarsest stride; None for the model's
             own. Other sizes need a model that was exported with a dynamic size.
@@ -57,11 +57,12 @@ class RTMDetector:
         nms_pre: maximum number of candidates per image that take part in NMS.
         max_per_img: maximum number of boxes per image.
         threads: number of CPU threads of the backend; None for the backend's default.
-        reduced_precision: let OpenVINO (bfloat16) and ncnn (float16) compute in a lower precision than float32 if the
-            CPU supports it. This is faster; the boxes differ slightly from PyTorch's.
+        precision: precision to compute in. 'auto': the fastest that was seen to keep AP, which is bfloat16 on OpenVINO
+            if the CPU has instructions for it (AMX, AVX512-BF16), otherwise float32. 'float32': the same boxes as
+            PyTorch on every CPU. 'bfloat16' and 'float16': only OpenVINO and ncnn. Layers in INT8 stay in INT8.
 
     Attributes:
-        backend: the loaded backend; several detectors may share it.
+        backend: the loaded backend; several detectors may share it. `backend.precision` is the one that it runs in.
         info: the model's metadata, with the values given here instead of its own.
 
     Raises:
@@ -80,18 +81,25 @@ class RTMDetector:
         nms_pre: int | None = None,
         max_per_img: int | None = None,
         threads: int | None = None,
-        reduced_precision: bool = False,
+        precision: str = 'auto',
     ) -> None:
         if isinstance(model, (str, Path)):
-            self.backend = open_backend(model, backend, threads, reduced_precision)
-        elif (backend, threads, reduced_precision) == (None, None, False):
+            self.backend = open_backend(model, backend, threads, precision)
+        elif (backend, threads, precision) == (None, None, 'auto'):
             self.backend, model = model, type(model).__name__
         else:
             raise ValueError(
-                f'model must be a file if backend, threads or reduced_precision is given, got {type(model).__name__}'
+                f'model must be a file if backend, threads or precision is given, got {type(model).__name__}'
             )
         given = dict(score_thr=score_thr, iou_thr=iou_thr, nms_pre=nms_pre, max_per_img=max_per_img)
-        self.info = changed_info(self.backend, str(model), size, given)
+        self.name = str(model)
+        self.info = changed_info(self.backend, self.name, size, given)
+
+    def __repr__(self) -> str:
+        """Return the model, its backend, and the precision and size that it runs in."""
+        height, width = self.info.input_size
+        parts = self.name, type(self.backend).__name__, self.backend.precision, f'{height}x{width}'
+        return f'RTMDetector({", ".join(dict.fromkeys(parts))})'
 
     @cached_property
     def _table(self) -> np.ndarray:

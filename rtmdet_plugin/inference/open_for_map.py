@@ -24,6 +24,7 @@ def open_for_map(
     backend: str | None = None,
     size: tuple[int, int] | None = None,
     threads: int | None = None,
+    precision: str = 'float32',
     device: str = 'cpu',
 ) -> RTMDetector:
     """Open a model with the thresholds of a config's `model.test_cfg`, or else with `TEST_CFG`.
@@ -34,6 +35,7 @@ def open_for_map(
         backend: backend of an exported model; see `RTMDetector`.
         size: (height, width) of the network's input in pixels; None for the model's own.
         threads: number of CPU threads; None for the backend's default.
+        precision: see `RTMDetector` and `RTMDetPredictor`. The default gives the same AP on every CPU.
         device: device of a checkpoint: 'cpu', 'cuda' or 'cuda:1' and the like.
 
     Returns:
@@ -44,8 +46,8 @@ def open_for_map(
         ValueError: see `RTMDetector`, `RTMDetPredictor` and `use_thresholds`; also if a checkpoint has no config.
     """
     if Path(model).suffix not in CHECKPOINTS:
-        detector = RTMDetector(model, backend=backend, size=size, threads=threads)
+        detector = RTMDetector(model, backend=backend, size=size, threads=threads, precision=precision)
         return use_thresholds(detector, TEST_CFG if config is None else read_config(config).model.get('test_cfg'))
     if config is None:
         raise ValueError(f'config must be that of the model in {model}, got none; add --config CONFIG')
-    return RTMDetPredictor(config, model, device=device, size=size, threads=threads, for_map=True)
+    return RTMDetPredictor(config, model, device=device, size=size, threads=threads, precision=precision, for_map=True)

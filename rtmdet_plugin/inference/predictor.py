@@ -33,15 +33,23 @@ class TorchBackend:
         compile: compile the network with `torch.compile`.
         cuda_graphs: record the kernels once for each input shape, and launch them together afterwards.
         device: 'cpu', 'cuda', or 'cuda:1' and the like.
+        threads: number of PyTorch's CPU threads, set for the entire process at each call; None doesn't change it.
     """
 
     batch: int | None = None
     size: tuple[int, int] | None = None
 
     def __init__(
-        self, network: nn.Module, info: ModelInfo, precision: str, compile: bool, cuda_graphs: bool, device: str
+        self,
+        network: nn.Module,
+        info: ModelInfo,
+        precision: str,
+        compile: bool,
+        cuda_graphs: bool,
+        device: str,
+        threads: int | None = None,
     ) -> None:
-        self.info = info
+        self.info, self.precision, self.threads = info, precision, threads
         self.dtype, self.device = PRECISIONS[precision], torch.device(device)
         self.network = network.to(  # pyright: ignore[reportCallIssue]  # torch's overloads lack `memory_format`
             self.device, self.dtype, memory_format=torch.channels_last
@@ -55,6 +63,8 @@ class TorchBackend:
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Compute the maps; see `rtmdet_runtime.backends.Backend`."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         return [output.float().contiguous().cpu().numpy() for output in self.compute(inputs)]
 
@@ -124,7 +134,7 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
         score_thr: minimum score of a box, exclusive; None for the one that `for_map` selects, as for the next two.
         iou_thr: IoU threshold of the NMS within a class.
         max_per_img: maximum number of boxes per image.
-        threads: number of PyTorch's CPU threads, for the entire process; None doesn't change it.
+        threads: number of PyTorch's CPU threads, set for the entire process at each prediction; None doesn't change it.
 
     Raises:
         FileNotFoundError: if the config or the checkpoint doesn't exist.
@@ -133,13 +143,11 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
     """
     check_settings(device, precision, cuda_graphs)
     check_threads(threads)
-    if threads is not None:
-        torch.set_num_threads(threads)
     model = load_model(config, checkpoint)
     check_model(model)
     info = model_info(model, 'raw', None, for_map=for_map)
     network = RawForm(fold_batch_norms(model)).eval()
-    backend = TorchBackend(network, info, precision, compile, cuda_graphs, device)
+    backend = TorchBackend(network, info, precision, compile, cuda_graphs, device, threads)
     return RTMDetector(backend, size=size, score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
 
 

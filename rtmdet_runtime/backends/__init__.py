@@ -19,6 +19,8 @@ BACKENDS = {
     'tensorrt': ('.tensorrt', 'TensorRTBackend', ('.engine',)),
 }
 """Name: module, class, and the endings that it reads. The first backend that reads an ending is its default."""
+LOWER_PRECISIONS = dict(openvino=('bfloat16', 'float16'), ncnn=('bfloat16', 'float16'))
+"""Precisions below float32 that a backend can be asked for. The others compute in the precision of the file."""
 THREAD_COUNTS = (1, 1024)
 """Minimum and maximum. A backend starts as many threads as it is asked for, until no memory is left."""
 
@@ -30,30 +32,33 @@ class Backend(Protocol):
         info: metadata in the file.
         batch: fixed batch size; None if it is dynamic.
         size: fixed input size (height, width) in pixels; None if it is dynamic.
+        precision: precision that the model runs in on this machine, such as 'bfloat16' or 'INT8 and float32'.
     """
 
     info: ModelInfo
     batch: int | None
     size: tuple[int, int] | None
+    precision: str
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images (B, 3, H, W), float32; return its outputs, see `ModelInfo.outputs`."""
         ...
 
 
-def open_backend(path: str | Path, backend: str | None, threads: int | None, reduced_precision: bool) -> Backend:
+def open_backend(path: str | Path, backend: str | None, threads: int | None, precision: str) -> Backend:
     """Load a model.
 
     Args:
         path: file of the model; for ncnn, the `.param` of the three files.
         backend: a name of `BACKENDS`; None chooses by the file's ending.
         threads: number of threads; None for the backend's default.
-        reduced_precision: let the backend compute in a lower precision than float32 if that is faster.
+        precision: 'auto', 'float32' or one of the backend's `LOWER_PRECISIONS`; see `RTMDetector`.
 
     Raises:
         FileNotFoundError: if the file doesn't exist.
         ValueError: if the backend or the file's ending is unknown, the backend doesn't read this ending, the file
-            wasn't written by this project, or `threads` isn't within `THREAD_COUNTS`.
+            wasn't written by this project, the backend or the CPU doesn't support the precision, or `threads` isn't
+            within `THREAD_COUNTS`.
         ImportError: if the backend isn't installed.
     """
     check_threads(threads)
@@ -69,10 +74,18 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, red
     if backend not in (None, *readers):
         raise ValueError(f'backend must be {" or ".join(readers)} for {path}, got {backend!r}')
     name = backend or readers[0]
+    precisions = precisions_of(name)
+    if precision not in precisions:
+        raise ValueError(f'precision must be one of {", ".join(precisions)} for {name}, got {precision!r}')
     module, class_name, _ = BACKENDS[name]
     with needed_by(str(path)):
         factory = getattr(importlib.import_module(module, __package__), class_name)
-    return factory(path, threads, reduced_precision)
+    return factory(path, threads, precision)
+
+
+def precisions_of(backend: str) -> tuple[str, ...]:
+    """Return the precisions that a backend can be asked for."""
+    return ('auto', 'float32', *LOWER_PRECISIONS.get(backend, ()))
 
 
 def check_threads(threads: int | None) -> None:

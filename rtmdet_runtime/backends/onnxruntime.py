@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from ..info import ModelInfo
 
 
 class ONNXRuntimeBackend:
-    """Run a model with ONNX Runtime, in the precision of the file: `reduced_precision` has no effect; see `Backend`."""
+    """Run a model with ONNX Runtime, in the precision of the file: `precision` has no effect; see `Backend`."""
 
-    def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
+    def __init__(self, path: Path, threads: int | None, precision: str) -> None:
         self.path = path
         options = ort.SessionOptions()
         if threads is not None:
@@ -31,6 +32,7 @@ class ONNXRuntimeBackend:
         batch, _, height, width = (length if isinstance(length, int) else None for length in self.input.shape)
         self.batch = batch
         self.size = (height, width) if height and width else None
+        self.precision = 'INT8 and float32' if is_quantised(path) else 'float32'
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images; see `Backend`."""
@@ -39,3 +41,9 @@ class ONNXRuntimeBackend:
         except Exception as error:  # see above
             reason = ' '.join(str(error).split())
             raise ValueError(f'{self.path}: ONNX Runtime fails on images of shape {images.shape}: {reason}') from None
+
+
+def is_quantised(path: Path) -> bool:
+    """Return whether an ONNX file has Q/DQ nodes; it is searched for their name, because `onnx` isn't needed here."""
+    with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b'QuantizeLinear') >= 0

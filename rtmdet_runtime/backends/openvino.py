@@ -9,19 +9,24 @@ import openvino as ov
 
 from ..info import ModelInfo
 
+HINT = 'INFERENCE_PRECISION_HINT'
+"""Property of OpenVINO for the precision that float layers compute in."""
+HINTS = dict(float32='f32', bfloat16='bf16', float16='f16')
+"""Precision: OpenVINO's name of it."""
+
 
 class OpenVINOBackend:
     """Run a model with OpenVINO; see `Backend`."""
 
-    def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
+    def __init__(self, path: Path, threads: int | None, precision: str) -> None:
         core = ov.Core()
         try:
             model = core.read_model(path)
             properties = read_properties(model)
             self.info = ModelInfo.from_properties(properties, path)
             settings: dict[str, str | int] = {'PERFORMANCE_HINT': 'LATENCY'}
-            if not reduced_precision:
-                settings['INFERENCE_PRECISION_HINT'] = 'f32'
+            if (hint := precision_hint(precision, name_of(core.get_property('CPU', HINT)))) is not None:
+                settings[HINT] = hint
             if threads is not None:
                 settings['INFERENCE_NUM_THREADS'] = threads
             self.model = core.compile_model(model, 'CPU', settings)
@@ -30,6 +35,13 @@ class OpenVINOBackend:
             if 'EfficientNMS_TRT' in reason:
                 reason = 'its export format must be raw, decoded or nms, got trt, which needs TensorRT'
             raise ValueError(f'{path} must be a model that OpenVINO can load, got an error: {reason}') from None
+        actual = name_of(self.model.get_property(HINT))
+        if precision not in ('auto', actual):
+            raise ValueError(
+                f'precision must be one that OpenVINO has on this CPU, got {precision}, for which it takes {actual}'
+            )
+        quantised = any(op.get_type_name() == 'FakeQuantize' for op in model.get_ops())
+        self.precision = f'INT8 and {actual}' if quantised else actual
         shape = model.inputs[0].partial_shape
         batch, _, height, width = (axis.get_length() if axis.is_static else None for axis in shape)
         self.batch = batch
@@ -38,6 +50,26 @@ class OpenVINOBackend:
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images; see `Backend`."""
         return list(self.model(images).values())
+
+
+def precision_hint(precision: str, own_choice: str) -> str | None:
+    """Return the value of the property `HINT` for a precision; None leaves the choice to OpenVINO.
+
+    OpenVINO chooses bfloat16 on CPUs with instructions for it (AMX, AVX512-BF16), and float16 on some ARM CPUs, where
+    'auto' is float32 because the AP in float16 isn't measured.
+
+    Args:
+        precision: precision that the caller asks for, one of `PRECISIONS`.
+        own_choice: precision that OpenVINO chooses on this CPU.
+    """
+    if precision == 'auto':
+        return HINTS['float32'] if own_choice == 'float16' else None
+    return HINTS[precision]
+
+
+def name_of(hint: ov.Type) -> str:
+    """Return the name of `HINTS` for a precision of OpenVINO; OpenVINO's own name for others."""
+    return next((name for name, value in HINTS.items() if value == hint.to_string()), hint.to_string())
 
 
 def read_properties(model: ov.Model) -> dict[str, str]:

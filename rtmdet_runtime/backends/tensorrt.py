@@ -23,12 +23,14 @@ from ..info import INPUT, ModelInfo
 
 
 class TensorRTBackend:
-    """Run an engine with TensorRT, in the engine's precision: `threads` and `reduced_precision` have no effect.
+    """Run an engine with TensorRT, in the engine's precision: `threads` and `precision` have no effect.
 
     GPU memory is allocated once, for the largest batch size and image size of the engine's profile. See `Backend`.
     """
 
-    def __init__(self, path: Path, threads: int | None, reduced_precision: bool) -> None:
+    precision = 'as built'
+
+    def __init__(self, path: Path, threads: int | None, precision: str) -> None:
         properties = path.with_name(f'{path.name}.json')
         self.path, self.info = path, ModelInfo.from_file(properties, path)
         self.stream = _call(

@@ -202,3 +202,25 @@ def test_places_for_json_that_can_not_serve(folder):
         assert f'{name} can not be written: ' in call('model.onnx', 'images', '--json', name, code=1).stderr
     call('model.onnx', 'images', '--json', 'to_new.json', code=0)
     assert Path('to_new.json').is_symlink() and Path('new/d.json').is_file()
+
+
+def test_the_precision_of_prediction_and_of_evaluation(folder, monkeypatch):
+    """Prediction runs in the fastest precision, and AP is measured in the same on every CPU."""
+    pytest.importorskip('mmdet', reason='mmdet is not installed')
+    asked = []
+
+    def open_backend(path, backend, threads, precision):
+        asked.append(precision)
+        raise ValueError('seen')
+
+    monkeypatch.setattr('rtmdet_runtime.detector.open_backend', open_backend)
+    config = Path(__file__).parents[2] / 'configs' / 'rtmdet_nano.py'
+    for command in (
+        ['predict', 'model.onnx', 'images'],
+        ['val', 'model.onnx', 'images'],
+        ['test', config, 'model.onnx'],
+    ):
+        for options in ([], ['--precision', 'bfloat16']):
+            done = CliRunner().invoke(main, [*map(str, command), *options])
+            assert done.exit_code == 1 and 'Error: seen' in done.stderr, done.output
+    assert asked == ['auto', 'bfloat16', 'float32', 'bfloat16', 'float32', 'bfloat16']

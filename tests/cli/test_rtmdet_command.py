@@ -159,8 +159,8 @@ def test_test_refuses(model, checkpoint, tmp_path, monkeypatch):
         assert 'must have test_evaluator' in said
         assert 'it has no model.backbone' in refusal('test', CONFIG, path, '--cfg-options', 'model=1')
         assert 'batch-size' in refusal('test', CONFIG, path, '--batch-size', 0, code=2)
-    said = refusal('test', CONFIG, checkpoint, '--threads', 1, '--backend', 'openvino')
-    assert 'MODEL must be an exported model for --backend, --threads, got the checkpoint' in said
+    said = refusal('test', CONFIG, checkpoint, '--threads', 1, '--backend', 'openvino', '--precision', 'auto')
+    assert 'MODEL must be an exported model for --backend, --threads, --precision, got the checkpoint' in said
     said = refusal('test', CONFIG, model, '--cfg-options', 'model.test_cfg.score_thr=nan')
     assert 'score_thr must be from 0 to 1, got nan' in said
 

@@ -173,7 +173,8 @@ def ap_in_float_and_int8(model: Path, config: Config, pictures: list[Path], targ
         quantize_openvino(model, quantized, pictures, threads=1)
     else:
         quantize_onnx(model, quantized, pictures, target=target, threads=1)
-    detectors = [RTMDetector(file, backend=backend, threads=1) for file in (model, quantized)]
+    settings = dict(backend=backend, threads=1, precision='float32')
+    detectors = [RTMDetector(file, **settings) for file in (model, quantized)]
     return [evaluate(config, detector)['coco/bbox_mAP'] for detector in detectors]
 
 
@@ -295,7 +296,8 @@ def test_command(model, shapes, tmp_path):
 
     code, said = call(model, images, '-o', out, '--samples', 2, '--tolerance', 1, '--threads', 1)
     assert code == 0 and 'calibrated on 2 images (mse) for onnxruntime; 0 layers' in said, said
-    assert RTMDetector(out).info.form == 'decoded'
+    detector = RTMDetector(out)
+    assert (detector.info.form, detector.backend.precision) == ('decoded', 'INT8 and float32')
     (tmp_path / 'empty').mkdir()
     code, said = call(model, tmp_path / 'empty', '-o', tmp_path / 'no.onnx')
     assert code == 1 and 'must be a folder with images' in said
@@ -313,6 +315,7 @@ def test_command(model, shapes, tmp_path):
     code, said = call(model, images, '-o', xml, '--samples', 2, '--tolerance', 1, '--threads', 1)
     assert code == 0 and '(mse) for openvino; 0 layers' in said, said
     assert RTMDetector(xml).info.form == 'decoded'
+    assert RTMDetector(xml, precision='float32').backend.precision == 'INT8 and float32'
     assert xml.with_suffix('.bin').stat().st_size < 0.5 * model.stat().st_size
     assert not list(tmp_path.glob('no.*'))
 

@@ -69,7 +69,7 @@ def test_a_loaded_backend_serves_several_detectors():
     all_found, best = RTMDetector(backend), RTMDetector(backend, score_thr=0.6)
     assert (len(all_found.predict(image())), len(best.predict(image()))) == (2, 1)
     assert (all_found.info.score_thr, best.info.score_thr) == (0.1, 0.6)
-    for settings in (dict(backend='onnxruntime'), dict(threads=1), dict(reduced_precision=True)):
+    for settings in (dict(backend='onnxruntime'), dict(threads=1), dict(precision='float32')):
         with pytest.raises(ValueError, match='model must be a file if .* got Loaded'):
             RTMDetector(backend, **settings)
 
@@ -77,7 +77,10 @@ def test_a_loaded_backend_serves_several_detectors():
 def test_openvino_gives_the_same(constant_model):
     pytest.importorskip('openvino', reason='openvino is not installed')
     path = constant_model(BOXES, SCORES)
-    ours, theirs = (RTMDetector(path, backend=backend).predict(image()) for backend in ('onnxruntime', 'openvino'))
+    ours, theirs = (
+        RTMDetector(path, backend=backend, precision='float32').predict(image())
+        for backend in ('onnxruntime', 'openvino')
+    )
     assert ours.boxes.tolist() == theirs.boxes.tolist()
 
 
