@@ -7,6 +7,7 @@ exists, the package takes that one, so an entry here goes as soon as there is su
 import ast
 import importlib
 import inspect
+import os
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,8 @@ CHECKED = {
     '_locations', '_metainfo', '_non_blocking', '_ParamScheduler',
     '_resume', '_save_best_checkpoint', '_test_loop', '_train_loop', '_val_loop',
     # torch
-    '_BatchNorm', '_foreach_copy_', '_foreach_lerp_', '_foreach_norm', '_iterator', '_shutdown_workers',
+    '_BatchNorm', '_foreach_copy_', '_foreach_lerp_', '_foreach_norm', '_iterator', '_new_shared_fd_cpu',
+    '_shutdown_workers',
     # mmdeploy
     '_net',
     # Python's own
@@ -281,6 +283,16 @@ def test_batch_norms_have_a_private_base():
     for norm in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm):
         assert issubclass(norm, _BatchNorm)
     assert not issubclass(nn.GroupNorm, _BatchNorm)
+
+
+@pytest.mark.skipif(not hasattr(os, 'memfd_create'), reason='files in memory are only on Linux')
+def test_open_files_become_shared_storages():
+    """`rtm_collate` writes a batch to a file in memory; PyTorch's queues rebuild tensors by the same function."""
+    with open(os.memfd_create('test'), 'wb') as file:
+        file.write(bytes(range(5)))
+        file.flush()
+        storage = torch.UntypedStorage._new_shared_fd_cpu(file.fileno(), 5)
+    assert storage.tolist() == [0, 1, 2, 3, 4] and storage.is_shared()
 
 
 def test_types_in_a_traced_graph():

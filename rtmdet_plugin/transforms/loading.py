@@ -29,6 +29,7 @@ from torch.utils.data import get_worker_info
 from .boxes import place_boxes
 from .checks import check_image_scale
 from .decoding import decode
+from .kept_memory import keep_freed_memory
 
 GREY = 114
 """The configs' padding value."""
@@ -54,6 +55,7 @@ def load_image(results: dict, img_scale: tuple[int, int] | None = None, backend_
     # Each worker has one core; OpenCV's own threads would compete for it.
     if get_worker_info() is not None and cv2.getNumThreads() > 1:
         cv2.setNumThreads(1)
+    keep_freed_memory()
     if results.get('blank', False):
         return np.full((int(results['height']), int(results['width']), 3), GREY, np.uint8)
     expected = (int(results['height']), int(results['width'])) if 'height' in results and 'width' in results else None

@@ -29,7 +29,7 @@ from mmdet.registry import TRANSFORMS
 from .boxes import clip_boxes, flip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
 from .random_transform import RandomSource, RandomTransform
-from .sample import Sample, blank, check_compatible, fit_scale, join, paste, place_masks, resize
+from .sample import Sample, blank, check_compatible, fit_scale, join, paste, place_masks, resize, with_own_image
 from .sample_cache import SampleCache
 
 
@@ -185,12 +185,12 @@ class RTMCachedMixUp(RandomTransform):
         sample = Sample.from_results(results)
         others = self.cache.add(sample, self.rng)
         if self.rng.random() >= self.prob:
-            return results
+            return with_own_image(results)
         if others == 0:
             return None
         params = self.draw(self.cache.partners(sample, others), sample.img.shape[:2])
         if params is None:
-            return results
+            return with_own_image(results)
         partner = self.cache[params.partner]
         mixed = mixup(sample, partner, params, self.img_scale, self.pad_val, self.bbox_clip_border)
         return mixed.write_to(results)

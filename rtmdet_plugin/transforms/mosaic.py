@@ -29,7 +29,18 @@ from .boxes import clip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
 from .random_transform import RandomSource, RandomTransform
 from .render import Part
-from .sample import Sample, blank, check_compatible, fit_scale, join, paste, place_masks, resize, shrink_to_fit
+from .sample import (
+    Sample,
+    blank,
+    check_compatible,
+    fit_scale,
+    join,
+    paste,
+    place_masks,
+    resize,
+    shrink_to_fit,
+    with_own_image,
+)
 from .sample_cache import SampleCache
 
 
@@ -150,7 +161,7 @@ class RTMCachedMosaic(RandomTransform):
         sample = shrink_to_fit(Sample.from_results(results), *self.img_scale)
         others = self.cache.add(sample, self.rng)
         if self.rng.random() >= self.prob:
-            return results
+            return with_own_image(results)
         if others == 0:
             return None
         params = self.draw(self.cache.partners(sample, others))

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-from .boxes import clip_boxes, inside, place_boxes
+from .boxes import clip_boxes, inside
 from .sample import Masks, Sample, blank, check_compatible, join
 
 
@@ -62,34 +62,43 @@ def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], 
     Raises:
         ValueError: if the parts differ in channels, dtype or kind of masks.
     """
-    check_compatible([part.sample for part in parts])
+    samples = [part.sample for part in parts]
+    check_compatible(samples)
     shape = crop.size[1], crop.size[0]
     # Objects first, with a placeholder for the image: a crop that shows none isn't rendered.
-    placed = join(parts[0].sample.img, [_place(part, crop, shape) for part in parts])
+    if samples[0].masks is not None:
+        samples = [replace(part.sample, masks=_place_masks(part, crop, shape)) for part in parts]
+    placed = join(samples[0].img, samples)
+    _place_boxes(placed.boxes, parts, crop)
     if clip:
         clip_boxes(placed.boxes, shape)
     shown = placed.select(inside(placed.boxes, shape))
     if len(shown.boxes) == 0 < len(placed.boxes):
         return None
-    canvas = blank(parts[0].sample.img, *shape, pad_val)
+    canvas = blank(samples[0].img, *shape, pad_val)
     for part in parts:
         _draw(canvas, part.sample.img, *_pixel_map(part, crop), cv2.INTER_LINEAR)
     return replace(shown, img=canvas)
 
 
-def _place(part: Part, crop: Crop, shape: tuple[int, int]) -> Sample:
-    """Return the part's sample with its objects in the crop's coordinates; the image is unchanged."""
-    offset = _offset(part, crop)
-    scale = part.scale * crop.zoom[0], part.scale * crop.zoom[1]
+def _place_boxes(boxes: np.ndarray, parts: Sequence[Part], crop: Crop) -> None:
+    """Convert the boxes of all parts, (N, 4) in the parts' order, to the crop's coordinates, in place."""
+    (zoom_x, zoom_y), counts = crop.zoom, [len(part.sample.boxes) for part in parts]
+    scales = [(part.scale * zoom_x, part.scale * zoom_y) * 2 for part in parts]
+    boxes *= np.repeat(np.array(scales, np.float32), counts, axis=0)
+    boxes += np.repeat(np.array([_offset(part, crop) * 2 for part in parts], np.float32), counts, axis=0)
+
+
+def _place_masks(part: Part, crop: Crop, shape: tuple[int, int]) -> Masks:
+    """Return the part's masks on the crop of (height, width)."""
     masks = part.sample.masks
     if isinstance(masks, PolygonMasks):
-        masks = _place_polygons(masks, scale, offset, shape)
-    elif masks is not None:
-        bitmaps = np.zeros((len(masks), *shape), np.uint8)
-        for bitmap, mask in zip(bitmaps, masks.masks, strict=True):
-            _draw(bitmap, mask, *_pixel_map(part, crop), cv2.INTER_NEAREST)
-        masks = BitmapMasks(bitmaps, *shape)
-    return replace(part.sample, boxes=place_boxes(part.sample.boxes, scale, offset), masks=masks)
+        scale = part.scale * crop.zoom[0], part.scale * crop.zoom[1]
+        return _place_polygons(masks, scale, _offset(part, crop), shape)
+    bitmaps = np.zeros((len(masks), *shape), np.uint8)
+    for bitmap, mask in zip(bitmaps, masks.masks, strict=True):
+        _draw(bitmap, mask, *_pixel_map(part, crop), cv2.INTER_NEAREST)
+    return BitmapMasks(bitmaps, *shape)
 
 
 def _place_polygons(
@@ -126,9 +135,13 @@ def _draw(
     down = _visible(img.shape[0], scale[1], offset[1], canvas.shape[0])
     if across is None or down is None:
         return
-    source = img[down.source, across.source]
-    drawn = cv2.resize(source, (across.length, down.length), interpolation=interpolation)
-    canvas[down.target, across.target] = drawn[down.keep, across.keep].reshape(-1, _len(across.target), *img.shape[2:])
+    source, target = img[down.source, across.source], canvas[down.target, across.target]
+    size = across.length, down.length
+    if size == target.shape[1::-1]:
+        cv2.resize(source, size, dst=target, interpolation=interpolation)
+    else:
+        drawn = cv2.resize(source, size, interpolation=interpolation)
+        target[:] = drawn[down.keep, across.keep].reshape(target.shape)
 
 
 class _Visible(NamedTuple):
@@ -159,7 +172,3 @@ def _visible(length: int, scale: float, offset: float, limit: int) -> _Visible |
 
 def _nearest(value: float) -> int:
     return floor(value + 0.5)
-
-
-def _len(part: slice) -> int:
-    return part.stop - part.start

@@ -88,10 +88,10 @@ class Sample:
             results['gt_masks'] = self.masks
         return results
 
-    def snapshot(self) -> Sample:
-        """Return a copy with read-only arrays."""
+    def frozen(self) -> Sample:
+        """Return the sample with read-only arrays: the image becomes read-only, and the others are copied."""
         return Sample(
-            img=_read_only(self.img),
+            img=_frozen(self.img),
             boxes=_read_only(self.boxes),
             labels=_read_only(self.labels),
             ignore_flags=_read_only(self.ignore_flags),
@@ -117,6 +117,11 @@ class Sample:
             ignore_flags=self.ignore_flags[keep],
             masks=None if self.masks is None else self.masks[keep],
         )
+
+
+def with_own_image(results: dict) -> dict:
+    """Return a pipeline's dict with a copy of its image, for a sample whose image a cache has made read-only."""
+    return {**results, 'img': results['img'].copy()}
 
 
 def join(img: np.ndarray, parts: Sequence[Sample]) -> Sample:
@@ -154,7 +159,8 @@ def blank(like: np.ndarray, height: int, width: int, pad_val: float | Sequence[f
     channels = like.shape[2:]
     if isinstance(pad_val, Sequence) and (len(pad_val),) != channels:
         raise ValueError(f'pad_val must be one number for an image of shape {like.shape}, got {pad_val!r}.')
-    return np.full((height, width, *channels), pad_val, dtype=like.dtype)
+    # Filling with a number of another type takes twice as long.
+    return np.full((height, width, *channels), np.asarray(pad_val, like.dtype))
 
 
 def fit_scale(img: np.ndarray, width: int, height: int) -> float:
@@ -250,6 +256,15 @@ def _overlap(offset: int, length: int, limit: int) -> tuple[slice, slice]:
     start = max(offset, 0)
     stop = max(min(offset + length, limit), start)
     return slice(start, stop), slice(start - offset, stop - offset)
+
+
+def _frozen(img: np.ndarray) -> np.ndarray:
+    """Make an image read-only; return a copy if it isn't all of its memory, which would otherwise be kept with it."""
+    owner = img if img.base is None else img.base
+    if not isinstance(owner, np.ndarray) or owner.nbytes > img.nbytes or not img.flags.c_contiguous:
+        return _read_only(img)
+    owner.flags.writeable = img.flags.writeable = False
+    return img
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
 It follows mmdet's cached transforms in size and order: a sample is appended, and if the cache is then over its
 size, one of the others is dropped: the oldest, or a random one. Differences:
 
-- The cache keeps copies of image, boxes, labels, ignore flags and masks, not the pipeline's complete dict.
-- Cached samples are returned uncopied; their arrays are read-only.
+- The cache keeps image, boxes, labels, ignore flags and masks, not the pipeline's complete dict.
+- Images are copied neither into the cache nor out of it, because a mixed sample gets a new image. All cached arrays are
+  read-only.
 - There is a limit in bytes as well as in number.
 - A sample's partners exclude the same image from an earlier epoch, which is still cached if the dataset is smaller
   than the cache.
@@ -43,17 +44,17 @@ class SampleCache:
         self._samples: list[Sample] = []
 
     def add(self, sample: Sample, rng: RandomSource) -> int:
-        """Keep a copy of `sample`; drop others until the cache is within its limits.
+        """Keep `sample`; drop others until the cache is within its limits.
 
         Args:
-            sample: sample to copy; the caller may modify it afterwards.
+            sample: sample to keep. Its image becomes read-only; its other arrays are copied, and may be modified.
             rng: source of the random index to drop; not used for FIFO, nor if nothing is dropped.
 
         Returns:
             The number of *other* samples in the cache. Their indices are 0 to this number - 1; the new sample
             comes after them.
         """
-        self._samples.append(sample.snapshot())
+        self._samples.append(sample.frozen())
         self.nbytes += sample.nbytes
         others = len(self._samples) - 1
         while others and (others >= self.max_size or self.nbytes > self.max_bytes):

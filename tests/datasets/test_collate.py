@@ -1,6 +1,8 @@
 """Collating: the same batch as mmengine's, as fewer objects."""
 
 import pickle
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 
-from rtmdet_plugin.datasets.collate import rtm_collate
+from rtmdet_plugin.datasets.collate import FILE_NAME, rtm_collate, stack_in_file
 from rtmdet_plugin.models import RTMDetDataPreprocessor
 from rtmdet_plugin.sample_batch import DetSampleBatch
 
@@ -99,3 +101,13 @@ def test_through_a_loader(num_workers):
         for offset, sample in enumerate(batch['data_samples']):
             assert torch.equal(batch['inputs'][offset], data[start + offset]['inputs'])
             assert_same(sample, data[start + offset]['data_samples'])
+        if num_workers and sys.platform == 'linux':
+            assert f'memfd:{FILE_NAME}' in Path('/proc/self/maps').read_text(), 'the batch was not sent as a file'
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='files in memory are only on Linux')
+def test_a_file_holds_the_images_in_order():
+    images = [item(i)['inputs'] for i in range(3)] + [torch.arange(3 * 32 * 64).view(32, 64, 3).permute(2, 0, 1).byte()]
+    stacked = stack_in_file(images)
+    assert torch.equal(stacked, torch.stack(images)) and stacked.is_contiguous() and stacked.is_shared()
+    assert torch.equal(stack_in_file([image.float() for image in images]), stacked.float())

@@ -264,9 +264,12 @@ def test_an_own_source_leaves_pythons_alone(random_results):
 
 
 def test_probability(random_results):
-    never = RTMCachedMosaic(img_scale=(32, 32), prob=0.0)
+    never = RTMCachedMosaic(img_scale=(64, 64), prob=0.0)
     for i in range(6):
-        assert never(random_results(i))['img'].shape == (47, 61, 3)
+        img = never(random_results(i))['img']
+        assert img.shape == (47, 61, 3)
+        img[:] = 0  # the next step may change it, and doesn't change the cache
+    np.testing.assert_array_equal(never.cache[5].img, random_results(5)['img'])
     assert len(never.cache) == 6
     half = RTMCachedMosaic(img_scale=(32, 32), prob=0.5, rng=random.Random(0))
     outs = [half(random_results(i)) for i in range(200)]

@@ -168,7 +168,7 @@ def test_grayscale_and_one_pixel_height(random_results):
         thin = random_results(9, 500, 1, num_boxes=0, channels=channels)
         samples = [Sample.from_results(r) for r in (*results, thin)]
         out = render(mosaic_parts(samples, (60, 40), IMG_SCALE), drawn_crop(1.5, 0.5, 0.5), 114)
-        assert out.img.shape == (48, 64, *results[0]['img'].shape[2:])
+        assert out.img.shape == (48, 64, *results[0]['img'].shape[2:]) and out.img.std() > 30
     with pytest.raises(ValueError, match='color_type'):
         parts = [Part(Sample.from_results(random_results(0, channels=c)), (0, 0), (9, 9)) for c in (1, 3)]
         render(parts, drawn_crop(1, 0, 0), 114)

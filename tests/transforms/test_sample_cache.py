@@ -100,7 +100,8 @@ def test_the_caller_can_not_change_a_cached_sample(random_results, masks):
     results, untouched = random_results(1, masks=masks), random_results(1, masks=masks)
     cache = SampleCache(2)
     cache.add(Sample.from_results(results), random.Random(0))
-    results['img'][:] = 0
+    with pytest.raises(ValueError, match='read-only'):
+        results['img'][:] = 0
     results['gt_bboxes'].tensor.zero_()
     results['gt_bboxes_labels'][:] = -1
     results['gt_ignore_flags'][:] = True
@@ -128,6 +129,19 @@ def test_a_user_can_not_change_a_cached_sample(random_results, masks):
     for array in (used.img, used.boxes, used.labels, used.ignore_flags, pixels):
         with pytest.raises(ValueError, match='read-only'):
             array[...] = 0
+
+
+def test_an_image_is_copied_only_if_it_would_keep_more_memory_than_its_own():
+    cache, boxes = SampleCache(9), np.zeros((1, 4), np.float32)
+    large = np.arange(30, dtype=np.uint8).reshape(2, 5, 3)
+    views = [large, large.copy().reshape(5, 2, 3), large[:, 1:], large[:, ::-1], np.frombuffer(bytearray(6), np.uint8)]
+    for img in views:
+        cache.add(Sample(img, boxes, np.zeros(1), np.zeros(1)), random.Random(0))
+    for place, img in enumerate(views):
+        assert np.shares_memory(cache[place].img, img) == (place < 2)
+        np.testing.assert_array_equal(cache[place].img, img)
+        assert not cache[place].img.flags.writeable and cache[place].img.flags.c_contiguous
+    assert not views[1].base.flags.writeable
 
 
 def test_survives_pickling(random_results):

@@ -2,10 +2,15 @@
 
 import json
 import shutil
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 
+from rtmdet_plugin.datasets.collate import rtm_collate
 from rtmdet_plugin.engine.hooks.before_run import run_check
 from rtmdet_plugin.engine.hooks.before_run.box_statistics import box_statistics
 from rtmdet_plugin.engine.hooks.before_run.free_memory import free_memory
@@ -152,6 +157,16 @@ def test_memory_of_caches():
     assert first_scale([object(), RTMCachedMosaic(img_scale=(64, 32))]) == (64, 32) and first_scale([]) is None
     fused = RTMCachedMosaicResizeCrop(img_scale=(64, 32), max_cached_images=9)
     assert sum(map(cache_bytes, walk_transforms([object(), fused]))) == 10 * 64 * 32 * 3
+
+
+@pytest.mark.skipif(not Path('/dev/shm').is_dir(), reason='this system has no /dev/shm')
+@pytest.mark.parametrize(('collate', 'checked'), [(rtm_collate, False), (pseudo_collate, True)])
+def test_shared_memory_is_checked_if_batches_use_it(collate, checked):
+    dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=[]))
+    settings = dict(batch_size=2, num_workers=2, prefetch_factor=2)
+    loader = SimpleNamespace(dataset=dataset, collate_fn=partial(collate), **settings)
+    found = run_check.find_about_memory(SimpleNamespace(train_dataloader=loader))
+    assert ('shared memory' in [finding.what for finding in found]) == checked
 
 
 def test_size_of_a_checkpoint(tmp_path):

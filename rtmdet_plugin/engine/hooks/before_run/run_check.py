@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, AdamW, Optimizer
 
+from ....datasets.collate import rtm_collate
 from ....datasets.tree import leaf_datasets
 from ....transforms.sample_cache import SampleCache
 from ....transforms.walk import walk_transforms
@@ -121,7 +122,9 @@ def find_about_memory(runner: Runner) -> Iterator[Finding]:
         caches = sum(cache_bytes(step) for step in steps)
         yield run_findings.check_memory(workers * caches, free, workers)
     width, height = first_scale(datasets[0].pipeline.transforms) or (640, 640)
-    if loader.num_workers and os.path.isdir('/dev/shm'):
+    collate = getattr(loader.collate_fn, 'func', loader.collate_fn)  # mmengine wraps it in a partial
+    # `rtm_collate` doesn't use the shared memory.
+    if loader.num_workers and os.path.isdir('/dev/shm') and collate is not rtm_collate:
         waiting = workers * loader.prefetch_factor * batch_size(runner) * width * height * 3
         yield run_findings.check_shared_memory(waiting, shutil.disk_usage('/dev/shm').free)
 
