@@ -27,8 +27,9 @@ USED = 0.7
 """Share of the free memory that a step may take; the rest is for the loss, loader processes and validation."""
 KNOWN = 0.1
 """Factor of the learning rate if the weights already detect all classes: with the full rate they get worse at first."""
-SHORT = 1000
-"""Number of steps below which the augmentation is gentler."""
+GENTLER = {1000: Augmentation(0.75, 1.25, 0.1), 5000: Augmentation(0.5, 1.5, 0.25)}
+"""Number of steps: augmentation of runs with fewer. The first was measured at 300 steps; the second lies between it and
+the model's."""
 SCRATCH_STEPS, FINE_TUNE_STEPS = 6000, 2000
 
 
@@ -170,10 +171,10 @@ def stage_2(epochs: int) -> Choice:
 
 def augmentation(default: Augmentation, steps: int) -> Choice:
     """Choose the strength of the augmentation: the model's, or a gentler one for a short run."""
-    if steps >= SHORT:
-        return Choice(default, f"the model's, for {SHORT:,} steps or more")
-    gentle = Augmentation(max(0.5, default.smallest), min(1.5, default.largest), min(0.25, default.mixup))
-    return Choice(gentle, f"gentler than the model's, because the run has only {steps:,} steps")
+    for limit, gentler in GENTLER.items():
+        if steps < limit:
+            return Choice(gentler, f"gentler than the model's, because the run has fewer than {limit:,} steps")
+    return Choice(default, "the model's")
 
 
 def learning_rate(batch: int, pretrained: bool, known: bool) -> Choice:
