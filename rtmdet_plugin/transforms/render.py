@@ -89,9 +89,11 @@ def _place_boxes(boxes: np.ndarray, parts: Sequence[Part], crop: Crop) -> None:
     boxes += np.repeat(np.array([_offset(part, crop) * 2 for part in parts], np.float32), counts, axis=0)
 
 
-def _place_masks(part: Part, crop: Crop, shape: tuple[int, int]) -> Masks:
-    """Return the part's masks on the crop of (height, width)."""
+def _place_masks(part: Part, crop: Crop, shape: tuple[int, int]) -> Masks | None:
+    """Return the part's masks, if it has any, on the crop of (height, width)."""
     masks = part.sample.masks
+    if masks is None:
+        return None
     if isinstance(masks, PolygonMasks):
         scale = part.scale * crop.zoom[0], part.scale * crop.zoom[1]
         return _place_polygons(masks, scale, _offset(part, crop), shape)
