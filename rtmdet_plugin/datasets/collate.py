@@ -72,7 +72,7 @@ def stack_in_file(images: Sequence[torch.Tensor]) -> torch.Tensor:
     size = sum(image.nbytes for image in images)
     with open(os.memfd_create(FILE_NAME), 'wb') as file:
         for image in images:
-            file.write(memoryview(image.contiguous().numpy()))
+            file.write(image.contiguous().numpy().data)
         file.flush()
         storage = torch.UntypedStorage._new_shared_fd_cpu(file.fileno(), size)  # pyright: ignore[reportAttributeAccessIssue]
     return torch.empty(0, dtype=images[0].dtype).set_(storage).view(len(images), *images[0].shape)
