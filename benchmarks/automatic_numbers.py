@@ -59,9 +59,9 @@ VARIANTS = {
     'half the learning rate': lambda config: learning_rate(config, 0.5),
     'twice the learning rate': lambda config: learning_rate(config, 2),
     'longer average': lambda config: average(config, 4),
-    "the model's augmentation": lambda config: mixing(config, (0.1, 2.0), 0.5),
-    'stronger augmentation': lambda config: mixing(config, (0.5, 1.5), 0.25),
-    'weaker augmentation': lambda config: mixing(config, (0.9, 1.1), 0.0),
+    'scales 0.1 to 2, MixUp 0.5': lambda config: mixing(config, (0.1, 2.0), 0.5),
+    'scales 0.5 to 1.5, MixUp 0.25': lambda config: mixing(config, (0.5, 1.5), 0.25),
+    'scales 0.75 to 1.25, MixUp 0.1': lambda config: mixing(config, (0.75, 1.25), 0.1),
 }
 """Variant: the changes of the config, as for `--set`."""
 
