@@ -40,6 +40,9 @@ def move_rows(
         weights: state dict of the checkpoint.
         initial: state dict of the model, whose rows are used for classes that the checkpoint doesn't know.
         rows: for each class of the model, its row in the checkpoint, or None; see `rows_of`.
+
+    Returns:
+        The weights; those of layers that don't fit the model or the rows are unchanged.
     """
     moved = dict(weights)
     own = {name.removeprefix('module.'): value for name, value in initial.items()}
@@ -49,6 +52,8 @@ def move_rows(
         layer = own.get(bare, own.get(bare.replace('.head_module', '')))  # mmyolo's weights in mmdet's model
         if layer is None or len(layer) != len(rows) or layer.shape[1:] != weights[name].shape[1:]:
             continue  # another model; whoever loads it reports that
+        if max((row for row in rows if row is not None), default=0) >= len(weights[name]):
+            continue  # the recorded classes aren't those of the layer
         moved[name] = layer.detach().to(weights[name]).clone()
         moved[name][found] = weights[name][torch.tensor([rows[place] for place in found], dtype=torch.long)]
     return moved

@@ -67,12 +67,15 @@ def candidates(work_dir: str | Path) -> list[Path]:
 def left_by_earlier_run(folder: str | Path, filename_tmpl: str) -> list[Path]:
     """List the checkpoints in a folder that a new run would replace, in alphabetical order.
 
+    The best checkpoint of epoch 0 doesn't count: it has only the weights that the run started from.
+
     Args:
         folder: the work directory, or the directory that checkpoints are written to.
         filename_tmpl: name of a checkpoint, with `{}` for the number of the epoch or step.
     """
     patterns = (*RESUMABLE, BEST, filename_tmpl.replace('{}', '*'))
-    return sorted({path for pattern in patterns for path in Path(folder).glob(pattern)})
+    found = {path for pattern in patterns for path in Path(folder).glob(pattern)}
+    return sorted(path for path in found if not path.stem.endswith('_epoch_0'))
 
 
 def damage(path: Path) -> str | None:

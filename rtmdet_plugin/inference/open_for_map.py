@@ -50,4 +50,5 @@ def open_for_map(
         return use_thresholds(detector, TEST_CFG if config is None else read_config(config).model.get('test_cfg'))
     if config is None:
         raise ValueError(f'config must be that of the model in {model}, got none; add --config CONFIG')
+    precision = 'float32' if precision == 'auto' else precision
     return RTMDetPredictor(config, model, device=device, size=size, threads=threads, precision=precision, for_map=True)

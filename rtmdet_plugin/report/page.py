@@ -99,7 +99,8 @@ def _summary(run: Run, splits: Mapping[str, SplitData], evaluation: Evaluation |
         if (best := evaluation.best) is not None:
             cards.append(('Score threshold', f'{best.score_thr:.3f}', f'best F1: {best.f1:.3f}'))
     elif (record := run.best(AP)) is not None:
-        cards.append(('AP', f'{record[AP]:.3f}', f'validation after epoch {record["step"]}'))
+        when = f'validation after epoch {record["step"]}' if record['step'] else 'the weights before the training'
+        cards.append(('AP', f'{record[AP]:.3f}', when))
         cards += [('AP50', f'{record[AP50]:.3f}', '')] if AP50 in record else []
     if run.max_epochs is not None:
         cards.append(('Epochs', f'{run.finished_epochs} of {run.max_epochs}', ''))

@@ -180,9 +180,12 @@ def _loaders(settings: Settings) -> str:
 def _schedule(settings: Settings) -> str:
     choices, lines = settings.choices, []
     if 'epochs' in choices:
-        names = [name for name in ('val_interval', 'val_begin') if name in choices]
-        others = ''.join(f', {name}={choices[name].value}' for name in names)
-        lines += [_because(settings, 'epochs'), f'train_cfg = dict(max_epochs={choices["epochs"].value}{others})']
+        others = f', val_interval={choices["val_interval"].value}' if 'val_interval' in choices else ''
+        lines.append(_because(settings, 'epochs'))
+        if 'val_begin' in choices and choices['val_begin'].value == 0:
+            others += ', val_begin=0'
+            lines.append(_because(settings, 'val_begin'))
+        lines.append(f'train_cfg = dict(max_epochs={choices["epochs"].value}{others})')
     wrapper = ["type='RTMBFloat16OptimWrapper'"] if settings.amp else []
     if 'lr' in choices:
         lines.append(_because(settings, 'lr'))

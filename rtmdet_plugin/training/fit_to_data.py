@@ -32,7 +32,8 @@ GENTLER = {
     1500: Augmentation(0.75, 1.25, 0.1),
     5000: Augmentation(0.5, 1.5, 0.25),
 }
-"""Number of steps: augmentation of runs with fewer. Measured with 300 steps; the last two lead over to the model's."""
+"""Number of steps: augmentation of runs with fewer. The first was measured with 300 steps; the others are intermediate
+and weren't measured."""
 SCRATCH_STEPS, FINE_TUNE_STEPS = 6000, 2000
 
 
@@ -219,7 +220,7 @@ def first_validation(known: bool) -> Choice:
     """Choose the number of epochs before the first validation; 0 validates the weights before the training."""
     if known:
         return Choice(0, 'the weights are validated too: they stay the best checkpoint unless an epoch is better')
-    return Choice(1, 'there is nothing to validate before the first epoch')
+    return Choice(1, "the weights don't detect all classes yet")
 
 
 def number_of_workers(facts: Facts) -> Choice:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
 from rtmdet_runtime.atomic_files import write_atomically
@@ -106,9 +107,8 @@ def _draft_from_config(data: str, options: Options) -> Draft:
     config = load_config(base)
     if options.imgsz is not None:
         check_input_size(config, options.imgsz)
-    stage2 = config.get('default_hooks', {}).get('pipeline_switch', {}).get('num_last_epochs', 0)
-    if options.patience is not None and stage2:
-        check_patience(options.patience, stage2, options.epochs or config.train_cfg.max_epochs)
+    if options.patience is not None:
+        _check_patience_of(config, options.patience, options.epochs)
     return Draft(
         name=options.name or Path(base.rpartition('::')[2]).stem,
         base=base,
@@ -188,6 +188,15 @@ def _write(draft: Draft, data: str, options: Options) -> Prepared:
     return prepared
 
 
+def _check_patience_of(config: Config, patience: int, epochs: int | None) -> None:
+    """Check the patience for a config; without a stage 2, or without a number of epochs, any is possible."""
+    switch = (config.get('default_hooks') or {}).get('pipeline_switch') or {}
+    epochs = epochs or (config.get('train_cfg') or {}).get('max_epochs')
+    stage2 = switch.get('num_last_epochs', 0)
+    if stage2 and epochs:
+        check_patience(patience, min(stage2, epochs), epochs)
+
+
 def check_patience(patience: int, stage2: int, epochs: int) -> None:
     """Check that a run can stop early: patience counts the epochs of stage 2 after its first, which is the reference.
 
@@ -234,7 +243,9 @@ def _write_splits(dataset: Labelled, folder: Path) -> dict[str, SplitFiles]:
 
 def _unknown_classes(weights: Path | None, classes: Sequence[str]) -> list[str]:
     """Return the classes that a checkpoint doesn't detect, by the names that it records."""
-    content = CheckpointLoader.load_checkpoint(str(weights), map_location='cpu') if weights else None
+    content = None
+    if weights is not None:
+        content = CheckpointLoader.load_checkpoint(str(weights), map_location='cpu', logger='silent')
     rows = rows_of(classes, classes_in(content))
     return [name for name, row in zip(classes, rows, strict=True) if row is None]
 
@@ -258,9 +269,7 @@ def _describe_weights(weights: Path | None, classes: Sequence[str], unknown: Seq
         return f'Weights: {weights}; they already detect all classes'
     if len(unknown) == len(classes):
         return f'Weights: {weights}'
-    return (
-        f'Weights: {weights}; they already detect {len(classes) - len(unknown)} classes, but not {_shortened(unknown)}'
-    )
+    return f'Weights: {weights}; of {len(classes)} classes, they do not yet detect {_shortened(unknown)}'
 
 
 def _shortened(names: Sequence[str]) -> str:

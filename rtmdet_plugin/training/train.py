@@ -13,6 +13,7 @@ import torch
 
 from rtmdet_plugin_startup import call_and_wait
 
+from ..checkpoints.latest import candidates
 from ..checkpoints.load_model import load_config
 from ..checkpoints.work_dir import best_or_last
 from ..config.changes import apply_changes
@@ -77,7 +78,7 @@ def run(prepared: Prepared) -> None:
     apply_changes(config, prepared.options.changes, '--set')
     if config.get('visualizer'):  # mmengine reuses that of an earlier run in this process, with its folder, by its name
         config.visualizer.name = uuid.uuid4().hex
-    if prepared.options.resume:
+    if prepared.options.resume and candidates(prepared.work_dir):  # otherwise it was killed before its first checkpoint
         config.resume, config.load_from = True, None
     threads = torch.get_num_threads()
     try:

@@ -99,6 +99,13 @@ def test_weights_of_another_size_are_left_to_the_report(trained, caplog):
     assert weight is not None and len(weight) == 3
 
 
+def test_recorded_classes_that_are_not_those_of_the_layer_change_nothing(trained, caplog):
+    checkpoint = checkpoint_of(trained, (*KNOWN, 'fish', 'bee'))
+    before = dict(checkpoint['state_dict'])
+    load(model_of(2), checkpoint, ('bee', 'cat'), caplog)
+    assert all(checkpoint['state_dict'][name] is value for name, value in before.items()) and not caplog.text
+
+
 def test_names_in_checkpoints_of_any_kind():
     assert classes_in(dict(meta=dict(dataset_meta=dict(classes='cat')))) == ('cat',)
     assert classes_in(dict(meta=dict(dataset_meta=dict(CLASSES=['a', 'b'])))) == ('a', 'b')

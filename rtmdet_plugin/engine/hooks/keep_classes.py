@@ -28,12 +28,18 @@ class RTMKeepClassesHook(Hook):
         train = built_loops(runner).get('train')
         if runner._resume or train is None or 'state_dict' not in checkpoint:
             return
-        classes = next((d.metainfo.get('classes') for d in leaf_datasets(train.dataloader.dataset)), None) or ()
+        classes = (
+            next((getattr(d, 'metainfo', {}).get('classes') for d in leaf_datasets(train.dataloader.dataset)), None)
+            or ()
+        )
         rows = rows_of(classes, classes_in(checkpoint))
         kept = [name for name, row in zip(classes, rows, strict=True) if row is not None]
         if not kept:
             return
-        checkpoint['state_dict'] = move_rows(checkpoint['state_dict'], unwrapped(runner).state_dict(), rows)
+        before = checkpoint['state_dict']
+        checkpoint['state_dict'] = move_rows(before, unwrapped(runner).state_dict(), rows)
+        if all(checkpoint['state_dict'][name] is weight for name, weight in before.items()):
+            return  # the weights are those of another model
         runner.logger.info(
             f'Kept the class layers of {len(kept)} of {len(classes)} classes, which the weights detect: '
             f'{", ".join(kept[:10])}{" ..." if len(kept) > 10 else ""}.'
