@@ -241,6 +241,7 @@ def inferred(pictures, shape_images, shapes_checkpoint, tmp_path_factory):
     }
 
 
+@pytest.mark.slow  # a process that loads each config
 @pytest.mark.parametrize('case', [*INFERRED_SIZES, 'odd size'])
 def test_det_inferencer_takes_the_configs_and_sizes_that_32_does_not_divide(inferred, case):
     assert inferred[case].keys() == {'bboxes', 'labels', 'scores'}

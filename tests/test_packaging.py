@@ -156,6 +156,7 @@ print(load_deploy_config('rtmdet_plugin::deploy/onnxruntime_static.py').filename
     assert (empty / 'm.onnx').is_file()
 
 
+@pytest.mark.slow  # a process for each case
 def test_mmcv_s_operators_import_without_us(environment, empty):
     """As mmdet's DetInferencer imports them; `test_end_to_end.py` runs it."""
     code = """
@@ -218,6 +219,7 @@ print(spec is None or 'stand-in' not in spec.origin)
     assert single.run(code, tmp_path)[-2:] == ['INFO', 'True']
 
 
+@pytest.mark.slow  # an installation
 def test_an_editable_install_has_the_start_too(source, tmp_path):
     editable = Environment(tmp_path / 'venv')
     editable.install('-e', '.', cwd=source)

@@ -163,6 +163,7 @@ def test_mmdeploys_own_tool_keeps_the_letterbox(inputs, tmp_path):
     assert ((dets[..., 4] == 0) | (dets[..., 4] > 0.25)).all()
 
 
+@pytest.mark.slow  # an export in another process
 def test_pytorch_is_as_it_was(inputs, deploy_config, tmp_path):
     """mmdeploy's rewriting ends with the export."""
     job = deploy_module.prepare(*inputs, 'cpu')

@@ -311,7 +311,7 @@ def ours(pictures):
     return [statistics(pipeline, pictures, seed=1) for pipeline in (STAGE_1, STAGE_2)]
 
 
-@pytest.mark.parametrize('stage', [1, 2])
+@pytest.mark.parametrize('stage', [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_distributions_are_mmdets(pictures, ours, stage):
     theirs = statistics(mmdets((STAGE_1, STAGE_2)[stage - 1]), pictures, seed=2)
     assert min(p_values(ours[stage - 1], theirs)) > 1e-4, p_values(ours[stage - 1], theirs)

@@ -124,6 +124,7 @@ def test_validation_counts_bad_pictures_as_missed(make_runner, dataset, coco, wo
         assert f'Validation after epoch {epoch}: 1 bad samples of 10; drawn 1 times, shown as grey images' in log
 
 
+@pytest.mark.slow  # a training
 def test_pictures_that_the_annotation_file_spoils_are_counted(make_runner, dataset, tmp_path):
     config = dataset(7)
     path = tmp_path / 'pictures' / 'boxes.json'
