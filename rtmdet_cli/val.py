@@ -103,7 +103,7 @@ def command(
     numbers.update(model=str(model), bad_images=list(bad.values()), skipped=skipped)
     notes = list(skipped)
     if skipped:
-        notes.append(f'{len(skipped)} samples of {data}, listed above, are not evaluated; all splits are counted')
+        notes.append(f'{len(skipped)} samples of {data}, listed above, are not evaluated')
     if others := [name for name in detector.info.classes if name not in result.classes]:
         notes.append(f'classes of the model that the data does not have are not evaluated: {", ".join(others)}')
     if detector.info.form in NMS_FORMS:
@@ -171,7 +171,7 @@ def read_truth(data: str | None, split: str | None, config: Config | None) -> tu
         config: config of the model, if there is one.
 
     Returns:
-        COCO's lists, and the reason for each sample of a dataset that is skipped.
+        COCO's lists, and the reason for each sample of the split that is skipped.
 
     Raises:
         FileNotFoundError, ValueError: see `truth_of_config` and `read_dataset`; ValueError also if there is no data, or
@@ -200,7 +200,7 @@ def read_truth(data: str | None, split: str | None, config: Config | None) -> tu
     else:
         split = split or 'val'
         dataset = read_dataset(path, needed=split)
-    return truth_of_split(dataset, split), list(dataset.skipped.values())
+    return truth_of_split(dataset, split), list(dataset.skipped_by_split.get(split, {}).values())
 
 
 def of_classes(truth: dict[str, list[dict]], classes: list[str]) -> dict[str, list[dict]]:

@@ -18,6 +18,7 @@ PACKAGES = {
     'OPTIM_WRAPPERS': ('engine.optimizers',),
     'OPTIM_WRAPPER_CONSTRUCTORS': ('engine.optimizers',),
     'PARAM_SCHEDULERS': ('engine.schedulers',),
+    'VISBACKENDS': ('engine.visualization',),
 }
 
 

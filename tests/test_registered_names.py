@@ -32,6 +32,7 @@ NAMES = {
     'OPTIM_WRAPPERS': ['RTMBFloat16OptimWrapper'],
     'OPTIM_WRAPPER_CONSTRUCTORS': ['RTMOptimWrapperConstructor'],
     'PARAM_SCHEDULERS': ['RTMFlatCosineLR'],
+    'VISBACKENDS': ['RTMMLflowVisBackend'],
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def read_config_data(config: Config, chosen: Sequence[str] = SPLITS) -> Labelled
         RefusedError: if an annotation file is missing or faulty, or the config has no dataset.
     """
     splits: dict[str, Split] = {}
-    skipped: dict[str, str] = {}
+    skipped: dict[str, dict[str, str]] = {}
     classes: dict[str, None] = {}
     seen = set()
     for split in chosen:
@@ -52,8 +52,7 @@ def read_config_data(config: Config, chosen: Sequence[str] = SPLITS) -> Labelled
             ids = {*names.values()}
             content['annotations'] = [item for item in content['annotations'] if item['category_id'] in ids]
             name = split if number == 1 else f'{split} {number}'
-            splits[name], bad_samples = coco_json.split_of(content, bad, folder, file)
-            skipped |= bad_samples
+            splits[name], skipped[name] = coco_json.split_of(content, bad, folder, file)
     if not splits:
         raise RefusedError(f'{config_name(config)} must have datasets with ann_file for {", ".join(chosen)}, got none')
     return Labelled(coco_json.KIND, tuple(classes), Path(config_name(config)), splits, skipped)

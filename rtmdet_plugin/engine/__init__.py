@@ -1,1 +1,1 @@
-"""Hooks, runner, optimisers and schedulers of a training, in the same packages as mmdet's `engine`."""
+"""Hooks, runner, optimisers, schedulers and visualization of a training, in the same packages as mmdet's `engine`."""

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
@@ -67,11 +68,13 @@ def terminal() -> Console | None:
 def live_line(runner: Runner) -> Iterator[None]:
     """Show a live line while a run trains, if standard output is a terminal; other output is printed above it.
 
+    Of several processes, only the first one shows it.
+
     Args:
         runner: a run that hasn't begun.
     """
     console = terminal()
-    if console is None:
+    if console is None or not is_main_process():
         yield
         return
     bar = [BarColumn(10)] if console.width >= 110 else []

@@ -31,9 +31,9 @@ def check_services(names: Sequence[str]) -> None:
 def service_text(name: str, work_dir: Path) -> str:
     """Return the backend of a service as Python, for a config.
 
-    MLflow's runs go to the server in MLFLOW_TRACKING_URI, which mmengine would ignore, or else to a database next to
-    the work directory: mmengine's default, a folder of files, is refused by MLflow since version 3. W&B reads its own
-    environment variables, such as WANDB_MODE=offline.
+    MLflow's runs go to the server in MLFLOW_TRACKING_URI, or else to a database next to the work directory: mmengine's
+    default, a folder of files, is refused by MLflow since version 3. W&B reads its own environment variables, such as
+    WANDB_MODE=offline.
 
     Args:
         name: one of `SERVICES`.
@@ -44,10 +44,9 @@ def service_text(name: str, work_dir: Path) -> str:
         return "dict(type='TensorboardVisBackend')"
     if name == 'wandb':
         return f"dict(type='WandbVisBackend', init_kwargs=dict(project={project!r}, name={work_dir.name!r}))"
-    if os.environ.get('MLFLOW_TRACKING_URI'):  # read when the config is, because it may contain a password
-        place = dict(tracking_uri='{{$MLFLOW_TRACKING_URI:}}')
-    else:
-        place = dict(tracking_uri=f'sqlite:///{work_dir.parent}/mlflow.db')
-        place['artifact_location'] = f'{work_dir.parent}/mlflow_artifacts'
-    options = dict(exp_name=project, run_name=work_dir.name, **place)
-    return f"dict(type='MLflowVisBackend', {', '.join(f'{key}={value!r}' for key, value in options.items())})"
+    options = dict(type='RTMMLflowVisBackend', exp_name=project, run_name=work_dir.name)
+    if not os.environ.get('MLFLOW_TRACKING_URI'):
+        options['type'] = 'MLflowVisBackend'
+        options['tracking_uri'] = f'sqlite:///{work_dir.parent}/mlflow.db'
+        options['artifact_location'] = f'{work_dir.parent}/mlflow_artifacts'
+    return f'dict({", ".join(f"{key}={value!r}" for key, value in options.items())})'

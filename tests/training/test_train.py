@@ -1,10 +1,15 @@
 """`rtmdet train`: the written config, the same run with mim, and what is refused before a work directory is made."""
 
+import contextlib
 import errno
 import io
 import json
+import os
+import pty
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import faults
@@ -152,6 +157,28 @@ def test_in_a_terminal_one_line_shows_the_run_and_the_log_file_is_complete(folde
     assert [message for message in hidden if message not in log.read_text()] == ['Average Precision']  # pycocotools'
 
 
+@pytest.mark.slow  # torchrun and two processes
+def test_of_several_processes_one_shows_the_line(folder):
+    command = ['train', 'pets', *SHORT.split(), '--batch', '4', '--gpus', '2', '--device', 'cpu']
+    reader, terminal = pty.openpty()
+    env = {**os.environ, 'TERM': 'xterm', 'COLUMNS': '80', 'LINES': '24'}
+    with subprocess.Popen(
+        [sys.executable, '-m', 'rtmdet_cli.main', *command], stdout=terminal, stderr=terminal, env=env
+    ) as run:
+        os.close(terminal)
+        parts = []
+        with contextlib.suppress(OSError):  # at the end, when nobody has the terminal open
+            while part := os.read(reader, 4096):
+                parts.append(part)
+    os.close(reader)
+    shown = b''.join(parts).decode()
+    assert run.returncode == 0, shown
+    training = shown[: shown.rindex('Epoch(val)')]  # the report has a bar of its own
+    assert 'epoch 1/1 · loss' in training and training.count('\x1b[?25l') == 1, 'one bar hides the cursor'
+    assert (folder / 'work_dirs/pets_1/epoch_1.pth').is_file() and 'Checkpoint: ' in shown
+    assert len(logged(folder / 'work_dirs/pets_1')) == 2, 'a step on both, and the validation'
+
+
 def test_a_terminal_that_has_gone_does_not_end_the_training():
     def fail():
         calls.append(1)
@@ -170,14 +197,14 @@ def test_services_that_get_the_metrics(folder, monkeypatch):
     assert 'log needs tensorboard, not installed here: pip install tensorboard' in error
     assert 'log must be among tensorboard, mlflow, wandb, got comet' in call('pets', *SMALL, '--log', 'comet', code=1)
     monkeypatch.setattr(log_services, 'find_spec', lambda name: name)
-    monkeypatch.setenv('MLFLOW_TRACKING_URI', 'http://127.0.0.1:5000')
+    monkeypatch.setenv('MLFLOW_TRACKING_URI', 'http://me:secret@127.0.0.1:5000')
     call('pets', *SMALL, '--log', 'tensorboard,mlflow,wandb', '--dry-run')
     visualizer = Config.fromfile(folder / 'work_dirs/pets_1/input/pets_1.py').visualizer
     assert visualizer.type == 'DetLocalVisualizer'
     assert visualizer.vis_backends == [
         dict(type='LocalVisBackend'),
         dict(type='TensorboardVisBackend'),
-        dict(type='MLflowVisBackend', exp_name='pets', run_name='pets_1', tracking_uri='http://127.0.0.1:5000'),
+        dict(type='RTMMLflowVisBackend', exp_name='pets', run_name='pets_1'),
         dict(type='WandbVisBackend', init_kwargs=dict(project='pets', name='pets_1')),
     ]
 

@@ -54,8 +54,7 @@ def read(data: Path, files: dict[str, Path]) -> Labelled:
         root = file.parent.parent if file.parent.name.lower() == 'annotations' else file.parent
         places = [file.parent, root, *([data] if data.is_dir() else [])]
         folder = image_folder([image['file_name'] for image in content['images']], places, split, file)
-        splits[split], bad_samples = split_of(content, bad, folder, file)
-        skipped.update(bad_samples)
+        splits[split], skipped[split] = split_of(content, bad, folder, file)
     names = _class_names(splits)
     dropped = sorted(
         {category['name'] for part in splits.values() for category in part.content['categories']} - {*names}

@@ -33,7 +33,8 @@ def read(data: Path, files: dict[str, Path]) -> Labelled:
     Raises:
         RefusedError: if a file lacks a column or a line, or the folder of its images can't be found.
     """
-    images, skipped = {}, {}
+    images: dict[str, list[LabelledImage]] = {}
+    skipped: dict[str, dict[str, str]] = {}
     root = data if data.is_dir() else data.parent
     for split, file in files.items():
         if missing := _missing_columns(file):
@@ -42,13 +43,13 @@ def read(data: Path, files: dict[str, Path]) -> Labelled:
         if not rows:
             raise RefusedError(f'{file} must have a line for each box, got none')
         folder = image_folder(list(rows), [file.parent, root], split, file)
-        images[split] = []
+        images[split], skipped[split] = [], {}
         for name, lines in rows.items():
             try:
                 images[split].append(_read_image(folder / name, lines, file))
             except SampleError as error:
-                skipped[str(folder / name)] = str(error)
-    return labelled(KIND, data, images, root, skipped=skipped)
+                skipped[split][str(folder / name)] = str(error)
+    return labelled(KIND, data, images, root, skipped_by_split=skipped)
 
 
 def _read_image(path: Path, lines: list[tuple[int, dict[str, str]]], file: Path) -> LabelledImage:

@@ -79,11 +79,16 @@ class Labelled:
     """File or folder that it was read from."""
     splits: dict[str, Split]
     """Contents of 'train', 'val' and 'test', as far as they exist."""
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Reason by file, for each image that is skipped."""
+    skipped_by_split: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Reason by file, for each image of a split that is skipped."""
     notes: list[str] = field(default_factory=list)
     """Sentences about the data for the user."""
     unused_files: list[UnusedFiles] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Return the reason by file, for each image that is skipped."""
+        return {file: reason for reasons in self.skipped_by_split.values() for file, reason in reasons.items()}
 
 
 def truth_of_split(dataset: Labelled, split: str) -> dict[str, list[dict]]:
@@ -100,7 +105,7 @@ def labelled(
     images: Mapping[str, list[LabelledImage]],
     folder: Path,
     classes: Iterable[str] | None = None,
-    skipped: Mapping[str, str] | None = None,
+    skipped_by_split: Mapping[str, dict[str, str]] | None = None,
     notes: Iterable[str] = (),
     unused_files: Iterable[UnusedFiles] = (),
 ) -> Labelled:
@@ -112,7 +117,7 @@ def labelled(
         images: images by split.
         folder: folder that file names will be relative to.
         classes: class names in the order of the labels; None for the names of the objects in alphabetical order.
-        skipped: reason by file, for each image that is skipped.
+        skipped_by_split: reason by file, for each image of a split that is skipped.
         notes: sentences about the data for the user.
         unused_files: files without their counterpart.
 
@@ -145,7 +150,7 @@ def labelled(
             annotation['id'] = number
         unusable = drop_unusable(content)
         splits[split] = Split(content, folder, unusable=unusable)
-    return Labelled(kind, tuple(ids), source, splits, dict(skipped or {}), list(notes), list(unused_files))
+    return Labelled(kind, tuple(ids), source, splits, dict(skipped_by_split or {}), list(notes), list(unused_files))
 
 
 def drop_unusable(content: dict[str, list[dict]], keep_boxes: bool = False) -> list[tuple[dict, dict]]:

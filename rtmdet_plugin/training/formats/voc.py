@@ -34,8 +34,8 @@ class Sources:
     """XML files by split."""
     folder: Path
     """Folder of the dataset."""
-    missing: dict[str, str]
-    """Reason by id, for ids of an image set without an XML file."""
+    missing: dict[str, dict[str, str]]
+    """Reason by id, for ids of a split's image set without an XML file."""
 
 
 def find(data: Path) -> Sources | None:
@@ -55,25 +55,26 @@ def find(data: Path) -> Sources | None:
 def read(data: Path, sources: Sources) -> Labelled:
     """Read the XML files."""
     images: dict[str, list[LabelledImage]] = {}
-    skipped, used = dict(sources.missing), set()
+    skipped, used = {split: dict(reasons) for split, reasons in sources.missing.items()}, set()
     pairs: dict[Path, dict[str, Path]] = {}
     for split, files in sources.splits.items():
         images[split] = []
+        bad = skipped.setdefault(split, {})
         for file in files:
             if file.parent not in pairs:
                 pairs[file.parent] = _images_near(file.parent)
             try:
                 image = read_file(file, pairs[file.parent])
             except SampleError as error:
-                skipped[str(file)] = str(error)
+                bad[str(file)] = str(error)
                 continue
             used.add(image.path)
             images[split].append(image)
     unused_files = []
     unused = {path for known in pairs.values() for path in known.values()} - used
-    if unused and not skipped and not _has_sets(sources.folder):
+    if unused and not any(skipped.values()) and not _has_sets(sources.folder):
         unused_files.append(UnusedFiles(str(sources.folder), 'images have no XML file', sorted(unused)))
-    return labelled(KIND, data, images, sources.folder, skipped=skipped, unused_files=unused_files)
+    return labelled(KIND, data, images, sources.folder, skipped_by_split=skipped, unused_files=unused_files)
 
 
 def read_file(file: Path, images: dict[str, Path]) -> LabelledImage:
@@ -160,7 +161,7 @@ def _split_by_sets(files: list[Path], root: Path) -> Sources:
     folder = next(path for path in (root / 'ImageSets' / 'Main', root / 'ImageSets') if path.is_dir())
     known = {file.stem: file for file in files}
     splits: dict[str, list[Path]] = {}
-    missing = {}
+    missing: dict[str, dict[str, str]] = {}
     lists = {split: folder / f'{split}.txt' for split in ('train', 'val', 'test')}
     if not lists['train'].is_file():
         lists['train'] = folder / 'trainval.txt'
@@ -170,9 +171,11 @@ def _split_by_sets(files: list[Path], root: Path) -> Sources:
         lines = listed.read_text(encoding='utf-8-sig', errors='replace').splitlines()
         ids = [(number, line.split()[0]) for number, line in enumerate(lines, 1) if line.strip()]
         splits[split] = [known[name] for _, name in ids if name in known]
-        for number, name in ids:
-            if name not in known:
-                missing[f'{listed}:{number}'] = f'{listed}:{number}: {name} must have an XML file, got none'
+        missing[split] = {
+            f'{listed}:{number}': f'{listed}:{number}: {name} must have an XML file, got none'
+            for number, name in ids
+            if name not in known
+        }
     if not any(splits.values()):
         raise RefusedError(f'{lists["train"]} must list the names of XML files to train on, got none of {len(known)}')
     return Sources({split: members for split, members in splits.items() if members}, root, missing)

@@ -69,7 +69,7 @@ def read(data: Path, sources: Sources) -> Labelled:
         RefusedError: if a split has no images.
     """
     images: dict[str, list[LabelledImage]] = {}
-    skipped: dict[str, str] = {}
+    skipped: dict[str, dict[str, str]] = {split: {} for split in sources.splits}
     notes, unused_files = [], []
     names, used = sources.names, set()
     for split, places in sources.splits.items():
@@ -83,7 +83,7 @@ def read(data: Path, sources: Sources) -> Labelled:
                 objects = read_labels(file, names, sources.keypoints)
                 width, height = image_size(path)
             except SampleError as error:
-                skipped[str(path)] = str(error)
+                skipped[split][str(path)] = str(error)
                 continue
             labels += file is not None
             used |= {class_id for class_id, *_ in objects}
