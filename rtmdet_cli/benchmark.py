@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rtmdet_runtime.backends import BACKENDS
+from rtmdet_runtime.backends import BACKENDS, readers_of
 from rtmdet_runtime.choices import PRECISIONS
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
@@ -87,14 +87,16 @@ def open_all(
     from rtmdet_plugin.inference.predictor import cpu_has_bfloat16
     from rtmdet_plugin.inference.recommendation import CONFIG, thread_counts, write_random_model
 
-    chosen = backends or [name for name in BACKENDS if find_spec(name)]
+    chosen = list(backends) or [name for name in BACKENDS if find_spec(name)]
     threads = threads or thread_counts(available_cores())
     of_torch = precisions or ['float32', *(['bfloat16'] if switches['device'] == 'cpu' and cpu_has_bfloat16() else [])]
     with tempfile.TemporaryDirectory() as folder:
         if random := not models and not trained:
             written, checkpoint = write_random_model(Path(folder))
-            models = [file for file in written if any(file.suffix in BACKENDS[name][2] for name in chosen)]
+            models = [file for file in written if {*readers_of(file)} & {*chosen}]
             trained = None if backends else (CONFIG, str(checkpoint))
+        if not backends:  # the error for a model that no installed backend reads then names the missing package
+            chosen += [names[0] for names in map(readers_of, models) if names and not {*names} & {*chosen}]
         found = open_models(models, chosen, threads, precisions or ('auto', 'float32'), **settings)
         if trained:
             found |= open_checkpoint(*trained, threads, of_torch, **switches, **settings)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtmdet_runtime.backends import BACKENDS, precisions_of
+from rtmdet_runtime.backends import precisions_of, readers_of
 
 if TYPE_CHECKING:
     from rtmdet_runtime import RTMDetector
@@ -25,7 +26,7 @@ class Candidate:
         backend: a name of `BACKENDS`, or `PYTORCH`.
         precision: precision that it runs in.
         threads: number of CPU threads; None for the backend's default.
-        settings: further arguments of `RTMDetPredictor` that aren't its defaults, with their values.
+        settings: further arguments of `RTMDetector` or `RTMDetPredictor` that aren't its defaults, with their values.
         requested: precision that was asked for, such as 'auto'. It doesn't distinguish candidates.
     """
 
@@ -39,7 +40,7 @@ class Candidate:
     def __str__(self) -> str:
         """Return all settings as one line."""
         threads = [f'{self.threads} threads'] if self.threads else []
-        settings = [f'{name} {value}' for name, value in self.settings]
+        settings = [f'{name} {_words(value)}' for name, value in self.settings]
         return ', '.join([self.model, self.backend, self.precision, *threads, *settings])
 
     def usage(self) -> dict[str, str]:
@@ -50,11 +51,16 @@ class Candidate:
         arguments = ', '.join(f'{name}={value!r}' for name, value in given.items())
         if self.backend == PYTORCH:
             return dict(python=f'RTMDetPredictor(CONFIG, {self.model!r}, {arguments})')
-        options = ' '.join(f'--{name} {value}' for name, value in given.items())
+        options = ' '.join(f'--{name.replace("_", "-")} {_words(value)}' for name, value in given.items())
         return dict(
-            command=f'rtmdet predict {self.model} IMAGES --backend {self.backend} {options}',
+            command=f'rtmdet predict {shlex.quote(self.model)} IMAGES --backend {self.backend} {options}',
             python=f'RTMDetector({self.model!r}, backend={self.backend!r}, {arguments})',
         )
+
+
+def _words(value: object) -> str:
+    """Return a value as on the command line."""
+    return ' '.join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def open_models(
@@ -78,16 +84,17 @@ def open_models(
     """
     from rtmdet_runtime import RTMDetector
 
+    given = tuple((name, value) for name, value in settings.items() if value is not None)
     detectors = {}
     for model in models:
-        readers = [name for name, (_, _, endings) in BACKENDS.items() if model.suffix in endings]
+        readers = readers_of(model)
         chosen = [name for name in readers if name in backends] if backends else readers[:1] or [None]
         if not chosen:
             raise ValueError(f'--backend must be {" or ".join(readers)} for {model}, got {", ".join(backends)}')
         for backend, count in itertools.product(chosen, threads or (None,)):
             for precision in [name for name in precisions if name in precisions_of(str(backend))] or ['auto']:
                 detector = RTMDetector(model, backend=backend, threads=count, precision=precision, **settings)
-                candidate = Candidate(str(model), str(backend), detector.backend.precision, count, requested=precision)
+                candidate = Candidate(str(model), str(backend), detector.backend.precision, count, given, precision)
                 detectors.setdefault(candidate, detector)
     return detectors
 
@@ -109,11 +116,11 @@ def open_checkpoint(
     from rtmdet_plugin.inference.predictor import RTMDetPredictor
 
     switches = dict(device=device, compile=compile, cuda_graphs=cuda_graphs)
-    shown = tuple((name, value) for name, value in switches.items() if value not in (False, 'cpu'))
+    given = tuple((name, value) for name, value in (switches | settings).items() if value not in (False, 'cpu', None))
     default = torch.get_num_threads() if device == 'cpu' else None
     wanted = dict.fromkeys('float32' if precision == 'auto' else precision for precision in precisions)
     return {
-        Candidate(checkpoint, PYTORCH, precision, count, shown, precision): RTMDetPredictor(
+        Candidate(checkpoint, PYTORCH, precision, count, given, precision): RTMDetPredictor(
             config, checkpoint, precision=precision, threads=count, **switches, **settings
         )
         for precision, count in itertools.product(wanted, threads or (default,))

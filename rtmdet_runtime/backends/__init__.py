@@ -65,7 +65,7 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, pre
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such model')
-    readers = [name for name, (_, _, endings) in BACKENDS.items() if path.suffix in endings]
+    readers = readers_of(path)
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f'backend must be one of {", ".join(BACKENDS)}, got {backend!r}')
     if not readers:
@@ -81,6 +81,11 @@ def open_backend(path: str | Path, backend: str | None, threads: int | None, pre
     with needed_by(str(path)):
         factory = getattr(importlib.import_module(module, __package__), class_name)
     return factory(path, threads, precision)
+
+
+def readers_of(path: Path) -> list[str]:
+    """Return the names of the backends that read a file with this ending, the default first."""
+    return [name for name, (_, _, endings) in BACKENDS.items() if path.suffix in endings]
 
 
 def precisions_of(backend: str) -> tuple[str, ...]:

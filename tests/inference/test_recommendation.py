@@ -2,6 +2,7 @@
 
 import json
 import time
+from importlib.util import find_spec
 
 import pytest
 from click.testing import CliRunner
@@ -48,6 +49,11 @@ def test_how_to_use_a_candidate():
     )
     slower = Candidate('m.xml', 'openvino', 'float32', 2, requested='float32')
     assert slower.usage()['command'].endswith('--threads 2 --precision float32')
+    changed = Candidate('my m.xml', 'openvino', 'float32', 2, (('size', (64, 96)), ('score_thr', 0.5)))
+    assert changed.usage() == dict(
+        command="rtmdet predict 'my m.xml' IMAGES --backend openvino --threads 2 --size 64 96 --score-thr 0.5",
+        python="RTMDetector('my m.xml', backend='openvino', threads=2, size=(64, 96), score_thr=0.5)",
+    )
     trained = Candidate('m.pth', PYTORCH, 'bfloat16', 1, (('compile', True),), 'bfloat16')
     assert str(trained) == 'm.pth, PyTorch, bfloat16, 1 threads, compile True'
     assert trained.usage() == dict(
@@ -74,6 +80,10 @@ def test_command_measures_all_installed_backends_and_recommends_one(random_model
     assert 'INT8 is not measured' in said
     done = CliRunner().invoke(main, ['benchmark', '--recommend', '--batch', '2'])
     assert done.exit_code == 1 and '--batch must not be given with --recommend' in done.output
+    if find_spec('tensorrt') is None:
+        (tmp_path / 'm.engine').touch()
+        done = CliRunner().invoke(main, ['benchmark', '--recommend', str(tmp_path / 'm.engine')])
+        assert done.exit_code == 1 and 'm.engine needs tensorrt, not installed here' in done.output
 
 
 @pytest.mark.slow
