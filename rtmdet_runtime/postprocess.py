@@ -109,7 +109,9 @@ def select_candidates(boxes: np.ndarray, scores: np.ndarray, score_thr: float) -
     return boxes[priors], scores.reshape(-1)[index], labels
 
 
-def class_wise_nms(candidates: Candidates, iou_thr: float, nms_pre: int, max_per_img: int) -> Candidates:
+def class_wise_nms(
+    candidates: Candidates, iou_thr: float, nms_pre: int, max_per_img: int, of_smaller: bool = False
+) -> Candidates:
     """Remove boxes that overlap a better box of their class (NMS); return the best ones by descending score.
 
     All classes are processed in one pass, in which boxes of different classes never overlap. It stops when there are
@@ -121,6 +123,8 @@ def class_wise_nms(candidates: Candidates, iou_thr: float, nms_pre: int, max_per
         iou_thr: a box is removed if its IoU with a better box of its class is above it.
         nms_pre: maximum number of candidates, those with the highest scores.
         max_per_img: maximum number of boxes to return.
+        of_smaller: compare the intersection with the smaller box instead of the union, so that a part of a box is
+            removed.
     """
     boxes, scores, labels = candidates
     valid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -134,8 +138,8 @@ def class_wise_nms(candidates: Candidates, iou_thr: float, nms_pre: int, max_per
     kept = np.empty(0, np.intp)
     for start in range(0, len(scores), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(scores)))
-        block = block[~overlaps(boxes, labels, kept, block, iou_thr).any(0)]
-        pairs = np.triu(overlaps(boxes, labels, block, block, iou_thr), 1)
+        block = block[~overlaps(boxes, labels, kept, block, iou_thr, of_smaller).any(0)]
+        pairs = np.triu(overlaps(boxes, labels, block, block, iou_thr, of_smaller), 1)
         alive = np.ones(len(block), bool)
         for row in np.flatnonzero(pairs.any(1)):
             if alive[row]:
@@ -147,15 +151,19 @@ def class_wise_nms(candidates: Candidates, iou_thr: float, nms_pre: int, max_per
     return boxes[kept], scores[kept], labels[kept]
 
 
-def overlaps(boxes: np.ndarray, labels: np.ndarray, one: np.ndarray, two: np.ndarray, iou_thr: float) -> np.ndarray:
+def overlaps(
+    boxes: np.ndarray, labels: np.ndarray, one: np.ndarray, two: np.ndarray, iou_thr: float, of_smaller: bool
+) -> np.ndarray:
     """Compare the boxes with the indices `one` to those with the indices `two`.
 
     Returns:
-        Whether the boxes of each pair have the same class and an IoU above the threshold. (len(one), len(two))
+        Whether the boxes of each pair have the same class and an IoU above the threshold; if `of_smaller`, an
+        intersection above this share of the smaller box. (len(one), len(two))
     """
     a, b = boxes[one].T[:, :, None], boxes[two].T[:, None]
     width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
     height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
     intersection = np.maximum(width, 0) * np.maximum(height, 0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
-    return (intersection / union > np.float32(iou_thr)) & (labels[one][:, None] == labels[two])
+    areas = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
+    whole = np.minimum(*areas) if of_smaller else areas[0] + areas[1] - intersection
+    return (intersection / whole > np.float32(iou_thr)) & (labels[one][:, None] == labels[two])
