@@ -100,12 +100,15 @@ def starts(side: int, tile: int, overlap: float) -> list[int]:
 
 
 def ends_at_border(boxes: np.ndarray, size: tuple[int, ...], beyond: tuple[int, int, int, int]) -> np.ndarray:
-    """Return which boxes end at a border of their tile that isn't a border of the image. (N,)
+    """Return whether each box ends at a border of its tile that isn't a border of the image.
 
     Args:
         boxes: xyxy in pixels of the tile. (N, 4)
         size: height and width of the tile in pixels.
         beyond: number of pixels of the image to the left, above, to the right and below the tile.
+
+    Returns:
+        Booleans. (N,)
     """
     height, width = size
     distances = boxes * [1, 1, -1, -1] + [0, 0, width, height]  # from the left, upper, right and lower border
