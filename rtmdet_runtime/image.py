@@ -31,7 +31,19 @@ def read_image(source: str | Path | Image) -> Image:
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such image')
     # Decode from memory: on some systems, OpenCV can't open files whose names aren't ASCII.
-    data = path.read_bytes()
+    return decode_image(path.read_bytes(), path)
+
+
+def decode_image(data: bytes, path: object) -> Image:
+    """Decode the content of an image file and rotate it according to its EXIF data.
+
+    Args:
+        data: content of the file.
+        path: name of the file for errors.
+
+    Raises:
+        ValueError, PixelLimitError: see `read_image`.
+    """
     check_pixels(data, path)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
