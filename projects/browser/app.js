@@ -5,8 +5,9 @@ import { Detector } from './detector.js';
 const [model, image, camera, threshold, thresholdText, status, canvas, rows] = [
   'model', 'image', 'camera', 'threshold', 'threshold-text', 'status', 'canvas', 'rows',
 ].map((id) => document.getElementById(id)); // prettier-ignore
-// Pixels of this canvas are read. It stays in the main memory for that, where reading them changes no value.
-const context = canvas.getContext('2d', { willReadFrequently: true });
+const context = canvas.getContext('2d');
+// Images are drawn here to read their pixels. It stays in the main memory, where that changes no value.
+const reader = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
 
 let detector = null;
 let pixels = null; // ImageData of the current image
@@ -62,15 +63,15 @@ async function openImage(file) {
   }
   read(bitmap, bitmap.width, bitmap.height);
   bitmap.close();
+  show([]);
   await find();
 }
 
-/** Draw an image on the canvas, and read its pixels. */
+/** Keep the pixels of an image. */
 function read(source, width, height) {
-  [canvas.width, canvas.height] = [width, height];
-  context.drawImage(source, 0, 0);
-  pixels = context.getImageData(0, 0, width, height);
-  rows.replaceChildren();
+  [reader.canvas.width, reader.canvas.height] = [width, height];
+  reader.drawImage(source, 0, 0);
+  pixels = reader.getImageData(0, 0, width, height);
 }
 
 /** Find objects in the current image, and show them. */
@@ -79,6 +80,13 @@ async function find() {
   const start = performance.now();
   const found = await detector.detect(pixels, Number(threshold.value));
   const time = performance.now() - start;
+  show(found);
+  say(`${found.length} object${found.length === 1 ? '' : 's'} in ${time.toFixed(0)} ms`);
+}
+
+/** Show the current image with objects, and list them. */
+function show(found) {
+  [canvas.width, canvas.height] = [pixels.width, pixels.height];
   context.putImageData(pixels, 0, 0);
   // Boxes drawn on a large image that is shown smaller need wider lines and larger names.
   const unit = Math.max(canvas.width / (canvas.clientWidth || canvas.width), 1);
@@ -86,7 +94,6 @@ async function find() {
   for (const { box, label } of found.toReversed()) drawBox(box, label);
   drawNames(found, unit);
   rows.replaceChildren(...found.map(row));
-  say(`${found.length} object${found.length === 1 ? '' : 's'} in ${time.toFixed(0)} ms`);
 }
 
 function name(label) {

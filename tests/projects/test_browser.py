@@ -24,6 +24,11 @@ from rtmdet_runtime.drawing import label_colour
 PROJECT = Path(__file__).parents[2] / 'projects' / 'browser'
 BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), '')
 FORMS = ('raw', 'decoded')
+BAD = {
+    'no image.png': 'no image.png must be an image that the browser can read.',
+    'no model.onnx': 'The model must be an ONNX file that `rtmdet export` wrote, got no metadata of it.',
+}
+"""Files that are neither, and what the page says."""
 WIDTH = 390
 SCALES = (1, 1, 3.3, 1, 5)  # where an image is shrunk most, methods of resizing differ most
 USE = """
@@ -86,7 +91,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope='module')
 def folder(shapes_model, shape_images, tmp_path_factory) -> Path:
-    """The page, two exported models, ten images, and a file that is no image."""
+    """The page, two exported models, ten images, and the files of `BAD`."""
     if not BROWSER:
         pytest.skip('no Chromium in PATH')
     if not (PROJECT / 'node_modules' / 'onnxruntime-web').is_dir():
@@ -96,7 +101,8 @@ def folder(shapes_model, shape_images, tmp_path_factory) -> Path:
         export_onnx(shapes_model, folder / f'{form}.onnx', form=form, opset=17)
     for path, scale in zip(shape_images[:10], SCALES * 2, strict=True):
         cv2.imwrite(str(folder / f'{path.stem}.png'), cv2.resize(cv2.imread(str(path)), None, fx=scale, fy=scale))
-    (folder / 'no image.png').write_text('text')
+    for name in BAD:
+        (folder / name).write_text('text')
     (folder / 'page').symlink_to(PROJECT)
     return folder
 
@@ -104,7 +110,7 @@ def folder(shapes_model, shape_images, tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def seen(folder) -> dict[str, dict]:
     """What the page shows for each model and image."""
-    images = json.dumps([path.name for path in sorted(folder.glob('*.png'))])
+    images = json.dumps(sorted({path.name for path in folder.glob('*.png')} | set(BAD)))
     (folder / 'test.html').write_text(
         f'<!DOCTYPE html><link rel="icon" href="data:,"><iframe width={WIDTH} height=900></iframe>'
         f'<script type="module">const IMAGES = {images};{USE}</script>'
@@ -142,7 +148,7 @@ def test_boxes_are_those_of_the_runtime_within_a_pixel(form, folder, seen):
     detector = RTMDetector(folder / f'{form}.onnx')
     compared = 0
     for name, page in seen[form].items():
-        if name == 'no image.png':
+        if name in BAD:
             continue
         expected = detector.predict(folder / name)
         found = [(cells[0], np.array(cells[1:], float)) for cells in page['rows']]
@@ -157,9 +163,8 @@ def test_boxes_are_those_of_the_runtime_within_a_pixel(form, folder, seen):
     assert compared >= (15 if form == 'raw' else 5)
 
 
-def test_a_file_that_is_no_image_is_reported(seen):
-    page = seen['raw']['no image.png']
-    assert page['status'] == 'no image.png must be an image that the browser can read.'
+def test_files_that_are_neither_image_nor_model_are_reported(seen):
+    assert {name: seen['raw'][name]['status'] for name in BAD} == BAD
 
 
 def test_the_camera_fits_on_a_phone(seen):
