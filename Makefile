@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.rtmdet-ready
 
-.PHONY: setup demo test test-all coverage lint bench bench-gpu gpu-wheels docs
+.PHONY: setup demo test test-all browser coverage lint bench bench-gpu gpu-wheels docs
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -41,6 +41,13 @@ coverage: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest -n 2 --dist worksteal -q
 	$(PY) -m coverage combine -q
 	$(PY) -m coverage report
+
+# Install what the page of projects/browser loads, for its test; needs npm, which is part of Node.js.
+browser: projects/browser/node_modules
+
+projects/browser/node_modules: projects/browser/package-lock.json
+	npm ci --prefix projects/browser --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -223,7 +223,8 @@ def main() -> None:
     ray.init(address=args.address, **({} if args.address else dict(num_cpus=args.workers * args.threads)))
     ray.data.DataContext.get_current().enable_progress_bars = False
     settings = dict(out=args.out, sources=args.sources, batch_size=args.batch_size, threads=args.threads)
-    # A block for each part, so that a part is a task. Ray starts another worker if one dies, and repeats its tasks.
+    # There is a block for each part, so that a part is a task. If a worker dies, Ray starts another one and repeats
+    # its tasks.
     parts = ray.data.from_items([dict(part=part) for part in missing], override_num_blocks=len(missing)).map(
         Predictor,
         fn_constructor_kwargs=dict(model=model, **settings),

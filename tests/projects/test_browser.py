@@ -95,7 +95,7 @@ def folder(shapes_model, shape_images, tmp_path_factory) -> Path:
     if not BROWSER:
         pytest.skip('no Chromium in PATH')
     if not (PROJECT / 'node_modules' / 'onnxruntime-web').is_dir():
-        pytest.skip('onnxruntime-web is not installed: run npm ci in projects/browser')
+        pytest.skip('onnxruntime-web is not installed: run make browser')
     folder = tmp_path_factory.mktemp('browser')
     for form in FORMS:
         export_onnx(shapes_model, folder / f'{form}.onnx', form=form, opset=17)

@@ -72,9 +72,20 @@ def test_parts_that_are_written_are_not_missing(folder):
     out = script.Place.of(str(folder / 'out'))
     assert listed(folder, folder / 'images') == 3 and script.missing_parts(out, 3) == [0, 1, 2]
     worker(folder)(dict(part=1))
-    (folder / 'out' / '.part-000002.parquet.99').touch()  # a killed run leaves it
     (folder / 'images' / 'new.png').touch()
     assert listed(folder, folder / 'images') == 3 and script.missing_parts(out, 3) == [0, 2]
+
+
+def test_a_file_that_is_not_complete_is_no_part(folder):
+    out = script.Place.of(str(folder / 'out'))
+
+    def groups():
+        yield [dict(image='a.png')]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        script.write_table(out, 'part-000000.parquet', script.RESULT_SCHEMA, groups())
+    assert list((folder / 'out').iterdir()) and script.missing_parts(out, 1) == [0]
 
 
 def test_an_error_of_the_store_is_no_bad_image(folder, monkeypatch):
