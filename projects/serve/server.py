@@ -179,7 +179,7 @@ def create_app(detector: RTMDetector, batch_size: int = 8, limits: Limits | None
     async def healthz() -> JSONResponse:
         """Return status 200 if images are processed, 500 otherwise."""
         healthy = not app.state.batches.done()
-        content = dict(status='ok' if healthy else 'failed', model=repr(detector), classes=info.classes)
+        content = dict(status='ok' if healthy else 'failed', classes=info.classes)
         return JSONResponse(content, 200 if healthy else 500)
 
     return app
