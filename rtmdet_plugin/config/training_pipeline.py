@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .pipelines import step_name, walk_steps
-from .swaps import TRANSFORMS, Swap, apply, obstacle
+from .swaps import ANY, TRANSFORMS, Swap, apply, obstacle
 
 # With these arguments, the steps do what the fused ones do. `_BACKEND` is the default of file_client_args.
 _BACKEND = dict(backend='disk')
@@ -16,13 +16,13 @@ _LOAD = Swap(
     'backend_args',
     dict(to_float32=False, color_type='color', imdecode_backend='cv2', ignore_empty=False, file_client_args=_BACKEND),
 )
-_KEPT = 'with_mask poly2mask backend_args'
+_KEPT = 'with_mask backend_args'
 _ANNOTATIONS = Swap(
     'RTMLoadImageAndAnnotations',
     _KEPT,
     dict(
         with_bbox=True, with_label=True, with_seg=False, with_keypoints=False, box_type='hbox', reduce_zero_label=False,
-        ignore_index=255, imdecode_backend='cv2', file_client_args=_BACKEND,
+        ignore_index=255, imdecode_backend='cv2', file_client_args=_BACKEND, poly2mask=ANY,
     ),
 )  # fmt: skip
 _RESIZE = Swap(
@@ -31,10 +31,11 @@ _RESIZE = Swap(
     dict(keep_ratio=True, resize_type='Resize', clip_object_border=True),
     dict(keep_ratio=False),
 )
+_CROP_KEPT = 'crop_size recompute_bbox allow_negative_crop'
 _CROP = Swap(
     'RTMRandomResizeCrop',
-    'crop_size',
-    dict(crop_type='absolute', allow_negative_crop=False, recompute_bbox=False, bbox_clip_border=True),
+    _CROP_KEPT,
+    dict(crop_type='absolute', bbox_clip_border=True),
 )
 
 _TAKE_ARRAYS = {
@@ -71,6 +72,7 @@ def move_pipeline(pipeline: Sequence[dict]) -> MovedPipeline:
         The moved pipeline; steps within others (`RandomApply`) are copied unchanged.
     """
     rest = copy.deepcopy(list(pipeline))
+    with_mask = any(step.get('with_mask', False) for step in walk_steps(rest))
     result = MovedPipeline([], [], [])
     names = {step_name(step) for step in walk_steps(rest)} - _TAKE_ARRAYS
     others = sorted(name for name in names if not name.startswith('RTM'))
@@ -87,15 +89,17 @@ def move_pipeline(pipeline: Sequence[dict]) -> MovedPipeline:
                 if reason:
                     result.stays.append(f'{" + ".join(names)}: {reason}')
         else:
-            _move_step(rest.pop(0), result)
+            _move_step(rest.pop(0), result, with_mask)
     return result
 
 
-def _move_step(step: dict, result: MovedPipeline) -> None:
+def _move_step(step: dict, result: MovedPipeline, with_mask: bool) -> None:
     """Append a step, or its counterpart."""
     name = step_name(step)
     swap = TRANSFORMS.get(name)
     reason = _UNMOVED.get(name, '') if swap is None else obstacle(step, swap)
+    if name == 'PackDetInputs' and with_mask:
+        reason = 'RTMPackDetInputs draws the masks for RTMInsSepBNHead'
     if name == 'RandomFlip' and not isinstance(step.get('prob'), (int, float)):
         reason = f'RTMRandomFlip has no prob={step.get("prob")!r}'
     if reason:
@@ -147,8 +151,8 @@ def _fuse_resize_crop(steps: list[dict], others: list[str]) -> tuple[dict | None
     reason = _resize_obstacle(resize) or obstacle(crop, _CROP)
     if reason:
         return None, reason
-    kept = dict(scale=resize['scale'], ratio_range=resize['ratio_range'], crop_size=crop['crop_size'])
-    return dict(type='RTMRandomResizeCrop', **kept), ''
+    kept = {key: crop[key] for key in _CROP_KEPT.split() if key in crop}
+    return dict(type='RTMRandomResizeCrop', scale=resize['scale'], ratio_range=resize['ratio_range'], **kept), ''
 
 
 def _fuse_mosaic(steps: list[dict], others: list[str]) -> tuple[dict | None, str]:
@@ -163,9 +167,8 @@ def _fuse_mosaic(steps: list[dict], others: list[str]) -> tuple[dict | None, str
     if not mosaic.get('bbox_clip_border', True):
         return None, 'bbox_clip_border differs between the steps'
     kept = {key: value for key, value in mosaic.items() if key not in ('type', '_scope_')}
-    return dict(
-        type='RTMCachedMosaicResizeCrop', **kept, ratio_range=step['ratio_range'], crop_size=step['crop_size']
-    ), ''
+    kept |= {key: value for key, value in step.items() if key not in ('type', 'scale')}
+    return dict(type='RTMCachedMosaicResizeCrop', **kept), ''
 
 
 _FUSED = (

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_CROP_RULES = ('recompute_bbox', 'allow_negative_crop')
+
 
 def composable(pipeline: Sequence[dict]) -> list[dict]:
     """Return the pipeline with each fused step replaced by the steps that it stands for.
@@ -19,9 +21,13 @@ def composable(pipeline: Sequence[dict]) -> list[dict]:
         pipeline: configs of transforms; not modified. Steps that aren't fused are copied unchanged.
 
     Returns:
-        Configs of mmdet's transforms, and of `RTMCachedMosaic` and `RTMCachedMixUp`.
+        Configs of mmdet's transforms, and of `RTMCachedMosaic` and `RTMCachedMixUp`. With masks, the steps that load
+        and pack stay, because mmdet's masks are copied at each step and packed at full resolution.
     """
-    return [dict(small) for step in pipeline for small in _CHAINS.get(step['type'], _unchanged)(dict(step))]
+    chains = dict(_CHAINS)
+    if any(step.get('with_mask', False) for step in pipeline):
+        del chains['RTMLoadImageAndAnnotations'], chains['RTMPackDetInputs']
+    return [dict(small) for step in pipeline for small in chains.get(step['type'], _unchanged)(dict(step))]
 
 
 def _unchanged(step: dict) -> list[dict]:
@@ -30,8 +36,7 @@ def _unchanged(step: dict) -> list[dict]:
 
 def _load(step: dict) -> list[dict]:
     backend = {key: step[key] for key in ('backend_args',) if key in step}
-    masks = {key: step[key] for key in ('with_mask', 'poly2mask') if key in step}
-    return [dict(type='LoadImageFromFile', **backend), dict(type='LoadAnnotations', with_bbox=True, **masks, **backend)]
+    return [dict(type='LoadImageFromFile', **backend), dict(type='LoadAnnotations', with_bbox=True, **backend)]
 
 
 def _mosaic_resize_crop(step: dict) -> list[dict]:
@@ -39,6 +44,7 @@ def _mosaic_resize_crop(step: dict) -> list[dict]:
     ratio_range, crop_size = step.pop('ratio_range', (0.1, 2.0)), step.pop('crop_size', (640, 640))
     width, height = step.get('img_scale', (640, 640))
     crop = dict(scale=(2 * width, 2 * height), ratio_range=ratio_range, crop_size=crop_size)
+    crop.update({key: step.pop(key) for key in _CROP_RULES if key in step})
     if 'bbox_clip_border' in step:
         crop['bbox_clip_border'] = step['bbox_clip_border']
     return [step, *_resize_crop(crop)]
@@ -46,7 +52,8 @@ def _mosaic_resize_crop(step: dict) -> list[dict]:
 
 def _resize_crop(step: dict) -> list[dict]:
     resize = dict(type='RandomResize', scale=tuple(step['scale']), ratio_range=step['ratio_range'], keep_ratio=True)
-    crop = dict(type='RandomCrop', crop_size=tuple(step['crop_size']))
+    rules = {key: step[key] for key in _CROP_RULES if key in step}
+    crop = dict(type='RandomCrop', crop_size=tuple(step['crop_size']), **rules)
     if 'bbox_clip_border' in step:
         resize['clip_object_border'] = crop['bbox_clip_border'] = step['bbox_clip_border']
     return [resize, crop]

@@ -47,7 +47,7 @@ class RTMRandomFlip(RandomTransform):
             sample,
             img=cv2.flip(img, 1).reshape(img.shape),
             boxes=flip_boxes(sample.boxes, img.shape[1]),
-            masks=None if sample.masks is None else sample.masks.flip('horizontal'),
+            masks=None if sample.masks is None else sample.masks.flip(),
         ).write_to(results)
 
     def __repr__(self) -> str:

@@ -7,6 +7,8 @@ It replaces mmdet's `LoadImageFromFile` followed by `LoadAnnotations`. Differenc
 - *The image must have the size that the annotation file states*, because its boxes would miss their objects
   otherwise. If only the image without its EXIF rotation has that size, the rotation is ignored.
 - *A truncated JPEG or PNG is refused.*
+- *Masks are outlines* (see outline_masks.py) of polygons and run-length codes alike. mmdet drops the one kind or draws
+  the other on the complete image, as `poly2mask` says.
 - *Boxes are plain arrays*, which saves a hundred small tensor operations per sample. mmdet's transforms accept
   them.
 - *Errors name the file.*
@@ -28,8 +30,10 @@ from torch.utils.data import get_worker_info
 
 from .boxes import place_boxes
 from .checks import check_image_scale
-from .decoding import decode
+from .decoding import BadImageError, decode
 from .kept_memory import keep_freed_memory
+from .outline_masks import OutlineMasks
+from .outlines import box_outline, outline_of
 
 GREY = 114
 """The configs' padding value."""
@@ -113,8 +117,8 @@ class RTMLoadImageAndAnnotations(BaseTransform):
     Args:
         img_scale: (width, height) of the largest size at which the pipeline uses the complete image, with its aspect
             ratio kept; the image is decoded at no lower resolution. None for the full size.
-        with_mask: load masks too.
-        poly2mask: convert polygons to bitmaps.
+        with_mask: load masks too. An object whose mask can't be drawn is ignored; objects that are ignored, such as
+            crowds, get their box as mask.
         backend_args: arguments of mmengine's file backend.
 
     Raises:
@@ -125,20 +129,18 @@ class RTMLoadImageAndAnnotations(BaseTransform):
         self,
         img_scale: tuple[int, int] | None = None,
         with_mask: bool = False,
-        poly2mask: bool = True,
         backend_args: dict | None = None,
     ) -> None:
         self.img_scale = None if img_scale is None else check_image_scale('img_scale', img_scale)
-        self.annotations = LoadAnnotations(
-            with_bbox=True, with_mask=with_mask, poly2mask=poly2mask, box_type=None, backend_args=backend_args
-        )
+        self.with_mask = with_mask
+        self.annotations = LoadAnnotations(with_bbox=True, box_type=None, backend_args=backend_args)
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         """Load the sample.
 
         Raises:
-            BadImageError: see `load_image`.
+            BadImageError: see `load_image`; also if a run-length code is damaged.
             OSError: if the file can't be read.
         """
         img = load_image(results, self.img_scale, self.backend_args)
@@ -147,15 +149,36 @@ class RTMLoadImageAndAnnotations(BaseTransform):
         results['img'] = img
         results['img_shape'] = img.shape[:2]
         results = self.annotations(results)
+        if self.with_mask:
+            results['gt_masks'] = _load_masks(results, shape)
         if img.shape[:2] != shape:
             scale = img.shape[1] / shape[1], img.shape[0] / shape[0]
             results['gt_bboxes'] = place_boxes(results['gt_bboxes'], scale, (0, 0))
-            if 'gt_masks' in results:
+            if self.with_mask:
                 results['gt_masks'] = results['gt_masks'].resize(img.shape[:2])
         return results
 
     def __repr__(self) -> str:
         return (
-            f'{type(self).__name__}(img_scale={self.img_scale}, with_mask={self.annotations.with_mask}, '
-            f'poly2mask={self.annotations.poly2mask}, backend_args={self.backend_args})'
+            f'{type(self).__name__}(img_scale={self.img_scale}, with_mask={self.with_mask}, '
+            f'backend_args={self.backend_args})'
         )
+
+
+def _load_masks(results: dict, shape: tuple[int, int]) -> OutlineMasks:
+    """Return the masks of a sample on its image of (height, width); set the ignore flags of those that can't be drawn.
+
+    Raises:
+        BadImageError: if a run-length code is damaged.
+    """
+    outlines, flags = [], results['gt_ignore_flags']
+    for place, instance in enumerate(results.get('instances', ())):
+        try:
+            outline = None if flags[place] else outline_of(instance.get('mask'), shape)
+        except ValueError as error:
+            raise BadImageError(
+                f'{results["img_path"]}: mask of the object with the box {instance["bbox"]}: {error}'
+            ) from error
+        flags[place] = outline is None
+        outlines.append(outline or box_outline(instance['bbox']))
+    return OutlineMasks.on_image(outlines, shape)

@@ -11,7 +11,7 @@ Arguments are those of mmdet's `CachedMixUp`; for the same random numbers, pixel
 - *Every crop of the partner can be drawn*, including the last one at its right and lower edge.
 - *The dtype stays.* mmdet casts the result to uint8, whatever the input's dtype.
 - *Masks stay on their objects*: mmdet flips masks on the partner's width but boxes on the canvas's, and cuts
-  masks to the result's size before it moves them.
+  masks to the result's size before it moves them. They are outlines, see outline_masks.py.
 - The draws are a separate value (`MixUpParams`); `mixup` is a pure function of them.
 
 Source: MixUp for detection as in YOLOX, arXiv 2107.08430; cached as in RTMDet, arXiv 2212.07784.
@@ -29,7 +29,7 @@ from mmdet.registry import TRANSFORMS
 from .boxes import clip_boxes, flip_boxes, inside, place_boxes
 from .checks import check_at_least, check_image_scale, check_pad_value, check_probability, check_range
 from .random_transform import RandomSource, RandomTransform
-from .sample import Sample, blank, check_compatible, fit_scale, join, paste, place_masks, resize, with_own_image
+from .sample import Sample, blank, check_compatible, fit_scale, join, paste, resize, with_own_image
 from .sample_cache import SampleCache
 
 
@@ -98,8 +98,8 @@ def mixup(
         clip_boxes(boxes, shape)
     masks = partner.masks
     if masks is not None:
-        size = tuple(max(round(side * params.ratio), 1) for side in img.shape[:2])
-        masks = place_masks(masks, size, scale, (offset_x, offset_y), shape, width if params.flip else None)
+        masks = masks.place((scale, scale), (0, 0), (height, width))
+        masks = (masks.flip() if params.flip else masks).place((1, 1), (offset_x, offset_y), shape)
 
     moved = Sample(other, boxes, partner.labels, partner.ignore_flags, masks)
     mixed = join(_average(sample.img, other), (sample, moved))

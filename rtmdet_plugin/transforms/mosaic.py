@@ -9,8 +9,7 @@ Arguments are those of mmdet's `CachedMosaic`; for the same random numbers, pixe
 - *Partners are three different samples*, if there are three. mmdet draws each independently, so that one may
   come twice. Neither mixes a sample with itself (mmdet because numpy's `randint` excludes its upper bound).
   Here, the copy of the same image that an earlier epoch left in the cache is excluded too, unless there is no other.
-- *Masks have the canvas's (height, width)*; mmdet's have (width, height). Bitmaps get exactly the size of
-  their image.
+- *Masks have the canvas's (height, width)*; mmdet's have (width, height). They are outlines, see outline_masks.py.
 - *Grayscale* images of (H, W) and (H, W, 1) work, and images so thin that a side would round to zero.
 - *The cache holds images at the mosaic's scale*, not at the file's.
 - The draws are a separate value (`MosaicParams`); `mosaic` is a pure function of them.
@@ -36,7 +35,6 @@ from .sample import (
     fit_scale,
     join,
     paste,
-    place_masks,
     resize,
     shrink_to_fit,
     with_own_image,
@@ -83,7 +81,7 @@ def mosaic(
         boxes = place_boxes(sample.boxes, (scale, scale), position)
         masks = sample.masks
         if masks is not None:
-            masks = place_masks(masks, (size[1], size[0]), scale, position, shape)
+            masks = masks.place((scale, scale), position, shape)
         moved.append(Sample(img, boxes, sample.labels, sample.ignore_flags, masks))
 
     mixed = join(canvas, moved)

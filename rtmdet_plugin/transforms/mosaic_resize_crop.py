@@ -18,7 +18,6 @@ from mmdet.registry import TRANSFORMS
 
 from .mosaic import RTMCachedMosaic, mosaic_parts
 from .random_transform import RandomSource
-from .render import render
 from .resize_crop import RTMRandomResizeCrop
 from .sample import Sample, shrink_to_fit
 
@@ -41,6 +40,8 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
             have, and cropped. It is still cached.
         max_cached_images: size of the cache, at least 4.
         random_pop: drop a random sample from the full cache; otherwise the oldest.
+        recompute_bbox: replace boxes by those around what the crop shows of the masks, if there are masks.
+        allow_negative_crop: return a crop that shows no object, as a background image.
         rng: source of all random numbers, see `RandomTransform`.
 
     Raises:
@@ -58,6 +59,8 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
         prob: float = 1.0,
         max_cached_images: int = 40,
         random_pop: bool = True,
+        recompute_bbox: bool = False,
+        allow_negative_crop: bool = False,
         *,
         rng: RandomSource | None = None,
     ) -> None:
@@ -66,14 +69,16 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
             img_scale, center_ratio_range, bbox_clip_border, pad_val, prob, max_cached_images, random_pop, rng=rng
         )
         self.canvas_size = 2 * self.mosaic.img_scale[0], 2 * self.mosaic.img_scale[1]
-        self.resize_crop = RTMRandomResizeCrop(self.canvas_size, ratio_range, crop_size, bbox_clip_border, rng=rng)
+        self.resize_crop = RTMRandomResizeCrop(
+            self.canvas_size, ratio_range, crop_size, bbox_clip_border, recompute_bbox, allow_negative_crop, rng=rng
+        )
 
     def transform(self, results: dict) -> dict | None:
         """Cache the sample, mix, resize and crop it.
 
         Returns:
-            The crop; `None` if it shows no object or the cache holds no other sample yet, so that the dataset draws
-            again.
+            The crop; `None` if it shows no object, unless that is allowed, or the cache holds no other sample yet, so
+            that the dataset draws again.
         """
         mosaic = self.mosaic
         sample = shrink_to_fit(Sample.from_results(results), *mosaic.img_scale)
@@ -86,7 +91,7 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
         samples = [sample, *(mosaic.cache[place] for place in params.partners)]
         crop = self.resize_crop.draw(self.canvas_size)
         parts = mosaic_parts(samples, params.center, mosaic.img_scale)
-        mixed = render(parts, crop, mosaic.pad_val, mosaic.bbox_clip_border)
+        mixed = self.resize_crop.render(parts, crop, mosaic.pad_val)
         if mixed is None:
             return None
         results['scale_factor'] = crop.zoom
@@ -98,5 +103,6 @@ class RTMCachedMosaicResizeCrop(BaseTransform):
             f'{type(self).__name__}(img_scale={mosaic.img_scale}, ratio_range={crop.ratio_range}, '
             f'crop_size={crop.crop_size}, center_ratio_range={mosaic.center_ratio_range}, '
             f'bbox_clip_border={mosaic.bbox_clip_border}, pad_val={mosaic.pad_val}, prob={mosaic.prob}, '
-            f'max_cached_images={mosaic.cache.max_size}, random_pop={mosaic.cache.random_pop})'
+            f'max_cached_images={mosaic.cache.max_size}, random_pop={mosaic.cache.random_pop}, '
+            f'recompute_bbox={crop.recompute_bbox}, allow_negative_crop={crop.allow_negative_crop})'
         )

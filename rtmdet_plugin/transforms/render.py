@@ -4,7 +4,7 @@ A `Part` describes an image's place on a canvas; the canvas is zoomed and croppe
 once, and only the pixels that the crop shows.
 
 Pixels are placed within half a pixel of their exact position, because OpenCV's resize maps whole pixels to whole
-pixels. It is four times as fast as warpAffine, which needs no such rounding. Boxes are not rounded.
+pixels. It is four times as fast as warpAffine, which needs no such rounding. Boxes and masks are not rounded.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from .boxes import clip_boxes, inside
-from .sample import Masks, Sample, blank, check_compatible, join
+from .outline_masks import OutlineMasks
+from .sample import Sample, blank, check_compatible, join
 
 
 class Part(NamedTuple):
@@ -45,7 +45,14 @@ class Crop(NamedTuple):
     """(width, height) of the crop."""
 
 
-def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], clip: bool = True) -> Sample | None:
+def render(
+    parts: Sequence[Part],
+    crop: Crop,
+    pad_val: float | Sequence[float],
+    clip: bool = True,
+    recompute_bbox: bool = False,
+    allow_negative_crop: bool = False,
+) -> Sample | None:
     """Render what a crop shows of images that don't overlap.
 
     Args:
@@ -53,31 +60,36 @@ def render(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float], 
         crop: zoom, position and size of the crop.
         pad_val: colour outside the images.
         clip: clip boxes to the border of the crop.
+        recompute_bbox: replace boxes by those around what the crop shows of the masks, if there are masks.
+        allow_negative_crop: render a crop that shows no object.
 
     Returns:
         The crop, (height, width[, C]), and the objects that lie on it at least partly, in the order of the images.
-        `None`, before any pixel is rendered, if the images have objects but the crop shows none. If no image has an
-        object, the crop is a background image.
+        `None`, before any pixel is rendered, if the images have objects but the crop shows none, unless that is
+        allowed. If no image has an object, the crop is a background image.
 
     Raises:
-        ValueError: if the parts differ in channels, dtype or kind of masks.
+        ValueError: if the parts differ in channels or dtype, or only some have masks.
     """
     samples = [part.sample for part in parts]
     check_compatible(samples)
     shape = crop.size[1], crop.size[0]
     # Objects first, with a placeholder for the image: a crop that shows none isn't rendered.
     if samples[0].masks is not None:
-        samples = [replace(part.sample, masks=_place_masks(part, crop, shape)) for part in parts]
+        samples = [replace(part.sample, masks=_place_masks(part, crop)) for part in parts]
     placed = join(samples[0].img, samples)
     _place_boxes(placed.boxes, parts, crop)
     if clip:
         clip_boxes(placed.boxes, shape)
     shown = placed.select(inside(placed.boxes, shape))
-    if len(shown.boxes) == 0 < len(placed.boxes):
+    if recompute_bbox and shown.masks is not None:
+        boxes = shown.masks.boxes()
+        shown = replace(shown, boxes=boxes).select((boxes[:, :2] < boxes[:, 2:]).all(axis=1))
+    if len(shown.boxes) == 0 < len(placed.boxes) and not allow_negative_crop:
         return None
     canvas = blank(samples[0].img, *shape, pad_val)
     for part in parts:
-        _draw(canvas, part.sample.img, *_pixel_map(part, crop), cv2.INTER_LINEAR)
+        _draw(canvas, part.sample.img, *_pixel_map(part, crop))
     return replace(shown, img=canvas)
 
 
@@ -89,31 +101,11 @@ def _place_boxes(boxes: np.ndarray, parts: Sequence[Part], crop: Crop) -> None:
     boxes += np.repeat(np.array([_offset(part, crop) * 2 for part in parts], np.float32), counts, axis=0)
 
 
-def _place_masks(part: Part, crop: Crop, shape: tuple[int, int]) -> Masks | None:
-    """Return the part's masks, if it has any, on the crop of (height, width)."""
-    masks = part.sample.masks
-    if masks is None:
-        return None
-    if isinstance(masks, PolygonMasks):
-        scale = part.scale * crop.zoom[0], part.scale * crop.zoom[1]
-        return _place_polygons(masks, scale, _offset(part, crop), shape)
-    bitmaps = np.zeros((len(masks), *shape), np.uint8)
-    for bitmap, mask in zip(bitmaps, masks.masks, strict=True):
-        _draw(bitmap, mask, *_pixel_map(part, crop), cv2.INTER_NEAREST)
-    return BitmapMasks(bitmaps, *shape)
-
-
-def _place_polygons(
-    masks: PolygonMasks, scale: tuple[float, float], offset: tuple[float, float], shape: tuple[int, int]
-) -> Masks:
-    height, width = shape
-    moved = []
-    for polygons in masks.masks:
-        moved.append([np.empty(polygon.shape, np.float64) for polygon in polygons])
-        for points, polygon in zip(moved[-1], polygons, strict=True):
-            points[0::2] = np.clip(polygon[0::2] * scale[0] + offset[0], 0, width)
-            points[1::2] = np.clip(polygon[1::2] * scale[1] + offset[1], 0, height)
-    return PolygonMasks(moved, height, width)
+def _place_masks(part: Part, crop: Crop) -> OutlineMasks | None:
+    """Return the part's masks, if it has any, on the crop."""
+    masks, (zoom_x, zoom_y) = part.sample.masks, crop.zoom
+    scale = part.scale * zoom_x, part.scale * zoom_y
+    return None if masks is None else masks.place(scale, _offset(part, crop), crop.size[::-1])
 
 
 def _offset(part: Part, crop: Crop) -> tuple[float, float]:
@@ -129,9 +121,7 @@ def _pixel_map(part: Part, crop: Crop) -> tuple[tuple[float, float], tuple[float
     return scale, _offset(part, crop)
 
 
-def _draw(
-    canvas: np.ndarray, img: np.ndarray, scale: tuple[float, float], offset: tuple[float, float], interpolation: int
-) -> None:
+def _draw(canvas: np.ndarray, img: np.ndarray, scale: tuple[float, float], offset: tuple[float, float]) -> None:
     """Resample the visible part of `img` (h, w[, C]) into `canvas` (H, W[, C])."""
     across = _visible(img.shape[1], scale[0], offset[0], canvas.shape[1])
     down = _visible(img.shape[0], scale[1], offset[1], canvas.shape[0])
@@ -140,9 +130,9 @@ def _draw(
     source, target = img[down.source, across.source], canvas[down.target, across.target]
     size = across.length, down.length
     if size == target.shape[1::-1]:
-        cv2.resize(source, size, dst=target, interpolation=interpolation)
+        cv2.resize(source, size, dst=target)
     else:
-        drawn = cv2.resize(source, size, interpolation=interpolation)
+        drawn = cv2.resize(source, size)
         target[:] = drawn[down.keep, across.keep].reshape(target.shape)
 
 

@@ -2,7 +2,7 @@
 
 Random choices and boxes are those of mmdet's `RandomResize` (with `keep_ratio`) followed by `RandomCrop` (with
 absolute `crop_size`). Differences: all choices are drawn first, and the image is resampled only within the crop;
-pixels lie within half a pixel of mmdet's (see render.py). Masks have exactly the crop's size.
+pixels lie within half a pixel of mmdet's (see render.py). Masks are outlines, see outline_masks.py.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class RTMRandomResizeCrop(RandomTransform):
         ratio_range: range of the factor.
         crop_size: (width, height) of the crop.
         bbox_clip_border: clip boxes to the border.
+        recompute_bbox: replace boxes by those around what the crop shows of the masks, if there are masks.
+        allow_negative_crop: return a crop that shows no object, as a background image.
         rng: source of all random numbers, see `RandomTransform`.
 
     Raises:
@@ -42,6 +44,8 @@ class RTMRandomResizeCrop(RandomTransform):
         ratio_range: Sequence[float],
         crop_size: Sequence[int],
         bbox_clip_border: bool = True,
+        recompute_bbox: bool = False,
+        allow_negative_crop: bool = False,
         *,
         rng: RandomSource | None = None,
     ) -> None:
@@ -50,6 +54,8 @@ class RTMRandomResizeCrop(RandomTransform):
         self.ratio_range = check_range('ratio_range', ratio_range)
         self.crop_size = check_image_scale('crop_size', crop_size)
         self.bbox_clip_border = bbox_clip_border
+        self.recompute_bbox = recompute_bbox
+        self.allow_negative_crop = allow_negative_crop
 
     def draw(self, size: tuple[int, int]) -> Crop:
         """Draw the factor and the crop's position for an image of (width, height)."""
@@ -59,17 +65,20 @@ class RTMRandomResizeCrop(RandomTransform):
         offset = self.rng.randint(0, width - crop_width), self.rng.randint(0, height - crop_height)
         return Crop((width / size[0], height / size[1]), offset, (crop_width, crop_height))
 
+    def render(self, parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float]) -> Sample | None:
+        """Render a crop with the settings for its boxes; see `render.render`."""
+        return render(parts, crop, pad_val, self.bbox_clip_border, self.recompute_bbox, self.allow_negative_crop)
+
     def transform(self, results: dict) -> dict | None:
         """Resize and crop the sample.
 
         Returns:
-            The crop; `None` if it shows no object, so that the dataset draws again.
+            The crop; `None` if it shows no object, unless that is allowed, so that the dataset draws again.
         """
         sample = Sample.from_results(results)
         size = sample.img.shape[1::-1]
         crop = self.draw(size)
-        # the pad value is never visible: the crop lies inside the image
-        cropped = render([Part(sample, (0, 0), size)], crop, 0, self.bbox_clip_border)
+        cropped = self.render([Part(sample, (0, 0), size)], crop, 0)  # it lies inside the image: no padding is visible
         if cropped is None:
             return None
         results['scale_factor'] = crop.zoom
@@ -78,7 +87,8 @@ class RTMRandomResizeCrop(RandomTransform):
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(scale={self.scale}, ratio_range={self.ratio_range}, crop_size={self.crop_size}, '
-            f'bbox_clip_border={self.bbox_clip_border})'
+            f'bbox_clip_border={self.bbox_clip_border}, recompute_bbox={self.recompute_bbox}, '
+            f'allow_negative_crop={self.allow_negative_crop})'
         )
 
 

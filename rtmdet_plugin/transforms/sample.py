@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import mmcv
 import numpy as np
 import torch
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-Masks: TypeAlias = BitmapMasks | PolygonMasks
+from .outline_masks import OutlineMasks
 
 # Annotations that are tied to one image's pixels and that mixing would silently leave unchanged.
 UNMIXABLE_KEYS = ('gt_seg_map', 'gt_keypoints', 'proposals')
@@ -27,7 +25,7 @@ class Sample:
         boxes: xyxy in pixels of `img`, float32. (N, 4)
         labels: class of each box. (N,)
         ignore_flags: True for a box that marks a region to ignore, such as a crowd. (N,)
-        masks: N masks of (H, W), or None if the pipeline loads none.
+        masks: N masks, or None if the pipeline loads none.
         img_id: number or name of the image in the dataset, or None if unknown.
     """
 
@@ -35,12 +33,12 @@ class Sample:
     boxes: np.ndarray
     labels: np.ndarray
     ignore_flags: np.ndarray
-    masks: Masks | None = None
+    masks: OutlineMasks | None = None
     img_id: int | str | None = None
 
     @classmethod
     def from_results(cls, results: dict) -> Sample:
-        """Read the sample from a pipeline's dict; arrays are shared, not copied.
+        """Read the sample from a pipeline's dict; arrays are shared, not copied, and mmdet's masks become outlines.
 
         Raises:
             ValueError: if a key is missing, there is an annotation that can't be mixed, or the boxes aren't
@@ -56,7 +54,7 @@ class Sample:
                 f'The sample must have no annotations but boxes, labels, ignore flags and gt_masks, got {unmixable}, '
                 'which mixing can not transform with the image; do not load them.'
             )
-        boxes = results['gt_bboxes']
+        boxes, masks = results['gt_bboxes'], results.get('gt_masks')
         if isinstance(boxes, HorizontalBoxes):
             boxes = boxes.tensor.numpy()
         elif not isinstance(boxes, np.ndarray) or boxes.shape[1:] != (4,):
@@ -69,7 +67,7 @@ class Sample:
             boxes=np.asarray(boxes, dtype=np.float32),
             labels=results['gt_bboxes_labels'],
             ignore_flags=results['gt_ignore_flags'],
-            masks=results.get('gt_masks'),
+            masks=None if masks is None else OutlineMasks.of(masks),
             img_id=results.get('img_id'),
         )
 
@@ -95,18 +93,15 @@ class Sample:
             boxes=_read_only(self.boxes),
             labels=_read_only(self.labels),
             ignore_flags=_read_only(self.ignore_flags),
-            masks=_read_only_masks(self.masks),
+            masks=self.masks,
             img_id=self.img_id,
         )
 
     @property
     def nbytes(self) -> int:
         """Memory of the arrays, in bytes."""
-        arrays = [self.img, self.boxes, self.labels, self.ignore_flags]
-        if self.masks is not None:
-            masks, packed = self.masks.masks, isinstance(self.masks, BitmapMasks)
-            arrays += [masks] if packed else [polygon for polygons in masks for polygon in polygons]
-        return sum(array.nbytes for array in arrays)
+        parts = [self.img, self.boxes, self.labels, self.ignore_flags, *([] if self.masks is None else [self.masks])]
+        return sum(part.nbytes for part in parts)
 
     def select(self, keep: np.ndarray) -> Sample:
         """Return the same image with only the objects for which `keep` (N,) is True."""
@@ -132,7 +127,7 @@ def join(img: np.ndarray, parts: Sequence[Sample]) -> Sample:
         boxes=np.concatenate([part.boxes for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         ignore_flags=np.concatenate([part.ignore_flags for part in parts]),
-        masks=None if masks[0] is None else masks[0].cat(masks),
+        masks=None if masks[0] is None else OutlineMasks.cat(masks),
     )
 
 
@@ -140,7 +135,7 @@ def check_compatible(samples: Sequence[Sample]) -> None:
     """Refuse samples that can't share a canvas.
 
     Raises:
-        ValueError: if channels, dtype or kind of masks differ.
+        ValueError: if channels or dtype differ, or only some samples have masks.
     """
     kinds = {(s.img.shape[2:], s.img.dtype.str, type(s.masks).__name__) for s in samples}
     if len(kinds) > 1:
@@ -187,9 +182,7 @@ def shrink_to_fit(sample: Sample, width: int, height: int) -> Sample:
         return sample
     # the small term prevents 640 / w * w from being truncated to 639
     height, width = (max(int(side * scale + 1e-6), 1) for side in sample.img.shape[:2])
-    masks = sample.masks
-    if masks is not None:
-        masks = place_masks(masks, (height, width), scale, (0, 0), (height, width))
+    masks = None if sample.masks is None else sample.masks.place((scale, scale), (0, 0), (height, width))
     img = resize(sample.img, width, height)
     return replace(sample, img=img, boxes=sample.boxes * np.float32(scale), masks=masks)
 
@@ -202,53 +195,6 @@ def paste(canvas: np.ndarray, patch: np.ndarray, x: int, y: int) -> None:
     rows, patch_rows = _overlap(y, patch.shape[0], canvas.shape[0])
     columns, patch_columns = _overlap(x, patch.shape[1], canvas.shape[1])
     canvas[rows, columns] = patch[patch_rows, patch_columns]
-
-
-def place_masks(
-    masks: Masks,
-    size: tuple[int, int],
-    scale: float,
-    offset: tuple[int, int],
-    out_shape: tuple[int, int],
-    mirror_width: int | None = None,
-) -> Masks:
-    """Scale, mirror and move masks in the same way as their image.
-
-    Args:
-        masks: N masks.
-        size: (height, width) of the image after scaling; bitmaps get exactly this size.
-        scale: the same scaling as a factor; polygons are multiplied by it, as boxes are.
-        offset: (x, y) translation of the top left corner.
-        out_shape: (height, width) of the result.
-        mirror_width: width of the canvas on which the image was flipped before it was moved; None for no flip.
-
-    Returns:
-        N masks of the same kind, in `out_shape`.
-    """
-    height, width = out_shape
-    offset_x, offset_y = offset
-    if isinstance(masks, PolygonMasks):
-        moved = []
-        for polygons in masks.masks:
-            moved.append([])
-            for polygon in polygons:
-                xs, ys = polygon[0::2] * scale, polygon[1::2] * scale
-                if mirror_width is not None:
-                    xs = mirror_width - xs
-                points = np.empty(polygon.shape, dtype=np.float64)
-                points[0::2] = np.clip(xs + offset_x, 0, width)
-                points[1::2] = np.clip(ys + offset_y, 0, height)
-                moved[-1].append(points)
-        return PolygonMasks(moved, height, width)
-
-    scaled = masks.resize(size).masks
-    if mirror_width is not None:
-        scaled = scaled[:, :, ::-1]
-        offset_x += mirror_width - size[1]
-    out = np.zeros((len(scaled), height, width), dtype=np.uint8)
-    for canvas, mask in zip(out, scaled, strict=True):
-        paste(canvas, mask, offset_x, offset_y)
-    return BitmapMasks(out, height, width)
 
 
 def _overlap(offset: int, length: int, limit: int) -> tuple[slice, slice]:
@@ -271,14 +217,3 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     array = array.copy()
     array.flags.writeable = False
     return array
-
-
-def _read_only_masks(masks: Masks | None) -> Masks | None:
-    if masks is None:
-        return None
-    if isinstance(masks, PolygonMasks):
-        polygons = [[_read_only(polygon) for polygon in polygons] for polygons in masks.masks]
-        return PolygonMasks(polygons, masks.height, masks.width)
-    bitmaps = BitmapMasks(masks.masks, masks.height, masks.width)  # stacks, so this is a copy
-    bitmaps.masks.flags.writeable = False
-    return bitmaps

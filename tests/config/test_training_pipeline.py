@@ -14,6 +14,7 @@ FUSED = dict(
 )
 FUSED_RESIZE = dict(type='RTMRandomResizeCrop', scale=(640, 640), ratio_range=(0.5, 2.0), crop_size=(320, 320))
 OURS = dict(MOSAIC, type='RTMCachedMosaic')
+PACK = dict(type='PackDetInputs')
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,16 @@ OURS = dict(MOSAIC, type='RTMCachedMosaic')
         ([*LOAD, RESIZE, CROP], [dict(type='RTMLoadImageAndAnnotations', img_scale=(1280, 1280)), FUSED_RESIZE]),
         ([*LOAD, PAD], [dict(type='RTMLoadImageAndAnnotations'), PAD]),
         (
-            [dict(LOAD[0], to_float32=False, backend_args=None), dict(LOAD[1], with_mask=True)],
-            [dict(type='RTMLoadImageAndAnnotations', backend_args=None, with_mask=True)],
+            [dict(LOAD[0], to_float32=False, backend_args=None), dict(LOAD[1], with_mask=True, poly2mask=False), PACK],
+            [dict(type='RTMLoadImageAndAnnotations', backend_args=None, with_mask=True), PACK],
+        ),
+        (
+            [RESIZE, dict(CROP, recompute_bbox=True, allow_negative_crop=True)],
+            [dict(FUSED_RESIZE, recompute_bbox=True, allow_negative_crop=True)],
+        ),
+        (
+            [MOSAIC, RESIZE, dict(CROP, recompute_bbox=True), PACK],
+            [dict(FUSED, recompute_bbox=True), dict(type='RTMPackDetInputs')],
         ),
         ([dict(LOAD[0], color_type='unchanged'), LOAD[1]], [dict(LOAD[0], color_type='unchanged'), LOAD[1]]),
         ([*LOAD, dict(type='Mine')], [*LOAD, dict(type='Mine')]),

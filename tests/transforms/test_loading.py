@@ -11,8 +11,8 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
+from rtmdet_plugin.transforms.decoding import BadImageError
 from rtmdet_plugin.transforms.loading import RTMLoadImageAndAnnotations
 
 BOX = (120, 80, 360, 280)
@@ -41,11 +41,11 @@ def jpeg(tmp_path):
     return write
 
 
-@pytest.mark.parametrize('masks', [{}, {'with_mask': True}, {'with_mask': True, 'poly2mask': False}], ids=str)
-def test_is_what_mmdet_loads(jpeg, masks):
+@pytest.mark.parametrize('with_mask', [False, True])
+def test_is_what_mmdet_loads(jpeg, with_mask):
     data = info(jpeg(flat_image()))
-    theirs = LoadAnnotations(with_bbox=True, **masks)(LoadImageFromFile()(copy.deepcopy(data)))
-    ours = RTMLoadImageAndAnnotations(**masks)(copy.deepcopy(data))
+    theirs = LoadAnnotations(with_bbox=True, with_mask=with_mask)(LoadImageFromFile()(copy.deepcopy(data)))
+    ours = RTMLoadImageAndAnnotations(with_mask=with_mask)(copy.deepcopy(data))
     assert set(ours) == set(theirs)
     np.testing.assert_array_equal(ours['img'], theirs['img'])
     np.testing.assert_array_equal(ours['gt_bboxes'], theirs['gt_bboxes'].numpy())
@@ -53,20 +53,21 @@ def test_is_what_mmdet_loads(jpeg, masks):
     for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
         np.testing.assert_array_equal(ours[key], theirs[key])
     assert (ours['img_shape'], ours['ori_shape']) == (theirs['img_shape'], theirs['ori_shape']) == ((400, 600),) * 2
-    if masks:
-        np.testing.assert_array_equal(ours['gt_masks'].to_ndarray(), theirs['gt_masks'].to_ndarray())
+    if with_mask:  # the second object is ignored, so that its mask isn't read
+        np.testing.assert_array_equal(ours['gt_masks'].to_ndarray()[0], theirs['gt_masks'].to_ndarray()[0])
+        np.testing.assert_array_equal(ours['gt_masks'].boxes(), ours['gt_bboxes'])
 
 
 @pytest.mark.parametrize(
-    ('img_scale', 'part', 'masks'),
+    ('img_scale', 'part', 'with_mask'),
     [
-        *((None, 1, None), ((600, 600), 1, 'bitmap'), ((301, 301), 1, 'polygon'), ((300, 300), 2, None)),
-        *(((151, 300), 2, 'bitmap'), ((150, 101), 4, 'polygon'), ((20, 20), 8, 'bitmap')),
+        *((None, 1, False), ((600, 600), 1, True), ((301, 301), 1, True), ((300, 300), 2, False)),
+        *(((151, 300), 2, True), ((150, 101), 4, True), ((20, 20), 8, True)),
     ],
     ids=str,
 )
-def test_jpeg_is_decoded_no_larger_than_needed(jpeg, colour_box, img_scale, part, masks):
-    load = RTMLoadImageAndAnnotations(img_scale, with_mask=masks is not None, poly2mask=masks == 'bitmap')
+def test_jpeg_is_decoded_no_larger_than_needed(jpeg, colour_box, img_scale, part, with_mask):
+    load = RTMLoadImageAndAnnotations(img_scale, with_mask=with_mask)
     out = load(info(jpeg(flat_image())))
     assert out['img'].shape == (400 // part, 600 // part, 3)
     assert out['img_shape'] == out['img'].shape[:2] and out['ori_shape'] == (400, 600)
@@ -74,10 +75,28 @@ def test_jpeg_is_decoded_no_larger_than_needed(jpeg, colour_box, img_scale, part
         assert out['img'].shape[1] >= min(img_scale[0], 600) or out['img'].shape[0] >= min(img_scale[1], 400)
     np.testing.assert_allclose(out['gt_bboxes'][0], np.array(BOX) / part)
     np.testing.assert_allclose(out['gt_bboxes'][0], colour_box(out['img'], (30, 30, 250), 100), atol=1)
-    if masks:
-        assert isinstance(out['gt_masks'], BitmapMasks if masks == 'bitmap' else PolygonMasks)
+    if with_mask:
         ys, xs = np.nonzero(out['gt_masks'].to_ndarray()[0])
         np.testing.assert_allclose([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], out['gt_bboxes'][0], atol=1)
+
+
+def test_masks_that_can_not_be_drawn_are_ignored_and_crowds_are_not_read(jpeg):
+    data = info(jpeg(flat_image()))
+    good, crowd = data['instances']
+    crowd['mask'] = {'size': [400, 600], 'counts': 'damaged'}
+    empty = {**good, 'bbox': [0.0, 0.0, 9.0, 9.0], 'mask': [[1.0, 2.0]]}
+    data['instances'] += [empty, {key: value for key, value in empty.items() if key != 'mask'}]
+    out = RTMLoadImageAndAnnotations(with_mask=True)(data)
+    assert out['gt_ignore_flags'].tolist() == [False, True, True, True]
+    np.testing.assert_allclose(out['gt_masks'].boxes()[2], (0, 0, 9, 9))
+
+
+def test_a_damaged_mask_is_a_bad_sample_with_the_name_of_its_file(jpeg):
+    data = info(jpeg(flat_image()))
+    data['instances'][0]['mask'] = {'size': [400, 600], 'counts': 'damaged'}
+    with pytest.raises(BadImageError, match=r"image\.jpg: mask of .* \[120, 80, 360, 280\]: .* 400 x 600 .* 'damaged'"):
+        RTMLoadImageAndAnnotations(with_mask=True)(data)
+    RTMLoadImageAndAnnotations()(data)
 
 
 def test_odd_sides_scale_by_the_original_size(jpeg):
@@ -185,5 +204,5 @@ def test_builds_pickles_and_shows_its_settings():
     assert (
         repr(pickle.loads(pickle.dumps(load)))
         == repr(load)
-        == ('RTMLoadImageAndAnnotations(img_scale=(64, 48), with_mask=False, poly2mask=True, backend_args=None)')
+        == ('RTMLoadImageAndAnnotations(img_scale=(64, 48), with_mask=False, backend_args=None)')
     )

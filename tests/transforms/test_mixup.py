@@ -156,7 +156,7 @@ def test_mmdet_moves_flipped_masks_off_their_boxes(monkeypatch, flat_results):
         (mmdet_mixup(monkeypatch, results, partner, params, img_scale=(80, 80)), False),
         (our_mixup(results, partner, params, (80, 80)), True),
     ):
-        xs = np.nonzero(out['gt_masks'].masks[1])[1]
+        xs = np.nonzero(out['gt_masks'].to_ndarray()[1])[1]
         on_box = abs(xs.min() - out['gt_bboxes'].numpy()[1][0]) <= 2
         assert on_box == right
 

@@ -231,7 +231,7 @@ def test_builds_pickles_and_shows_its_settings(random_results):
         == (
             'RTMCachedMosaicResizeCrop(img_scale=(64, 48), ratio_range=(0.1, 2.0), crop_size=(64, 48), '
             'center_ratio_range=(0.5, 1.5), bbox_clip_border=True, pad_val=114.0, prob=1.0, max_cached_images=40, '
-            'random_pop=True)'
+            'random_pop=True, recompute_bbox=False, allow_negative_crop=False)'
         )
     )
     assert any(again(random_results(i)) is not None for i in (1, 2, 3))

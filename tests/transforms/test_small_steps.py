@@ -12,8 +12,10 @@ from mmdet.datasets.transforms import PackDetInputs, RandomFlip, YOLOXHSVRandomA
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 
+from rtmdet_plugin.stride_masks import StrideMasks
 from rtmdet_plugin.transforms.flip import RTMRandomFlip
 from rtmdet_plugin.transforms.hsv import RTMYOLOXHSVRandomAug, shift_hsv
+from rtmdet_plugin.transforms.outline_masks import OutlineMasks
 from rtmdet_plugin.transforms.packing import RTMPackDetInputs
 from rtmdet_plugin.transforms.resize_crop import RTMRandomResizeCrop
 
@@ -105,6 +107,30 @@ def test_packing_is_mmdets(random_results, channels, boxed):
     assert channels is None or ours['inputs'].any(), 'the packed image shares memory with the one that went in'
 
 
+@pytest.mark.parametrize('masks', ['bitmap', 'polygon'])
+def test_masks_are_packed_at_stride_4_with_their_centroids(random_results, masks):
+    results = random_results(5, num_boxes=7, masks=masks)
+    results['gt_ignore_flags'] = np.arange(7) == 2
+    if masks == 'bitmap':
+        results['gt_masks'].masks[4] = 0
+    else:
+        results['gt_masks'].masks[4] = [np.array([3.1, 3.1, 3.2, 3.1, 3.2, 3.3])]
+    full = OutlineMasks.of(results['gt_masks']).to_ndarray()
+    sample = RTMPackDetInputs(('img_id',))(results)['data_samples']
+    kept = [0, 1, 3, 5, 6]
+    assert sample.gt_instances.labels.tolist() == results['gt_bboxes_labels'][kept].tolist()
+    assert torch.equal(sample.gt_instances.bboxes.tensor, results['gt_bboxes'].tensor[kept])
+    expected = StrideMasks.from_full(full[kept])
+    assert torch.equal(sample.gt_instances.masks.pixels, expected.pixels) and expected.pixels.any()
+    torch.testing.assert_close(sample.gt_instances.masks.centers, expected.centers)
+    assert len(sample.ignored_instances.labels) == 1 and 'masks' not in sample.ignored_instances
+
+
+def test_masks_of_an_image_without_objects_are_packed(random_results):
+    sample = RTMPackDetInputs(('img_id',))(random_results(5, num_boxes=0, masks='polygon'))['data_samples']
+    assert sample.gt_instances.masks.pixels.shape == (0, 12, 15) and len(sample.gt_instances.bboxes) == 0
+
+
 @pytest.mark.parametrize(('seed', 'masks'), enumerate([None, 'bitmap', 'polygon'] * 3))
 def test_resize_and_crop_keep_boxes_on_the_objects(flat_results, colour_box, masks, seed):
     transform = RTMRandomResizeCrop((96, 64), (0.5, 2.0), (70, 50), rng=random.Random(seed))
@@ -156,7 +182,8 @@ def test_bad_setting_of_resize_and_crop_is_refused(setting):
         ),
         (
             {'type': 'RTMRandomResizeCrop', 'scale': [8, 6], 'ratio_range': (0.5, 2), 'crop_size': [4, 3]},
-            'RTMRandomResizeCrop(scale=(8, 6), ratio_range=(0.5, 2), crop_size=(4, 3), bbox_clip_border=True)',
+            'RTMRandomResizeCrop(scale=(8, 6), ratio_range=(0.5, 2), crop_size=(4, 3), bbox_clip_border=True, '
+            'recompute_bbox=False, allow_negative_crop=False)',
         ),
         ({'type': 'RTMPackDetInputs', 'meta_keys': ('a',)}, "RTMPackDetInputs(meta_keys=('a',))"),
     ],
