@@ -12,7 +12,8 @@ MAY_IMPORT = {
     'compat': [],
     'errors': ['compat'],
     'stride_masks': [],
-    'sample_batch': ['stride_masks'],
+    'memory_file': [],
+    'sample_batch': ['stride_masks', 'memory_file'],
     'checkpoints': ['errors'],
     'config': ['errors'],
     'transforms': ['errors', 'stride_masks'],
@@ -68,7 +69,9 @@ def test_every_package_has_its_place():
     found = {
         path.stem for path in (ROOT / 'rtmdet_plugin').iterdir() if path.is_dir() and (path / '__init__.py').is_file()
     }
-    assert found | {'errors', 'sample_batch', 'stride_masks', 'rtmdet_cli', 'rtmdet_runtime'} == set(MAY_IMPORT)
+    assert found | {'errors', 'memory_file', 'sample_batch', 'stride_masks', 'rtmdet_cli', 'rtmdet_runtime'} == set(
+        MAY_IMPORT
+    )
 
 
 @pytest.mark.parametrize('package', MAY_IMPORT)

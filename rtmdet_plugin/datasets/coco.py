@@ -17,6 +17,8 @@ In everything else it is mmdet's `CocoDataset`: filtering, test mode, subsets, s
 - *A bad sample doesn't end the run*, unless configured: see `on_bad_sample`.
 - *Training and evaluation read images in the same way.* `LoadImageFromFile` in a pipeline is run as
   `RTMLoadImageFromFile`; its name stays in the configs, because mmdet's `DetInferencer` and mmdeploy search for it.
+- *Masks are checked if the pipeline loads them*: objects without a usable one are ignored and logged with the reason;
+  mmdet ignores some of them silently and fails on others. A file without any mask is refused.
 - *`filter_empty_gt` counts usable boxes.* mmdet's counts annotations of any kind, so that an image whose only box
   has no width is trained as background.
 """
@@ -41,6 +43,7 @@ from ..transforms.loading import RTMLoadImageFromFile
 from ..transforms.walk import walk_transforms
 from .bad_samples import BadSamples
 from .coco_file import category_ids, format_doubt, read_coco_file, read_usable_images, unusable_boxes
+from .mask_annotations import unusable_masks
 
 POLICIES = ('skip', 'raise')
 
@@ -169,6 +172,8 @@ class RTMCocoDataset(CocoDataset):
         self.cat_ids = list(ids.values())
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
 
+        if not self.test_mode and any(getattr(step, 'with_mask', False) for step in walk_transforms(self.pipeline)):
+            self._ignore_unusable_masks(content)
         annotations = defaultdict(list)
         self.cat_img_map = defaultdict(list)
         for annotation in content['annotations']:
@@ -232,6 +237,24 @@ class RTMCocoDataset(CocoDataset):
             raise RefusedError(message.format("with on_bad_sample='raise' there must be none"))
         print_log(message.format('they are skipped'), logger='current', level=logging.WARNING)
 
+    def _ignore_unusable_masks(self, content: dict[str, list[dict]]) -> None:
+        """Mark the objects that have no usable mask as crowds, which training ignores."""
+        objects = [annotation for annotation in content['annotations'] if not annotation['iscrowd']]
+        lost = unusable_masks(content['images'], objects)
+        if not lost:
+            return
+        ids = {number for numbers in lost.values() for number in numbers}
+        reasons = '; '.join(f'{len(numbers)} {reason}, ids {numbers[:20]}' for reason, numbers in lost.items())
+        message = f'{self.ann_file}: {len(ids)} of {len(objects)} objects have no mask to learn from ({reasons}); {{}}.'
+        if len(ids) == len(objects):
+            wanted = 'the pipeline loads masks: add them to the file, or train a config without masks'
+            raise RefusedError(message.format(wanted))
+        if self.on_bad_sample == 'raise':
+            raise RefusedError(message.format("with on_bad_sample='raise' there must be none"))
+        for annotation in objects:
+            annotation['iscrowd'] = int(annotation['id'] in ids)
+        print_log(message.format('they are ignored'), logger='current', level=logging.WARNING)
+
     def _warn_of_format(self, doubt: str) -> None:
         if doubt and self.on_bad_sample == 'raise':
             raise RefusedError(f'{self.ann_file}: {doubt}')
@@ -239,13 +262,14 @@ class RTMCocoDataset(CocoDataset):
             print_log(f'{self.ann_file}: {doubt}', logger='current', level=logging.WARNING)
 
     def _check_used(self, data_list: list[dict], doubt: str) -> None:
-        used = {instance['bbox_label'] for data_info in data_list for instance in data_info['instances']}
+        instances = [instance for data_info in data_list for instance in data_info['instances']]
+        used = {instance['bbox_label'] for instance in instances if not instance['ignore_flag']}
         if not used:
             # The training pipelines would drop one image after the other, until mmengine gives up.
             raise RefusedError(
                 f'{self.ann_file} must have an object to train on, got none in {len(data_list)} images. It must be of '
-                f'{self._metainfo["classes"]}, at least one pixel wide and high and not outside its image. List '
-                f'background images in the same file as the objects that they are trained with. {doubt}'.strip()
+                f'{self._metainfo["classes"]}, at least one pixel wide and high, not outside its image, and no crowd. '
+                f'List background images in the same file as the objects that they are trained with. {doubt}'.strip()
             )
         names = [name for label, name in enumerate(self._metainfo['classes']) if label not in used]
         if names:

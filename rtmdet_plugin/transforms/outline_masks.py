@@ -20,7 +20,7 @@ from mmdet.structures.bbox import BaseBoxes, get_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from .outlines import Outline, bitmap_outline, box_outline, polygon_edges
-from .scanline import Edges, Runs, areas_of, pixels_of, runs_of, visible_boxes
+from .scanline import Edges, Runs, areas_of, extents, pixels_of, runs_of, visible_boxes
 
 NOTHING = box_outline((0, 0, 0, 0))
 """Outline of an object without pixels."""
@@ -70,10 +70,11 @@ class OutlineMasks:
             shape: (height, width) of the new image. What lies outside of it is cut off for good.
         """
         windows = self.windows * (scale * 2) + offset * 2
-        windows = np.concatenate([np.minimum(*np.split(windows, 2, 1)), np.maximum(*np.split(windows, 2, 1))], axis=1)
+        left, right, top, bottom = *((2, 0) if scale[0] < 0 else (0, 2)), *((3, 1) if scale[1] < 0 else (1, 3))
+        windows = windows[:, [left, top, right, bottom]]
         maps = self.maps * (scale * 2)
         maps[:, 2:] += offset
-        return OutlineMasks(self.outlines, shape, maps, windows.clip(0, np.array(shape[::-1] * 2)))
+        return OutlineMasks(self.outlines, shape, maps, windows.clip(0, shape[::-1] * 2))
 
     @classmethod
     def cat(cls, masks: Sequence[OutlineMasks]) -> OutlineMasks:
@@ -106,7 +107,13 @@ class OutlineMasks:
 
     def boxes(self) -> np.ndarray:
         """Return the boxes around what is visible, xyxy float32 (N, 4); 0 for objects that aren't visible."""
-        return visible_boxes(self._edges()) if len(self) else np.zeros((0, 4), np.float32)
+        if not len(self):
+            return np.zeros((0, 4), np.float32)
+        boxes = extents(self._edges())
+        cut = np.flatnonzero((boxes[:, :2] < self.windows[:, :2]).any(1) | (boxes[:, 2:] > self.windows[:, 2:]).any(1))
+        if len(cut):
+            boxes[cut] = visible_boxes(self[cut]._edges())
+        return boxes.astype(np.float32)
 
     def _edges(self) -> Edges:
         """Return the edges in pixels of the image."""

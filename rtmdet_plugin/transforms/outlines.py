@@ -25,16 +25,16 @@ def outline_of(mask: Any, shape: tuple[int, int]) -> Outline | None:
         shape: (height, width) of its image.
 
     Returns:
-        The outline; None if it shows nothing of the image: it has no polygon of three points and an area, or its code
-        is of another size or empty, or it is neither.
+        The outline, which may still show nothing of the image. None if there is no polygon of at least three points, if
+        the code is of another size or empty, or if the mask is neither.
 
     Raises:
         ValueError: if the run-length code is damaged.
     """
     if isinstance(mask, Mapping):
         return bitmap_outline(_decode(mask)) if mask.get('size') in (list(shape), tuple(shape)) else None
-    parts = tuple(polygon_edges(points) for points in _polygons(mask))
-    return tuple(part for part in parts if _has_area(part, shape)) or None
+    parts = (polygon_edges(points) for points in _polygons(mask))
+    return tuple(part for part in parts if np.isfinite(part.sum())) or None
 
 
 def box_outline(box: Sequence[float]) -> Outline:
@@ -80,15 +80,6 @@ def _polygons(mask: Any) -> list[Sequence[float]]:
     """Return the polygons that have at least three points."""
     parts = mask if isinstance(mask, (list, tuple)) else ()
     return [part for part in parts if isinstance(part, (list, tuple)) and len(part) >= 6 and len(part) % 2 == 0]
-
-
-def _has_area(edges: np.ndarray, shape: tuple[int, int]) -> bool:
-    """Return whether edges (E, 4) are finite, don't lie on one line, and overlap an image of (height, width)."""
-    low, high = edges[:, :2].min(axis=0), edges[:, :2].max(axis=0)
-    if not np.isfinite(high - low).all() or (high <= 0).any() or low[0] >= shape[1] or low[1] >= shape[0]:
-        return False
-    (x, y), (dx, dy) = (edges[:, :2] - edges[0, :2]).T, (edges[:, 2:] - edges[:, :2]).T
-    return bool(np.any(x * dy != y * dx))
 
 
 def _decode(code: Mapping) -> np.ndarray:

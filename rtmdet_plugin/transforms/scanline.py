@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+BITS = 20
+"""Bits of a row or column in the integers that are sorted."""
+LOW = (1 << BITS) - 1
+
 
 class Edges(NamedTuple):
     """Edges of N objects, in the order of objects and parts."""
@@ -35,7 +39,6 @@ class Runs(NamedTuple):
 
 def runs_of(edges: Edges, size: tuple[int, int]) -> Runs:
     """Return the pixels of the objects on an image of (width, height)."""
-    width, height = size
     lines, limits = edges.lines, _pixels(edges.windows, size)[edges.owners[edges.parts]]  # (E, 4)
     first = _first_centre(np.minimum(lines[:, 1], lines[:, 3])).clip(limits[:, 1], limits[:, 3])
     last = _first_centre(np.maximum(lines[:, 1], lines[:, 3])).clip(limits[:, 1], limits[:, 3])
@@ -47,14 +50,14 @@ def runs_of(edges: Edges, size: tuple[int, int]) -> Runs:
     column = column.clip(limits[edge, 0], limits[edge, 2])
 
     # A part's crossings with a row are, from left to right, the start and end of a run, and so on.
-    crossings = np.sort((edges.parts[edge] * height + row) * (width + 1) + column)
-    line, column = np.divmod(crossings, width + 1)
-    part, row = np.divmod(line[0::2], height)
-    runs = Runs(edges.owners[part], row, column[0::2], column[1::2])
-    if len(edges.owners) > len(edges.windows):
-        runs = _union(runs, size)
-    shown = runs.stop > runs.start
-    return Runs(*(values[shown] for values in runs))
+    crossings = np.sort(edges.parts[edge] << 2 * BITS | row << BITS | column)
+    starts, stops = crossings[0::2], crossings[1::2]
+    runs = Runs(edges.owners[starts >> 2 * BITS], starts >> BITS & LOW, starts & LOW, stops & LOW)
+    runs = _where(runs, runs.stop > runs.start)
+    joined = (np.bincount(edges.owners, minlength=1) > 1)[runs.owner]
+    if not joined.any():
+        return runs
+    return Runs(*map(np.concatenate, zip(_where(runs, ~joined), _union(_where(runs, joined)), strict=True)))
 
 
 def areas_of(runs: Runs, count: int) -> np.ndarray:
@@ -82,8 +85,16 @@ def pixels_of(runs: Runs, count: int, size: tuple[int, int], stride: int = 1) ->
     return pixels
 
 
+def extents(edges: Edges) -> np.ndarray:
+    """Return the boxes around all edges of the objects, of which there is at least one, xyxy (N, 4)."""
+    first = np.flatnonzero(np.diff(edges.owners[edges.parts], prepend=-1))
+    ends = edges.lines[:, :2], edges.lines[:, 2:]
+    low, high = (function.reduceat(function(*ends), first) for function in (np.minimum, np.maximum))
+    return np.concatenate([low, high], axis=1)
+
+
 def visible_boxes(edges: Edges) -> np.ndarray:
-    """Return the boxes around the visible part of the objects, xyxy float32 (N, 4); 0 for those that aren't visible.
+    """Return the boxes around the visible part of the objects, xyxy (N, 4); 0 for those that aren't visible.
 
     The extremes of a visible part are ends of visible pieces of edges, or corners of the window that lie inside.
     """
@@ -123,20 +134,21 @@ def visible_boxes(edges: Edges) -> np.ndarray:
     boxes = np.concatenate(
         [np.minimum.reduceat(smallest, first_parts), np.maximum.reduceat(largest, first_parts)], axis=1
     )
-    return np.where(np.isfinite(boxes), boxes, 0).astype(np.float32)
+    return np.where(np.isfinite(boxes), boxes, 0)
 
 
-def _union(runs: Runs, size: tuple[int, int]) -> Runs:
+def _union(runs: Runs) -> Runs:
     """Join the runs of each object's parts in each row."""
-    width, height = size
-    line = (runs.owner * height + runs.row) * (width + 1)
-    events = np.sort(np.concatenate([2 * (line + runs.start), 2 * (line + runs.stop) + 1]))
-    change = 1 - 2 * (events % 2)
+    line = runs.owner << 2 * BITS | runs.row << BITS
+    events = np.sort(np.concatenate([(line | runs.start) << 1, (line | runs.stop) << 1 | 1]))
+    change = 1 - 2 * (events & 1)
     depth = np.cumsum(change)  # number of parts that cover what follows an event
-    place = events // 2
-    starts, stops = place[(depth == 1) & (change == 1)], place[depth == 0]
-    line, start = np.divmod(starts, width + 1)
-    return Runs(*np.divmod(line, height), start, stops % (width + 1))
+    starts, stops = events[(depth == 1) & (change == 1)] >> 1, events[depth == 0] >> 1
+    return Runs(starts >> 2 * BITS, starts >> BITS & LOW, starts & LOW, stops & LOW)
+
+
+def _where(runs: Runs, chosen: np.ndarray) -> Runs:
+    return Runs(*(values[chosen] for values in runs))
 
 
 def _first_centre(value: np.ndarray) -> np.ndarray:

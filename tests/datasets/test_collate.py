@@ -11,17 +11,22 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 
-from rtmdet_plugin.datasets.collate import FILE_NAME, rtm_collate, stack_in_file
+from rtmdet_plugin.datasets.collate import rtm_collate
+from rtmdet_plugin.memory_file import FILE_NAME, join_in_file
 from rtmdet_plugin.models import RTMDetDataPreprocessor
 from rtmdet_plugin.sample_batch import DetSampleBatch
+from rtmdet_plugin.stride_masks import StrideMasks
 
 
-def item(seed, boxes=3, size=(32, 64)):
+def item(seed, boxes=3, size=(32, 64), masks=False):
     generator = torch.Generator().manual_seed(seed)
     sample = DetDataSample(metainfo={'img_path': f'{seed}.jpg', 'img_shape': size, 'scale_factor': (0.5, 0.5)})
     for part, count in (('gt_instances', boxes), ('ignored_instances', seed % 2)):
         corners = torch.rand(count, 4, generator=generator)
         setattr(sample, part, InstanceData(bboxes=corners, labels=torch.arange(count) + seed))
+    if masks:
+        full = torch.rand(boxes, *size, generator=generator) > 0.5
+        sample.gt_instances.masks = StrideMasks.from_full(full.numpy())
     return {'inputs': torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator), 'data_samples': sample}
 
 
@@ -30,11 +35,17 @@ def assert_same(first, second):
     for part in ('gt_instances', 'ignored_instances'):
         assert torch.equal(first.get(part).bboxes, second.get(part).bboxes)
         assert torch.equal(first.get(part).labels, second.get(part).labels)
+        assert ('masks' in first.get(part)) == ('masks' in second.get(part))
+    if 'masks' in first.gt_instances:
+        assert torch.equal(first.gt_instances.masks.pixels, second.gt_instances.masks.pixels)
+        assert torch.equal(first.gt_instances.masks.centers, second.gt_instances.masks.centers)
 
 
+@pytest.mark.parametrize('masks', [False, True])
 @pytest.mark.parametrize('counts', [(), (0,), (0, 0), (3, 0, 5)], ids=str)
-def test_samples_survive_the_way_from_a_worker(counts):
-    samples = DetSampleBatch(item(i, n)['data_samples'] for i, n in enumerate(counts))
+def test_samples_survive_the_way_from_a_worker(counts, masks):
+    samples = DetSampleBatch(item(i, n, masks=masks)['data_samples'] for i, n in enumerate(counts))
+    assert samples.__reduce__()[0] is not DetSampleBatch, 'the samples are pickled one by one'
     again = pickle.loads(pickle.dumps(samples))
     assert isinstance(again, DetSampleBatch) and len(again) == len(counts)
     for first, second in zip(samples, again, strict=True):
@@ -44,9 +55,27 @@ def test_samples_survive_the_way_from_a_worker(counts):
 def test_samples_with_more_than_boxes_and_labels_survive_too():
     samples = DetSampleBatch(item(i)['data_samples'] for i in range(2))
     samples[1].gt_instances.scores = torch.ones(3)
+    assert samples.__reduce__()[0] is DetSampleBatch
     again = pickle.loads(pickle.dumps(samples))
     assert torch.equal(again[1].gt_instances.scores, torch.ones(3))
     assert_same(samples[0], again[0])
+
+
+@pytest.mark.parametrize('case', ['sizes', 'some', 'type', 'ignored'])
+def test_masks_that_can_not_be_joined_survive_too(case):
+    samples = DetSampleBatch(item(i, masks=True)['data_samples'] for i in range(2))
+    if case == 'sizes':
+        samples[1] = item(1, size=(64, 64), masks=True)['data_samples']
+    elif case == 'some':
+        del samples[1].gt_instances.masks
+    elif case == 'type':
+        samples[1].gt_instances.masks = torch.ones(3, 8, 16)
+    else:
+        samples[1].ignored_instances.masks = samples[1].gt_instances.masks[:1]
+    again = pickle.loads(pickle.dumps(samples))
+    assert_same(samples[0], again[0])
+    assert again[1].gt_instances.keys() == samples[1].gt_instances.keys()
+    assert len(samples.to('cpu')) == 2
 
 
 @pytest.mark.parametrize('kind', [DetDataPreprocessor, RTMDetDataPreprocessor])
@@ -63,7 +92,7 @@ def test_preprocessors_make_the_same_of_it(kind):
 
 @pytest.mark.parametrize('way', ['from a worker', 'from the training process'])
 def test_a_batch_moves_to_the_device_as_a_whole(way):
-    samples = DetSampleBatch(item(i, boxes)['data_samples'] for i, boxes in enumerate((3, 0, 7)))
+    samples = DetSampleBatch(item(i, boxes, masks=True)['data_samples'] for i, boxes in enumerate((3, 0, 7)))
     if way == 'from a worker':
         samples = pickle.loads(pickle.dumps(samples))
     # nothing is computed on this device, but tensors report it
@@ -74,6 +103,9 @@ def test_a_batch_moves_to_the_device_as_a_whole(way):
     assert [tuple(each.shape) for each in boxes] == [(3, 4), (0, 4), (7, 4)]
     assert {each.device.type for each in boxes} == {'meta'}
     assert all(each._base is boxes[0]._base and each._base.shape == (10, 4) for each in boxes)
+    pixels = [sample.gt_instances.masks.pixels for sample in moved]
+    assert [len(each) for each in pixels] == [3, 0, 7] and {each.device.type for each in pixels} == {'meta'}
+    assert all(each._base is pixels[0]._base and each._base.shape == (10, 8, 16) for each in pixels)
     assert [sample.img_path for sample in moved] == ['0.jpg', '1.jpg', '2.jpg']
 
 
@@ -92,9 +124,9 @@ def test_images_of_different_sizes_are_refused_with_their_names():
         rtm_collate([item(0), item(1, size=(32, 96))])
 
 
-@pytest.mark.parametrize('num_workers', [0, 1])
-def test_through_a_loader(num_workers):
-    data = [item(i, i) for i in range(6)]
+@pytest.mark.parametrize(('num_workers', 'masks'), [(0, False), (1, False), (1, True)])
+def test_through_a_loader(num_workers, masks):
+    data = [item(i, max(i - 2, 0), masks=masks) for i in range(6)]
     loader = torch.utils.data.DataLoader(data, batch_size=3, num_workers=num_workers, collate_fn=rtm_collate)
     for start, batch in zip((0, 3), loader, strict=True):
         assert batch['inputs'].shape == (3, 3, 32, 64) and batch['inputs'].dtype == torch.uint8
@@ -102,12 +134,13 @@ def test_through_a_loader(num_workers):
             assert torch.equal(batch['inputs'][offset], data[start + offset]['inputs'])
             assert_same(sample, data[start + offset]['data_samples'])
         if num_workers and sys.platform == 'linux':
-            assert f'memfd:{FILE_NAME}' in Path('/proc/self/maps').read_text(), 'the batch was not sent as a file'
+            files = Path('/proc/self/maps').read_text().count(f'memfd:{FILE_NAME}')
+            assert files == 1 + (masks and start > 0), 'images or masks were not sent as a file'
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='files in memory are only on Linux')
 def test_a_file_holds_the_images_in_order():
     images = [item(i)['inputs'] for i in range(3)] + [torch.arange(3 * 32 * 64).view(32, 64, 3).permute(2, 0, 1).byte()]
-    stacked = stack_in_file(images)
-    assert torch.equal(stacked, torch.stack(images)) and stacked.is_contiguous() and stacked.is_shared()
-    assert torch.equal(stack_in_file([image.float() for image in images]), stacked.float())
+    joined = join_in_file(images)
+    assert torch.equal(joined.view(4, 3, 32, 64), torch.stack(images)) and joined.is_contiguous() and joined.is_shared()
+    assert torch.equal(join_in_file([image.float() for image in images]), joined.float())

@@ -191,18 +191,22 @@ SQUARE = [2.0, 2.0, 8.0, 2.0, 8.0, 8.0, 2.0, 8.0]
     'mask',
     [
         None, [], {}, 'text', 7, [[]], [None], [[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0, 4.0, 5.0]], SQUARE,
-        [[2.0, 2.0, 8.0, 8.0, 5.0, 5.0]], [[5.0, 5.0] * 4], [[x + 30 for x in SQUARE]], [[x - 8 for x in SQUARE]],
         [[2.0, 2.0, float('nan'), 2.0, 8.0, 8.0]], [[2.0, 2.0, float('inf'), 2.0, 8.0, 8.0]],
         {'size': [30, 21], 'counts': [630]}, {'size': list(SHAPE), 'counts': [HEIGHT * WIDTH]}, {'counts': [1]},
     ],
     ids=str,
 )  # fmt: skip
-def test_masks_that_show_nothing_are_none(mask):
+def test_what_is_no_mask_has_no_outline(mask):
     assert outline_of(mask, SHAPE) is None
 
 
 def test_only_the_bad_polygons_of_an_object_are_dropped():
-    assert len(outline_of([[1.0, 2.0], SQUARE, [x + 50 for x in SQUARE]], SHAPE)) == 1
+    assert len(outline_of([[1.0, 2.0], SQUARE, [float('nan')] * 6], SHAPE)) == 1
+
+
+@pytest.mark.parametrize('points', [[2.0, 2.0, 8.0, 8.0, 5.0, 5.0], [5.0] * 8, [x + 30 for x in SQUARE]], ids=str)
+def test_polygons_without_area_or_outside_have_no_pixel(points):
+    assert masks_of([np.array(points).reshape(-1, 2)]).areas.tolist() == [0]
 
 
 def test_a_polygon_that_crosses_itself_is_drawn():

@@ -1,0 +1,76 @@
+"""Find annotations whose masks show nothing, before a training reads them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+NO_MASK = 'have no segmentation'
+OTHER_SIZE = 'have a run-length code of another size than their image'
+NO_AREA = 'have no polygon of three points with an area inside their image'
+
+Part = tuple[int, Sequence[float], tuple[float, float]]
+"""Id of an annotation, a polygon x, y, x, y, ..., and (width, height) of the image."""
+
+
+def unusable_masks(images: Iterable[dict], annotations: Iterable[dict]) -> dict[str, list[int]]:
+    """Return the ids of the annotations that have no mask to learn from, by what they have instead.
+
+    Crowds and annotations of other images are left out. Polygons that cross themselves are valid, and runs in a code of
+    the right size are checked only when the sample is loaded.
+
+    Args:
+        images: COCO's `images`.
+        annotations: COCO's `annotations`, complete as `read_coco_file` returns them.
+    """
+    sizes = {image['id']: (image['width'], image['height']) for image in images}
+    lost: dict[str, list[int]] = {NO_MASK: [], OTHER_SIZE: [], NO_AREA: []}
+    parts: list[Part] = []
+    waiting: list[int] = []
+    for annotation in annotations:
+        size = sizes.get(annotation['image_id'])
+        if size is None or annotation['iscrowd']:
+            continue
+        mask = annotation.get('segmentation')
+        if not mask:
+            lost[NO_MASK].append(annotation['id'])
+        elif isinstance(mask, Mapping):
+            if mask.get('size') != [size[1], size[0]]:
+                lost[OTHER_SIZE].append(annotation['id'])
+        else:
+            waiting.append(annotation['id'])
+            polygons = mask if isinstance(mask, list) else ()
+            parts += [(annotation['id'], polygon, size) for polygon in polygons if _is_polygon(polygon)]
+    shown = _shown(parts)
+    lost[NO_AREA] = [number for number in waiting if number not in shown]
+    return {reason: ids for reason, ids in lost.items() if ids}
+
+
+def _shown(parts: list[Part]) -> set[int]:
+    """Return the ids of the annotations of which at least one polygon has an area and overlaps its image's."""
+    if not parts:
+        return set()
+    try:
+        values = np.fromiter(chain.from_iterable(part for _, part, _ in parts), float)
+    except (TypeError, ValueError):  # not numbers
+        return set[int]().union(*(_shown([part]) for part in parts)) if len(parts) > 1 else set()
+    points = values.reshape(-1, 2)
+    count = np.array([len(part) // 2 for _, part, _ in parts])
+    first = np.cumsum(count) - count
+    following = np.arange(1, len(points) + 1)
+    following[first + count - 1] = first
+    origin = np.repeat(points[first], count, axis=0)
+    with np.errstate(invalid='ignore', over='ignore'):
+        (x, y), (next_x, next_y) = (points - origin).T, (points[following] - origin).T
+        area = np.logical_or.reduceat(np.abs(x * next_y - y * next_x) > 1e-6, first)  # not all points on one line
+    low, high = np.minimum.reduceat(points, first), np.maximum.reduceat(points, first)
+    sizes = np.array([size for _, _, size in parts])
+    shown = area & np.isfinite(low + high).all(axis=1) & (low < sizes).all(axis=1) & (high > 0).all(axis=1)
+    return {number for (number, _, _), good in zip(parts, shown, strict=True) if good}
+
+
+def _is_polygon(part: Any) -> bool:
+    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
