@@ -1,7 +1,7 @@
-"""Draw augmented training samples with their boxes, to inspect the data before training.
+"""Draw augmented training samples with their boxes and masks, to inspect the data before training.
 
-The images are what the model gets: the config's own dataset and pipeline, packed. Boxes have the colour of their class;
-boxes that training ignores, such as crowds, are thin and grey.
+The images are what the model gets: the config's own dataset and pipeline, packed. Boxes and masks have the colour of
+their class, and masks the resolution of the loss; boxes that training ignores, such as crowds, are thin and grey.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mmengine.runner import set_random_seed
 
 from rtmdet_runtime.drawing import draw_box, label_colour
 
+from ..stride_masks import STRIDE, StrideMasks
 from .tree import leaf_datasets
 
 GAP = 8
@@ -77,7 +78,7 @@ def draw_samples(dataset, count: int = 9, seed: int = 0) -> list[Picture]:
 
 
 def draw_sample(packed: dict, classes: Sequence[str]) -> Picture:
-    """Draw one sample with its boxes and class names.
+    """Draw one sample with its boxes, class names and masks.
 
     Args:
         packed: result of `PackDetInputs`: `inputs`, uint8 BGR of (3, H, W), and `data_samples`.
@@ -87,6 +88,8 @@ def draw_sample(packed: dict, classes: Sequence[str]) -> Picture:
     sample: DetDataSample = packed['data_samples']
     ignored, objects = sample.ignored_instances, sample.gt_instances
     name = Path(sample.get('img_path', '')).name
+    if 'masks' in objects:
+        img = _with_masks(img, objects.masks, objects.labels.tolist())
     return draw_picture(img, _boxes(objects), objects.labels.tolist(), classes, _boxes(ignored), name)
 
 
@@ -134,6 +137,16 @@ def grid(images: Sequence[np.ndarray]) -> np.ndarray:
 def image_files(dataset) -> list[str]:
     """Return the image files of a dataset, through its wrappers."""
     return [leaf.get_data_info(i)['img_path'] for leaf in leaf_datasets(dataset) for i in range(len(leaf))]
+
+
+def _with_masks(img: np.ndarray, masks: StrideMasks, labels: Sequence[int]) -> np.ndarray:
+    """Return a copy of an image, (H, W, 3), on which masks are half transparent."""
+    img = img.copy()
+    for pixels, label in zip(masks.pixels.numpy(), labels, strict=True):
+        shown = pixels.repeat(STRIDE, 0).repeat(STRIDE, 1)[: img.shape[0], : img.shape[1]] > 0
+        area = img[: shown.shape[0], : shown.shape[1]]  # a last row of less than half a stride has no sample
+        area[shown] = area[shown] // 2 + np.array(label_colour(label), np.uint8) // 2
+    return img
 
 
 def _boxes(instances) -> np.ndarray:
