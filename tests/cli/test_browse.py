@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from labelled_data import write_coco, write_voc, write_yolo
+from mmdet.structures.mask import PolygonMasks
 from mmengine.config import Config
 
 from rtmdet_cli.main import main
 from rtmdet_plugin.datasets.preview import GAP, draw_sample, draw_samples, grid, training_set
 from rtmdet_plugin.transforms.packing import RTMPackDetInputs
+from rtmdet_runtime.drawing import label_colour
 
 
 @pytest.fixture
@@ -71,6 +73,22 @@ def test_grid_is_square_and_white_between():
     picture = grid([np.zeros((10, 20, 3), np.uint8)] * 5)
     assert picture.shape == (2 * (10 + GAP) + GAP, 3 * (20 + GAP) + GAP, 3)
     assert (picture == 0).all(axis=2).sum() == 5 * 200 and (picture[:GAP] == 255).all()
+
+
+def test_masks_are_half_transparent_and_lie_on_their_objects():
+    results = {
+        'img': np.full((66, 80, 3), 100, np.uint8),
+        'gt_bboxes': np.array([[16, 20, 61, 60]], np.float32),
+        'gt_bboxes_labels': np.array([1]),
+        'gt_ignore_flags': np.array([False]),
+        'gt_masks': PolygonMasks([[np.array([20.0, 24, 60, 24, 60, 56])]], 66, 80),
+    }
+    packed = RTMPackDetInputs(())(results)
+    changed = (draw_sample(packed, ('a', 'b'))[0] != 100).any(axis=2)
+    assert changed[30, 50] and not changed[50, 30], 'the triangle is above the diagonal'
+    inside = changed[24:56, 20:58]
+    assert inside.mean() == pytest.approx(0.5, abs=0.1)
+    np.testing.assert_array_equal(draw_sample(packed, ('a', 'b'))[0][30, 50], 50 + np.array(label_colour(1)) // 2)
 
 
 def drawn(dataset, **options) -> np.ndarray:
