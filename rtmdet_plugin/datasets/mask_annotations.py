@@ -12,6 +12,9 @@ NO_MASK = 'have no segmentation'
 OTHER_SIZE = 'have a run-length code of another size than their image'
 NO_AREA = 'have no polygon of three points with an area inside their image'
 
+CHUNK = 20_000
+"""Number of polygons that are examined at a time; those of COCO together would take 2 GB."""
+
 Part = tuple[int, Sequence[float], tuple[float, float]]
 """Id of an annotation, a polygon x, y, x, y, ..., and (width, height) of the image."""
 
@@ -44,15 +47,13 @@ def unusable_masks(images: Iterable[dict], annotations: Iterable[dict]) -> dict[
             waiting.append(annotation['id'])
             polygons = mask if isinstance(mask, list) else ()
             parts += [(annotation['id'], polygon, size) for polygon in polygons if _is_polygon(polygon)]
-    shown = _shown(parts)
+    shown = set[int]().union(*(_shown(parts[start : start + CHUNK]) for start in range(0, len(parts), CHUNK)))
     lost[NO_AREA] = [number for number in waiting if number not in shown]
     return {reason: ids for reason, ids in lost.items() if ids}
 
 
 def _shown(parts: list[Part]) -> set[int]:
     """Return the ids of the annotations of which at least one polygon has an area and overlaps its image's."""
-    if not parts:
-        return set()
     try:
         values = np.fromiter(chain.from_iterable(part for _, part, _ in parts), float)
     except (TypeError, ValueError):  # not numbers

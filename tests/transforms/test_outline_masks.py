@@ -153,14 +153,18 @@ def test_boxes_are_around_what_is_visible(parts):
         ([(2, 3), (9, 3), (9, 8), (2, 8)], (2, 3, 9, 8)),
         ([(-5, -5), (99, -5), (99, 99), (-5, 99)], (0, 0, 30, 21)),  # only corners of the image are inside
         ([(-5, 4), (99, 4), (99, 9), (-5, 9)], (0, 4, 30, 9)),  # a bar across the image: no point is visible
-        ([(-5, 10), (10, -5), (10, 10)], (0, -5 + 5, 10, 10)),  # an edge cuts the corner
+        ([(-5, 10), (10, -5), (10, 10)], (0, 0, 10, 10)),  # an edge cuts the corner
         ([(-9, 8), (8, -9), (-9, -9)], (0, 0, 0, 0)),  # the box overlaps the image, the triangle doesn't
         ([(-9, -9), (40, -9), (40, 30), (35, 30), (35, -4), (-4, -4), (-4, 30), (-9, 30)], (0, 0, 0, 0)),  # around it
         ([(31, 2), (40, 2), (40, 8)], (0, 0, 0, 0)),
+        ([(0, -5), (40, -5), (40, 30), (0, 30)], (0, 0, 30, 21)),  # an edge on the border
     ],
 )
 def test_box_of_a_clipped_polygon(points, expected):
-    np.testing.assert_allclose(masks_of([np.array(points)]).boxes()[0], expected, atol=1e-5)
+    masks = masks_of([np.array(points)])
+    np.testing.assert_allclose(masks.boxes()[0], expected, atol=1e-5)
+    moved = masks.place((1, 1), (7, 3), (40, 50))
+    np.testing.assert_allclose(moved.boxes()[0], np.add(expected, (7, 3, 7, 3)) if any(expected) else 0, atol=1e-5)
 
 
 def test_boxes_of_an_image_without_objects():
