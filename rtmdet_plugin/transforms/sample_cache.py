@@ -20,7 +20,7 @@ from .random_transform import RandomSource
 from .sample import Sample
 from .walk import walk_transforms
 
-# 40 images take 47 MiB at 640x640 and 188 MiB at 1280x1280; bitmap masks can take many times that.
+# 40 images take 47 MiB at 640x640 and 188 MiB at 1280x1280; masks are outlines, which take little.
 MAX_BYTES = 2**28
 
 

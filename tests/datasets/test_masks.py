@@ -148,7 +148,7 @@ masks = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(masks)
 def test_what_is_said_to_be_unusable_has_no_pixel(mask):
     """On an image of 20 x 12 pixels, enlarged 50 times."""

@@ -61,7 +61,7 @@ def iou(first, second):
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(outline, min_size=1, max_size=3))
 def test_pixels_are_those_that_a_part_winds_around_an_odd_number_of_times(objects):
     drawn = masks_of(*objects).to_ndarray()
@@ -114,7 +114,7 @@ def test_an_empty_bitmap_has_no_outline():
 # -- moving and clipping ----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(outline, st.integers(0, 25), st.integers(0, 15), st.integers(0, 9), st.integers(0, 9))
 def test_a_crop_shows_what_the_image_shows_there(parts, x, y, width, height):
     whole = masks_of(parts)
@@ -128,7 +128,7 @@ def test_a_crop_shows_what_the_image_shows_there(parts, x, y, width, height):
     np.testing.assert_array_equal(again, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(outline)
 def test_boxes_are_around_what_is_visible(parts):
     """Between the box of the visible area and that of all lines, which may also touch the border."""
