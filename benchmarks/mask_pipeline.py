@@ -151,7 +151,7 @@ def main() -> None:
         samples.run(WARM_UP + 20)
         print(json.dumps(resident_mb() - before))
         return
-    size = dict(rounds=2, images=5) if args.quick else dict(rounds=7, images=50)
+    size = dict(rounds=2, images=5) if args.quick else dict(rounds=7, images=40)
     rows = [row for stage in STAGES for row in measure(stage, args.data, **size)]
     columns = [key for key in rows[0] if key != 'range']
     report('mask_pipeline', rows, columns, save=not args.quick)
