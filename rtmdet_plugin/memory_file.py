@@ -22,7 +22,7 @@ def join_in_file(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Concatenate tensors of one dtype in a file in memory.
 
     Args:
-        tensors: at least one tensor, and at least one element. (N, ...)
+        tensors: at least one tensor.
 
     Returns:
         Their elements in order, as one dimension.

@@ -81,7 +81,7 @@ def _arrays_of(masks: list[StrideMasks]) -> tuple[torch.Tensor | np.ndarray, np.
     if not masks:
         return None
     pixels, centers = [part.pixels for part in masks], torch.cat([part.centers for part in masks]).numpy()
-    if sends_files() and len(centers):
+    if sends_files():
         return join_in_file(pixels).view(len(centers), *pixels[0].shape[1:]), centers
     return torch.cat(pixels).numpy(), centers
 

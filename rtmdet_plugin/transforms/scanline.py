@@ -13,6 +13,8 @@ import numpy as np
 BITS = 20
 """Bits of a row or column in the integers that are sorted."""
 LOW = (1 << BITS) - 1
+FAR = 2.0**40
+"""Limit of coordinates before they become integers; it lies outside of any image."""
 
 
 class Edges(NamedTuple):
@@ -153,7 +155,7 @@ def _where(runs: Runs, chosen: np.ndarray) -> Runs:
 
 def _first_centre(value: np.ndarray) -> np.ndarray:
     """Return the index of the first pixel whose centre isn't before `value`."""
-    return np.ceil(value - 0.5).astype(np.int64)
+    return np.ceil(value - 0.5).clip(-FAR, FAR).astype(np.int64)
 
 
 def _pixels(windows: np.ndarray, size: tuple[int, int]) -> np.ndarray:

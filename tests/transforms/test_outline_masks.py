@@ -213,6 +213,12 @@ def test_polygons_without_area_or_outside_have_no_pixel(points):
     assert masks_of([np.array(points).reshape(-1, 2)]).areas.tolist() == [0]
 
 
+def test_points_may_be_far_outside():
+    masks = masks_of([np.array([(-1e37, 4), (1e37, 4), (1e37, 1e37), (-1e37, 1e37)])])
+    assert masks.to_ndarray()[0].any(axis=1).tolist() == [row >= 4 for row in range(HEIGHT)]
+    np.testing.assert_allclose(masks.boxes()[0], (0, 4, WIDTH, HEIGHT))
+
+
 def test_a_polygon_that_crosses_itself_is_drawn():
     bow = masks_of([np.array([(2, 2), (20, 12), (20, 2), (2, 12)])])
     assert outline_of([[2.0, 2.0, 20.0, 12.0, 20.0, 2.0, 2.0, 12.0]], SHAPE) is not None
