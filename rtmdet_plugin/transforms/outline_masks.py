@@ -103,19 +103,19 @@ class OutlineMasks:
 
     def runs(self) -> Runs:
         """Return the pixels of all objects."""
-        return runs_of(self._edges(), (self.width, self.height))
+        return runs_of(self.edges(), (self.width, self.height))
 
     def boxes(self) -> np.ndarray:
         """Return the boxes around what is visible, xyxy float32 (N, 4); 0 for objects that aren't visible."""
         if not len(self):
             return np.zeros((0, 4), np.float32)
-        boxes = extents(self._edges())
+        boxes = extents(self.edges())
         cut = np.flatnonzero((boxes[:, :2] < self.windows[:, :2]).any(1) | (boxes[:, 2:] > self.windows[:, 2:]).any(1))
         if len(cut):
-            boxes[cut] = visible_boxes(self[cut]._edges())
+            boxes[cut] = visible_boxes(self[cut].edges())
         return boxes.astype(np.float32)
 
-    def _edges(self) -> Edges:
+    def edges(self) -> Edges:
         """Return the edges in pixels of the image."""
         parts = [part for outline in self.outlines for part in outline]
         counts = [len(part) for part in parts]
