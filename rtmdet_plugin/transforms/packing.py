@@ -53,7 +53,7 @@ def _draw_masks(results: dict) -> tuple[dict, StrideMasks]:
     masks = OutlineMasks.of(results['gt_masks'])[shown]
     runs = masks.runs()
     visible = areas_of(runs, len(masks)) > 0
-    count = np.count_nonzero(visible)
+    count = int(visible.sum())
     runs = runs._replace(owner=(np.cumsum(visible) - 1)[runs.owner])
     pixels = pixels_of(runs, count, (masks.width, masks.height), STRIDE)
     centers = centroids_of(runs, count).astype(np.float32)

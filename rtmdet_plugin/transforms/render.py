@@ -84,7 +84,7 @@ def render(
     shown = placed.select(inside(placed.boxes, shape))
     if recompute_bbox and shown.masks is not None:
         boxes = shown.masks.boxes()
-        shown = replace(shown, boxes=boxes).select((boxes[:, :2] < boxes[:, 2:]).all(axis=1))
+        shown = replace(shown, boxes=boxes).select((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
     if len(shown.boxes) == 0 < len(placed.boxes) and not allow_negative_crop:
         return None
     canvas = blank(samples[0].img, *shape, pad_val)
@@ -105,7 +105,7 @@ def _place_masks(part: Part, crop: Crop) -> OutlineMasks | None:
     """Return the part's masks, if it has any, on the crop."""
     masks, (zoom_x, zoom_y) = part.sample.masks, crop.zoom
     scale = part.scale * zoom_x, part.scale * zoom_y
-    return None if masks is None else masks.place(scale, _offset(part, crop), crop.size[::-1])
+    return None if masks is None else masks.place(scale, _offset(part, crop), (crop.size[1], crop.size[0]))
 
 
 def _offset(part: Part, crop: Crop) -> tuple[float, float]:

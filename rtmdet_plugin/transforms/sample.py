@@ -121,13 +121,13 @@ def with_own_image(results: dict) -> dict:
 
 def join(img: np.ndarray, parts: Sequence[Sample]) -> Sample:
     """Combine the objects of all `parts`, in order, on one image `img`."""
-    masks = [part.masks for part in parts]
+    masks = [part.masks for part in parts if part.masks is not None]
     return Sample(
         img=img,
         boxes=np.concatenate([part.boxes for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         ignore_flags=np.concatenate([part.ignore_flags for part in parts]),
-        masks=None if masks[0] is None else OutlineMasks.cat(masks),
+        masks=OutlineMasks.cat(masks) if masks else None,
     )
 
 
