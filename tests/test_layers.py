@@ -11,10 +11,11 @@ MAY_IMPORT = {
     'rtmdet_runtime': [],
     'compat': [],
     'errors': ['compat'],
-    'sample_batch': [],
+    'stride_masks': [],
+    'sample_batch': ['stride_masks'],
     'checkpoints': ['errors'],
     'config': ['errors'],
-    'transforms': ['errors'],
+    'transforms': ['errors', 'stride_masks'],
     'assigners': [],
     'mmyolo_support': [],
     'models': ['assigners', 'checkpoints', 'mmyolo_support', 'sample_batch'],
@@ -67,7 +68,7 @@ def test_every_package_has_its_place():
     found = {
         path.stem for path in (ROOT / 'rtmdet_plugin').iterdir() if path.is_dir() and (path / '__init__.py').is_file()
     }
-    assert found | {'errors', 'sample_batch', 'rtmdet_cli', 'rtmdet_runtime'} == set(MAY_IMPORT)
+    assert found | {'errors', 'sample_batch', 'stride_masks', 'rtmdet_cli', 'rtmdet_runtime'} == set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize('package', MAY_IMPORT)
