@@ -40,12 +40,12 @@ def mask_logits(prototypes: Tensor, kernels: Tensor, priors: Tensor, stride: int
         grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
         inputs = torch.cat([grid, prototypes]).flatten(1)  # (2 + NUM_PROTOTYPES, H * W)
 
-        first = first.reshape(n, CHANNELS, -1)
+        first = first.reshape(n, CHANNELS, 2 + NUM_PROTOTYPES)
         to_point = first[..., :2] / (COORDINATE_UNIT * priors[:, 2, None, None])  # (n, CHANNELS, 2)
         first_bias = first_bias + (to_point * priors[:, None, :2]).sum(dim=2)
         first = torch.cat([-to_point, first[..., 2:]], dim=2)
 
         hidden = torch.addmm(first_bias.reshape(-1, 1), first.flatten(0, 1), inputs).relu_()
-        hidden = hidden.view(n, CHANNELS, -1)
+        hidden = hidden.view(n, CHANNELS, height * width)
         hidden = torch.baddbmm(second_bias[..., None], second.reshape(n, CHANNELS, CHANNELS), hidden).relu_()
         return torch.baddbmm(third_bias[..., None], third[:, None], hidden).view(n, height, width)

@@ -132,5 +132,7 @@ def rle_of(edges: np.ndarray, size: tuple[int, int]) -> RLE:
     # A run that ends where the next one begins goes on from the bottom of one column to the top of the next.
     joined = np.flatnonzero(edges[1:] == edges[:-1])
     edges = np.delete(edges, np.concatenate([joined, joined + 1]))
-    counts = np.diff(edges, prepend=0, append=size[0] * size[1])
-    return RLE(coco_mask.frPyObjects({'counts': counts.tolist(), 'size': list(size)}, *size))
+    counts = np.diff(edges, prepend=0, append=size[0] * size[1]).tolist()
+    if len(counts) > 1 and not counts[-1]:  # the last run ends with the mask
+        counts.pop()
+    return RLE(coco_mask.frPyObjects({'counts': counts, 'size': list(size)}, *size))
