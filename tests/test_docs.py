@@ -57,7 +57,7 @@ MODELS = {model['Name']: model for model in yaml.safe_load((ROOT / 'configs' / '
 def figures(name: str) -> list[str]:
     """Parameters, FLOPs and AP of a model in configs/metafile.yml, as the pages write them."""
     model = MODELS[name]
-    (result,) = model.get('Results', [{}])
+    result, *_ = model.get('Results', [{}])
     ap = result.get('Metrics', {}).get('box AP (reported)', 'not reported')
     return [f'{model["Metadata"][key]:.2f}' for key in ('Parameters (M)', 'FLOPs (G)')] + [str(ap)]
 
