@@ -23,7 +23,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from rtmdet_plugin import composable, find_step
+from rtmdet_plugin import composable, find_step, set_input_size
 from rtmdet_plugin.export.metadata import thresholds
 from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
 from rtmdet_runtime.info import OUTPUTS
@@ -376,7 +376,7 @@ def pictures(tmp_path_factory) -> Path:
         for i in range(8):
             cv2.imwrite(str(root / split / f'{i}.png'), rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
             images.append(dict(id=i, file_name=f'{i}.png', width=64, height=64))
-            box = dict(bbox=[8, 8, 40, 40], area=1600, iscrowd=0)
+            box = dict(bbox=[8, 8, 40, 40], area=1600, iscrowd=0, segmentation=[[8, 8, 48, 8, 48, 48, 8, 48]])
             annotations.append(dict(id=i + 1, image_id=i, category_id=1 + i % 2, **box))
         categories = [dict(id=1, name='disc'), dict(id=2, name='square')]
         (root / 'annotations').mkdir(exist_ok=True)
@@ -448,6 +448,26 @@ default_hooks = dict(pipeline_switch=dict(num_last_epochs=1))
     assert 'Stage 2 (epochs 2 to 2): switched 1 dataset(s).' in log
     assert list((tmp_path / 'work').glob('best_coco_bbox_mAP_epoch_*.pth'))
     assert (tmp_path / 'work' / 'epoch_2.pth').exists()
+
+
+def test_masks_are_trained_and_evaluated(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv('RTMDET_COCO', str(pictures))
+    config = load('ins_tiny')
+    set_input_size(config, 64)
+    config = with_options(
+        config,
+        'model.backbone.init_cfg=None',
+        'model.bbox_head.num_classes=2',
+        'model.test_cfg.score_thr=0.001',
+        'train_cfg.max_epochs=2',
+        'default_hooks.pipeline_switch.num_last_epochs=1',
+    )
+    runner = small_runner(config, tmp_path)
+    runner.train()
+    scores = runner.message_hub.log_scalars
+    assert all(np.isfinite(scores[f'train/{name}'].mean()) for name in ('loss_cls', 'loss_bbox', 'loss_mask'))
+    assert scores['train/loss_mask'].mean() > 0.1
+    assert {'val/coco/bbox_mAP', 'val/coco/segm_mAP', 'val/coco/segm_mAP_50'} <= set(scores)
 
 
 def test_the_composable_path_as_the_comment_says(pictures, tmp_path, monkeypatch):
