@@ -459,8 +459,10 @@ def test_masks_are_trained_and_evaluated(pictures, tmp_path, monkeypatch):
         'model.backbone.init_cfg=None',
         'model.bbox_head.num_classes=2',
         'model.test_cfg.score_thr=0.001',
-        'train_cfg.max_epochs=2',
-        'default_hooks.pipeline_switch.num_last_epochs=1',
+        'train_cfg.max_epochs=1',
+        'default_hooks.pipeline_switch.num_last_epochs=0',
+        'train_dataloader.dataset.indices=4',
+        'val_dataloader.dataset.indices=2',
     )
     runner = small_runner(config, tmp_path)
     runner.train()

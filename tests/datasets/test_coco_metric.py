@@ -38,6 +38,7 @@ def evaluate(metric, dataset, wrong_class=None):
 
 @pytest.mark.parametrize('metric', [RTMCocoMetric, CocoMetric])
 def test_masks_in_run_length_encoding_are_scored(content, write, metric):
+    content['categories'] = sorted(content['categories'], key=lambda category: category['id'])  # as mmdet needs them
     truth = {}
     for annotation in content['annotations']:
         x, y, w, h = annotation['bbox']
