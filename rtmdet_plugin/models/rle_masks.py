@@ -123,13 +123,14 @@ def edges_of(strip: np.ndarray, x: int, y: int, height: int) -> np.ndarray:
     """
     padded = np.zeros((strip.shape[0], strip.shape[1] + 2), bool)
     padded[:, 1:-1] = strip
-    column, row = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    changes = np.flatnonzero(padded[:, 1:] != padded[:, :-1])  # of one axis: several times as fast as of two
+    column, row = np.divmod(changes, strip.shape[1] + 1)
     return (x + column) * height + y + row
 
 
 def rle_of(edges: np.ndarray, size: tuple[int, int]) -> RLE:
     """Encode a mask from the beginnings and ends of its runs, see `edges_of`."""
-    # A run that ends where the next one begins goes on from the bottom of one column to the top of the next.
+    # A run that ends where the next one begins continues from the bottom of one column to the top of the next.
     joined = np.flatnonzero(edges[1:] == edges[:-1])
     edges = np.delete(edges, np.concatenate([joined, joined + 1]))
     counts = np.diff(edges, prepend=0, append=size[0] * size[1]).tolist()
