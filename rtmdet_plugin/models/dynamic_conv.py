@@ -18,7 +18,7 @@ COORDINATE_UNIT = 8
 
 
 def mask_logits(prototypes: Tensor, kernels: Tensor, priors: Tensor, stride: int) -> Tensor:
-    """Compute the mask logits of an image's instances, in float32.
+    """Compute the mask logits of an image's instances in float32; call it without autocast.
 
     Args:
         prototypes: the image's prototypes. (NUM_PROTOTYPES, H, W)
@@ -31,21 +31,20 @@ def mask_logits(prototypes: Tensor, kernels: Tensor, priors: Tensor, stride: int
 
     Source: RTMDet, arXiv 2212.07784, section 3.4; CondInst, arXiv 2003.05664.
     """
-    with torch.autocast(prototypes.device.type, enabled=False):  # bfloat16 has too few bits for coordinates
-        prototypes, kernels, priors = prototypes.float(), kernels.float(), priors.float()
-        height, width = prototypes.shape[1:]
-        n = len(kernels)
-        first, second, third, first_bias, second_bias, third_bias = kernels.split(KERNEL_PARTS, dim=1)
-        y, x = (torch.arange(size, device=prototypes.device) * float(stride) for size in (height, width))
-        grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
-        inputs = torch.cat([grid, prototypes]).flatten(1)  # (2 + NUM_PROTOTYPES, H * W)
+    prototypes, kernels, priors = prototypes.float(), kernels.float(), priors.float()
+    height, width = prototypes.shape[1:]
+    n = len(kernels)
+    first, second, third, first_bias, second_bias, third_bias = kernels.split(KERNEL_PARTS, dim=1)
+    y, x = (torch.arange(size, device=prototypes.device) * float(stride) for size in (height, width))
+    grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+    inputs = torch.cat([grid, prototypes]).flatten(1)  # (2 + NUM_PROTOTYPES, H * W)
 
-        first = first.reshape(n, CHANNELS, 2 + NUM_PROTOTYPES)
-        to_point = first[..., :2] / (COORDINATE_UNIT * priors[:, 2, None, None])  # (n, CHANNELS, 2)
-        first_bias = first_bias + (to_point * priors[:, None, :2]).sum(dim=2)
-        first = torch.cat([-to_point, first[..., 2:]], dim=2)
+    first = first.reshape(n, CHANNELS, 2 + NUM_PROTOTYPES)
+    to_point = first[..., :2] / (COORDINATE_UNIT * priors[:, 2, None, None])  # (n, CHANNELS, 2)
+    first_bias = first_bias + (to_point * priors[:, None, :2]).sum(dim=2)
+    first = torch.cat([-to_point, first[..., 2:]], dim=2)
 
-        hidden = torch.addmm(first_bias.reshape(-1, 1), first.flatten(0, 1), inputs).relu_()
-        hidden = hidden.view(n, CHANNELS, height * width)
-        hidden = torch.baddbmm(second_bias[..., None], second.reshape(n, CHANNELS, CHANNELS), hidden).relu_()
-        return torch.baddbmm(third_bias[..., None], third[:, None], hidden).view(n, height, width)
+    hidden = torch.addmm(first_bias.reshape(-1, 1), first.flatten(0, 1), inputs).relu_()
+    hidden = hidden.view(n, CHANNELS, height * width)
+    hidden = torch.baddbmm(second_bias[..., None], second.reshape(n, CHANNELS, CHANNELS), hidden).relu_()
+    return torch.baddbmm(third_bias[..., None], third[:, None], hidden).view(n, height, width)

@@ -83,18 +83,19 @@ class _SumOfChunks(torch.autograd.Function):
         chunks: Sequence[tuple[int, slice]],
     ) -> Tensor:
         total = prototypes.new_zeros(())
-        gradients = [torch.zeros_like(prototypes), torch.zeros_like(kernels)] if any(ctx.needs_input_grad) else None
-        for i, positives in chunks:
-            with torch.set_grad_enabled(gradients is not None):
+        of_prototypes, of_kernels = torch.zeros_like(prototypes), torch.zeros_like(kernels)
+        wanted = any(ctx.needs_input_grad)
+        # Coordinates need more bits than bfloat16 has.
+        with torch.autocast(prototypes.device.type, enabled=False), torch.set_grad_enabled(wanted):
+            for i, positives in chunks:
                 leaves = [part.detach().requires_grad_() for part in (prototypes[i], kernels[positives])]
                 value = function(*leaves, i, positives)
-            total += value.detach()
-            if gradients is not None:
-                of_prototypes, of_kernels = torch.autograd.grad(value, leaves)
-                gradients[0][i] += of_prototypes
-                gradients[1][positives] = of_kernels
-        if gradients is not None:
-            ctx.save_for_backward(*gradients)
+                total += value.detach()
+                if wanted:
+                    gradients = torch.autograd.grad(value, leaves)
+                    of_prototypes[i] += gradients[0]
+                    of_kernels[positives] = gradients[1]
+        ctx.save_for_backward(of_prototypes, of_kernels)
         return total
 
     @staticmethod

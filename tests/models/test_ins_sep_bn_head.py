@@ -151,6 +151,19 @@ def test_autocast_gives_losses_near_the_float32_ones():
     assert all(g.isfinite().all() for g in gradients.values())
 
 
+def test_autocast_does_not_reach_the_mask_loss_and_the_masks():
+    head, gts = build().eval(), [objects(*CROWD)]
+    outputs, found, masks = head(feature_maps(1)), [], []
+    cfg = ConfigDict(HEAD['test_cfg'], score_thr=0.0)
+    for enabled in (False, True):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            loss = head.loss_by_feat(*outputs, gts, [meta()])['loss_mask']
+            masks.append(head.predict_by_feat(*outputs, [meta()], cfg=cfg)[0].masks)
+        found.append((loss.detach(), *torch.autograd.grad(loss, [*outputs[2], outputs[3]], retain_graph=True)))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+    assert len(masks[0]) == 100 and masks[0] == masks[1]
+
+
 def test_nan_arrives_as_nan():
     """The run can detect a NaN loss."""
     head, gts = build(), [objects([4, 4, 60, 60])]
@@ -244,8 +257,9 @@ def predict(head, input_size, **metainfo):
     logits[1][at] = torch.tensor([-9.0, 9.0, -9.0])
     distances[1][at] = 48
     kernels[1][at] = diamond_kernel(48 / (8 * 16))
+    maps = (logits, distances, kernels, prototypes)
     with torch.no_grad():
-        return head.predict_by_feat(logits, distances, kernels, prototypes, [metainfo], rescale='ori_shape' in metainfo)
+        return head.predict_by_feat(*maps, batch_img_metas=[metainfo], rescale='ori_shape' in metainfo)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +282,20 @@ def test_masks_have_the_size_of_the_image_and_lie_in_their_boxes(input_size, img
     assert mask[offset < 44].all() and not mask[offset > 52].any()
     x1, y1, x2, y2 = result.bboxes[0].tolist()
     assert (x1, y1, x2, y2) == pytest.approx((272 / scale[0], 80 / scale[1], 368 / scale[0], 176 / scale[1]))
+
+
+def test_mmdet_swaps_the_factors_of_width_and_height():
+    coder = dict(type='DistancePointBBoxCoder')
+    theirs = {**HEAD, 'train_cfg': None, 'stacked_convs': 2, 'anchor_generator': STRIDES, 'bbox_coder': coder}
+    head = MODELS.build(ConfigDict(to_mmdet(theirs))).eval()
+    shapes = dict(img_shape=(427, 640), ori_shape=(1365, 2048), scale_factor=(640 / 2048, 427 / 1365))
+    head.test_cfg.mask_thr_binary = 0.5
+    assert predict(head, (448, 640), **shapes)[0].masks.shape == (1, 1365, 2046)
+
+
+def test_a_threshold_that_no_score_is_above():
+    with pytest.raises(ValueError, match='mask_thr_binary must be between 0 and 1, got 1'):
+        build().predict_masks(*[None] * 3, dict(img_shape=(8, 8)), dict(mask_thr_binary=1), rescale=False)
 
 
 def test_masks_in_the_input_have_the_size_without_padding():
