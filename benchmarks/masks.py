@@ -24,6 +24,7 @@ from results import DEVICE, report
 from torch import Tensor, nn
 
 import rtmdet_plugin  # noqa: F401  registers the head
+from rtmdet_plugin.models.ins_sep_bn_head import select_boxes
 from rtmdet_plugin.models.mask_loss import mask_loss
 from rtmdet_plugin.stride_masks import StrideMasks
 
@@ -172,7 +173,7 @@ def prediction_candidates(found: dict[str, nn.Module], height: int, width: int) 
 
     @torch.no_grad()
     def ours() -> list:
-        kept = found['ours']._bbox_post_process(instances(), TEST_CFG, rescale=True, img_meta=meta)
+        kept = select_boxes(instances(), meta, TEST_CFG, rescale=True)
         return found['ours'].predict_masks(prototypes, kept.kernels, kept.priors, meta, TEST_CFG, rescale=True)
 
     candidates = {'ours': ours}

@@ -18,6 +18,7 @@ from functools import partial
 import torch
 import torch.nn as nn
 from mmcv.cnn import ConvModule
+from mmcv.ops import batched_nms
 from mmdet.models.utils import filter_scores_and_topk
 from mmdet.registry import MODELS
 from mmdet.structures.mask import BaseInstanceMasks
@@ -226,7 +227,7 @@ class RTMInsSepBNHead(DenseHead):
             candidates.bboxes = self.bbox_coder.decode(
                 candidates.priors[:, :2], candidates.bboxes, max_shape=meta['img_shape']
             )
-            kept = self._bbox_post_process(candidates, settings, rescale=rescale, img_meta=meta)
+            kept = select_boxes(candidates, meta, settings, rescale)
             kernels, points = kept.pop('kernels'), kept.pop('priors')
             kept.masks = self.predict_masks(mask_feat[i], kernels, points, meta, settings, rescale)
             results.append(kept)
@@ -282,6 +283,27 @@ def select_candidates(logits: Tensor, distances: Tensor, kernels: Tensor, priors
     columns = dict(bboxes=distances, kernels=kernels)
     columns = {name: column.flatten(1)[:, at].T for name, column in columns.items()}
     return InstanceData(scores=scores, labels=labels, priors=priors[at], **columns)
+
+
+def select_boxes(candidates: InstanceData, meta: dict, cfg: dict, rescale: bool) -> InstanceData:
+    """Select the boxes of one image by their size and the NMS, as mmdet.
+
+    Args:
+        candidates: `bboxes`, xyxy in pixels of the input (n, 4), `scores`, `labels` (n,) and others.
+        meta: `scale_factor` (x, y) of the image.
+        cfg: config with `min_bbox_size`, `nms` and `max_per_img`.
+        rescale: return boxes in pixels of the original image.
+    """
+    if rescale:
+        candidates.bboxes = candidates.bboxes / candidates.bboxes.new_tensor([*meta['scale_factor'][:2]] * 2)
+    sides = candidates.bboxes[:, 2:] - candidates.bboxes[:, :2]
+    candidates = candidates[(sides > cfg.get('min_bbox_size', -1)).all(dim=1)]
+    if not len(candidates):
+        return candidates
+    scored, kept = batched_nms(candidates.bboxes, candidates.scores, candidates.labels, cfg['nms'])
+    candidates = candidates[kept]
+    candidates.scores = scored[:, -1]
+    return candidates[: cfg['max_per_img']]
 
 
 def stride_masks(instances: InstanceData, meta: dict, prototypes: Tensor, stride: int) -> StrideMasks:
