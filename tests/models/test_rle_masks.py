@@ -20,6 +20,7 @@ def coarse_logits(n=6, height=9, width=12):
     logits[2, :, 4:] = -1  # on the left side only
     logits[3, 2:-3] = logits[3, 2:-3].abs()  # right across
     logits[4, :, 5:7] = 1  # from top to bottom: runs join over columns
+    logits[5], logits[5, 4, 6] = -1, 9  # reaches far into the neighbouring cells
     return logits
 
 
