@@ -216,14 +216,18 @@ class RTMInsSepBNHead(DenseHead):
             `bboxes`, xyxy in pixels (N, 4), `scores` and `labels` (N,), and `masks`, `RLEMasks` of the size of the
             image, for each image.
         """
-        settings = cfg or self.test_cfg
+        settings = cfg or self.test_cfg or {}
         sizes = [level.shape[-2:] for level in cls_scores]
         priors = self.prior_generator.grid_priors(sizes, device=mask_feat.device, with_stride=True)
         results = []
         for i, meta in enumerate(batch_img_metas):
-            maps = zip(cls_scores, bbox_preds, kernel_preds, priors, strict=True)
-            found = [select_candidates(*(level[i] for level in levels), points, settings) for *levels, points in maps]
-            candidates = InstanceData.cat(found)
+            levels = zip(cls_scores, bbox_preds, kernel_preds, priors, strict=True)
+            candidates = InstanceData.cat(
+                [
+                    select_candidates(logits[i], distances[i], kernels[i], points, settings)
+                    for logits, distances, kernels, points in levels
+                ]
+            )
             candidates.bboxes = self.bbox_coder.decode(
                 candidates.priors[:, :2], candidates.bboxes, max_shape=meta['img_shape']
             )

@@ -88,7 +88,7 @@ class _SumOfChunks(torch.autograd.Function):
         # Coordinates need more bits than bfloat16 has.
         with torch.autocast(prototypes.device.type, enabled=False), torch.set_grad_enabled(wanted):
             for i, positives in chunks:
-                leaves = [part.detach().requires_grad_() for part in (prototypes[i], kernels[positives])]
+                leaves = prototypes[i].detach().requires_grad_(), kernels[positives].detach().requires_grad_()
                 value = function(*leaves, i, positives)
                 total += value.detach()
                 if wanted:

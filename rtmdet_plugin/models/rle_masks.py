@@ -25,7 +25,9 @@ class RLE(dict):
     """
 
     def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(key) if isinstance(key, str) else coco_mask.decode(self)[key]
+        if isinstance(key, str):
+            return super().__getitem__(key)
+        return coco_mask.decode(self)[key]  # pyright: ignore[reportArgumentType]  # it wants a TypedDict
 
 
 class RLEMasks(list):
