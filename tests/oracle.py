@@ -20,6 +20,8 @@ MMDET_NAMES = dict(
     RTMDynamicSoftLabelAssigner='DynamicSoftLabelAssigner',
     RTMQualityFocalLoss='QualityFocalLoss',
     RTMGIoULoss='GIoULoss',
+    RTMInsSepBNHead='RTMDetInsSepBNHead',
+    RTMDiceLoss='DiceLoss',
 )
 NORM = dict(type='BN', momentum=0.1, eps=1e-5)
 
@@ -98,6 +100,29 @@ SIZES = dict(
 )
 
 
+def ins_cfg(cfg: dict) -> dict:
+    """Return the config of an RTMDet-Ins from that of the RTMDet of its size."""
+    kept = {k: v for k, v in cfg['bbox_head'].items() if k not in ('exp_on_reg', 'use_depthwise', 'with_objectness')}
+    loss_mask = dict(type='RTMDiceLoss', loss_weight=2.0, eps=5e-6)
+    test_cfg = dict(score_thr=0.05, nms_pre=1000, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100)
+    return dict(
+        cfg,
+        bbox_head=dict(kept, type='RTMInsSepBNHead', loss_mask=loss_mask),
+        test_cfg=dict(test_cfg, min_bbox_size=0, mask_thr_binary=0.5),
+    )
+
+
+INS_SIZES = {size: ins_cfg(cfg) for size, cfg in SIZES.items() if size != 'nano'}
+
+
+def diamond_kernel(radius: float) -> torch.Tensor:
+    """Return the kernel (169,) of a mask with the logits radius - |x| - |y|, in units of 8 strides of its prior."""
+    first, third = torch.zeros(8, 10), torch.zeros(8)
+    first[:4, :2] = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    third[:4] = -1
+    return torch.cat([first.flatten(), torch.eye(8).flatten(), third, torch.zeros(16), torch.tensor([radius])])
+
+
 def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -2.0, norm_std: float = 0.0) -> None:
     """Set random weights and norm statistics of a new model, so that boxes and scores differ between priors."""
     head = model.bbox_head
@@ -107,7 +132,13 @@ def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -
             layer.bias.fill_(cls_bias)
         for layer in head.rtm_reg:
             layer.weight.normal_(std=0.1)
-            layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
+            layer.bias.fill_(0.7 if getattr(head, 'exp_on_reg', False) else 2.0)  # boxes of about four cells
+        for layer in getattr(head, 'rtm_kernel', ()):
+            layer.weight.normal_(std=0.05)
+            layer.bias.copy_(diamond_kernel(0.4))
+        if hasattr(head, 'mask_head'):
+            for module in (head.mask_head.fusion_conv, head.mask_head.projection):
+                module.weight.normal_(std=0.3)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(std=0.1)
@@ -116,11 +147,11 @@ def vary_predictions(model: nn.Module, cls_std: float = 0.3, cls_bias: float = -
                 module.bias.normal_(std=norm_std)
 
 
-def build_pair(size: str) -> tuple[nn.Module, nn.Module]:
+def build_pair(size: str, sizes: dict[str, dict] = SIZES) -> tuple[nn.Module, nn.Module]:
     """Build our model and mmdet's with the same weights, with which boxes and scores differ between priors."""
     torch.manual_seed(0)
-    ours = MODELS.build(ConfigDict(copy.deepcopy(SIZES[size])))
-    mmdets = MODELS.build(ConfigDict(to_mmdet(SIZES[size])))
+    ours = MODELS.build(ConfigDict(copy.deepcopy(sizes[size])))
+    mmdets = MODELS.build(ConfigDict(to_mmdet(sizes[size])))
     ours.init_weights()
     vary_predictions(ours)
     mmdets.load_state_dict(ours.state_dict())

@@ -16,13 +16,14 @@ import pytest
 import torch
 from mmdet.registry import DATASETS, MODELS, TRANSFORMS
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from rtmdet_plugin import composable, find_step
+from rtmdet_plugin import composable, find_step, set_input_size
 from rtmdet_plugin.export.metadata import thresholds
 from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
 from rtmdet_runtime.info import OUTPUTS
@@ -34,8 +35,11 @@ MMDET_NAMES_OF_CONFIGS = {size: f'rtmdet_{size}_8xb32-300e_coco' for size in ('t
     l_swin_b='rtmdet_l_swin_b_4xb32-100e_coco',
     l_swin_b_p6='rtmdet_l_swin_b_p6_4xb16-100e_coco',
     l_convnext_b='rtmdet_l_convnext_b_4xb32-100e_coco',
+    **{f'ins_{size}': f'rtmdet-ins_{size}_8xb32-300e_coco' for size in ('tiny', 's', 'm', 'l')},
+    ins_x='rtmdet-ins_x_8xb16-300e_coco',
 )
 MMDET_SIZES = list(MMDET_NAMES_OF_CONFIGS)
+INS_SIZES = [size for size in MMDET_SIZES if size.startswith('ins_')]
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
 
 
@@ -116,13 +120,14 @@ def test_builds_and_takes_one_step_at_64_px(path):
     boxes = torch.tensor([[4.0, 6.0, 40.0, 50.0], [20.0, 20.0, 60.0, 34.0]])
     sample = DetDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64), scale_factor=(1.0, 1.0)))
     sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([0, model.bbox_head.num_classes - 1]))
+    sample.gt_instances.masks = BitmapMasks(np.ones((2, 64, 64), np.uint8), 64, 64)  # read by RTMDet-Ins only
     inputs = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
     losses = model.train_step(dict(inputs=inputs, data_samples=[sample, sample.clone()]), optim_wrapper)
 
     assert torch.isfinite(losses['loss']) and losses['loss_cls'] > 0 and losses['loss_bbox'] > 0
     changed = {name for name, value in model.named_parameters() if not value.equal(before[name])}
-    # A level's box branch learns only from its own positives; two boxes don't reach all levels.
-    assert {name for name in before if 'reg' not in name} <= changed
+    # A level's box branch and mask kernels learn only from its own positives; two boxes don't reach all levels.
+    assert {name for name in before if 'reg' not in name and 'kernel' not in name} <= changed
     assert {name for name in before if 'rtm_reg' in name} & changed
 
 
@@ -156,7 +161,7 @@ def test_both_stages_take_the_fast_path_and_need_no_more_of_the_picture_than_the
     assert tuple(load.img_scale) == tuple(side * crop.ratio_range[1] for side in crop.scale)
 
 
-@pytest.mark.parametrize('path', ALL)
+@pytest.mark.parametrize('path', [case for case in ALL if '_ins_' not in case.id])  # mmdet's TTA has no masks
 def test_tta_is_at_the_input_size_and_at_half_and_one_and_a_half_times_of_it(path):
     config = read(path)
     width, height = find_step(config.test_pipeline, 'Resize').scale
@@ -185,6 +190,7 @@ MMDET_ONLY = dict(
     allowed_border=-1,
     pos_weight=-1,
     debug=False,
+    reduction='mean',
     backend_args=None,
     use_syncbn=False,  # only in ours: mmdet's class default is True, ours syncs in the model wrapper
     mlp_ratio=4,  # this and the following are defaults of SwinTransformer
@@ -228,7 +234,7 @@ def test_model_is_mmdets(size):
     assert plain(model) == plain(load_mmdet(size).model.to_dict())
 
 
-@pytest.mark.parametrize('size', MMDET_SIZES)
+@pytest.mark.parametrize('size', [size for size in MMDET_SIZES if size not in INS_SIZES])
 def test_pipelines_are_mmdets(size):
     ours, theirs = load(size), load_mmdet(size)
     # tiny and s of mmdet define pipelines that its dataloader or hook may not use: compare what is used.
@@ -238,6 +244,18 @@ def test_pipelines_are_mmdets(size):
     assert plain_pipeline(ours.test_pipeline) == plain_pipeline(theirs.val_dataloader.dataset.pipeline)
     assert plain(ours.tta_pipeline) == plain(theirs.tta_pipeline)
     assert ours.tta_model == theirs.tta_model
+
+
+@pytest.mark.parametrize('size', INS_SIZES)
+def test_pipelines_of_masks_are_those_of_boxes_with_masks(size):
+    with_masks, boxes = load(size), load(size.removeprefix('ins_'))
+    for name in ('train_pipeline', 'train_pipeline_stage2', 'test_pipeline'):
+        steps = [dict(step) for step in with_masks[name]]
+        settings = [step.pop(key, None) for step in steps for key in ('with_mask', 'recompute_bbox')]
+        assert settings.count(True) == (0 if name == 'test_pipeline' else 2)
+        for step in steps:
+            step.pop('allow_negative_crop', None)
+        assert steps == boxes[name]
 
 
 @pytest.mark.parametrize('size', MMDET_SIZES)
@@ -278,7 +296,8 @@ def test_data_is_mmdets(size):
     ours, theirs = load(size), load_mmdet(size)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for key in ('batch_size', 'persistent_workers', 'drop_last', 'pin_memory'):
-            assert ours[loader].get(key) == theirs[loader].get(key), (loader, key)
+            if (size, loader, key) != ('ins_x', 'train_dataloader', 'batch_size'):  # mmdet's has 32, its name 16
+                assert ours[loader].get(key) == theirs[loader].get(key), (loader, key)
         sampler = dict(ours[loader].sampler)
         assert {**sampler, 'type': sampler['type'].removeprefix('RTM')} == theirs[loader].sampler
         for key in ('data_root', 'ann_file', 'data_prefix', 'filter_cfg', 'test_mode'):
@@ -357,7 +376,7 @@ def pictures(tmp_path_factory) -> Path:
         for i in range(8):
             cv2.imwrite(str(root / split / f'{i}.png'), rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
             images.append(dict(id=i, file_name=f'{i}.png', width=64, height=64))
-            box = dict(bbox=[8, 8, 40, 40], area=1600, iscrowd=0)
+            box = dict(bbox=[8, 8, 40, 40], area=1600, iscrowd=0, segmentation=[[8, 8, 48, 8, 48, 48, 8, 48]])
             annotations.append(dict(id=i + 1, image_id=i, category_id=1 + i % 2, **box))
         categories = [dict(id=1, name='disc'), dict(id=2, name='square')]
         (root / 'annotations').mkdir(exist_ok=True)
@@ -429,6 +448,28 @@ default_hooks = dict(pipeline_switch=dict(num_last_epochs=1))
     assert 'Stage 2 (epochs 2 to 2): switched 1 dataset(s).' in log
     assert list((tmp_path / 'work').glob('best_coco_bbox_mAP_epoch_*.pth'))
     assert (tmp_path / 'work' / 'epoch_2.pth').exists()
+
+
+def test_masks_are_trained_and_evaluated(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv('RTMDET_COCO', str(pictures))
+    config = load('ins_tiny')
+    set_input_size(config, 64)
+    config = with_options(
+        config,
+        'model.backbone.init_cfg=None',
+        'model.bbox_head.num_classes=2',
+        'model.test_cfg.score_thr=0.001',
+        'train_cfg.max_epochs=1',
+        'default_hooks.pipeline_switch.num_last_epochs=0',
+        'train_dataloader.dataset.indices=4',
+        'val_dataloader.dataset.indices=2',
+    )
+    runner = small_runner(config, tmp_path)
+    runner.train()
+    scores = runner.message_hub.log_scalars
+    assert all(np.isfinite(scores[f'train/{name}'].mean()) for name in ('loss_cls', 'loss_bbox', 'loss_mask'))
+    assert scores['train/loss_mask'].mean() > 0.1
+    assert {'val/coco/bbox_mAP', 'val/coco/segm_mAP', 'val/coco/segm_mAP_50'} <= set(scores)
 
 
 def test_the_composable_path_as_the_comment_says(pictures, tmp_path, monkeypatch):

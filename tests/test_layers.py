@@ -19,7 +19,7 @@ MAY_IMPORT = {
     'transforms': ['errors', 'stride_masks'],
     'assigners': [],
     'mmyolo_support': [],
-    'models': ['assigners', 'checkpoints', 'mmyolo_support', 'sample_batch'],
+    'models': ['assigners', 'checkpoints', 'mmyolo_support', 'sample_batch', 'stride_masks'],
     'datasets': ['transforms', 'sample_batch'],
     'engine': ['models', 'datasets', 'checkpoints', 'config'],
     'training': ['engine', 'config', 'report'],

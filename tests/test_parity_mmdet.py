@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from oracle import SIZES, build_pair, random_gt
 
-from rtmdet_plugin.models.sep_bn_head import flatten_levels
+from rtmdet_plugin.models.dense_head import flatten_levels
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 SIZE = 96  # pixels: 12, 6 and 3 cells

@@ -17,7 +17,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
 import rtmdet_plugin  # noqa: F401  registers the modules
-from rtmdet_plugin.models.sep_bn_head import flatten_levels, pad_ground_truth
+from rtmdet_plugin.models.dense_head import flatten_levels, pad_ground_truth
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

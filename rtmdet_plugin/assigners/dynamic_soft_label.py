@@ -12,7 +12,7 @@ Differences from mmdet, none of which changes an assignment:
 - One call assigns a complete batch. On an accelerator there are no loops over images or objects and no synchronisation
   with the host. On a CPU each image is matched separately, with only the priors that lie inside one of its objects.
 - 10^(distance - radius) overflows float32 beyond 41 strides; here it is clamped to the largest finite number.
-- Centres are always those of the boxes, even if masks are loaded.
+- `assign` takes the centres of the boxes, even if masks are loaded. Our heads call `assign_batch` with the centres.
 
 mmyolo's `BatchDynamicSoftLabelAssigner` differs from mmdet's in two points: the classification cost is only the term of
 the object's class, and k depends on the IoUs of all priors. `class_cost='own'` and `dynamic_k='all'` select these.
@@ -29,7 +29,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .matching import Matches, inside_any, pairwise_iou, soft_center_cost
+from .matching import Matches, box_centers, inside_any, pairwise_iou, soft_center_cost
 
 EPS = 1e-7
 UNASSIGNED_IOU = -1e8  # mmdet's overlap of a prior without an object
@@ -41,6 +41,7 @@ class GroundTruth(NamedTuple):
     """Objects of a batch, padded to the largest number of objects in an image."""
 
     boxes: Tensor  # xyxy in pixels. (B, G, 4)
+    centers: Tensor  # x, y in pixels: of the box, or the centroid of the mask. (B, G, 2)
     labels: Tensor  # (B, G)
     mask: Tensor  # False for padding. (B, G)
 
@@ -131,7 +132,8 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
             The object and the IoU of each prior, see `Assignment`.
         """
         logits, boxes, priors = logits.float(), boxes.float(), priors.float()
-        ground_truth = ground_truth._replace(boxes=ground_truth.boxes.float())
+        boxes_and_centers = dict(boxes=ground_truth.boxes.float(), centers=ground_truth.centers.float())
+        ground_truth = ground_truth._replace(**boxes_and_centers)
         if boxes.device.type != 'cpu' or torch.compiler.is_compiling():
             candidates = valid & inside_any(priors, ground_truth.boxes, ground_truth.mask, self.max_pairs)
             return Assignment(*self._match(logits, boxes, priors, candidates, ground_truth, boxes))
@@ -170,30 +172,27 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
         k_of_all = self.dynamic_k == 'all'
         step = max(1, self.max_pairs // (all_boxes[..., 0] if k_of_all else candidates).numel())
         for start in range(0, ground_truth.mask.size(1), step):
-            gt_boxes, labels, mask = (column[:, start : start + step] for column in ground_truth)  # (B, g, ...)
-            iou = pairwise_iou(gt_boxes, boxes)  # (B, g, N)
+            objects = GroundTruth(*(column[:, start : start + step] for column in ground_truth))  # (B, g, ...)
+            iou = pairwise_iou(objects.boxes, boxes)  # (B, g, N)
             iou_of_all = None
             if k_of_all:
-                iou_of_all = iou if all_boxes is boxes else pairwise_iou(gt_boxes, all_boxes)
-            matches.add(cost_of(gt_boxes, labels, iou), iou, mask, iou_of_all)
+                iou_of_all = iou if all_boxes is boxes else pairwise_iou(objects.boxes, all_boxes)
+            matches.add(cost_of(objects, iou), iou, objects.mask, iou_of_all)
         return matches.result()
 
-    def _cost_function(
-        self, logits: Tensor, boxes: Tensor, priors: Tensor
-    ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """Return the function that computes the costs of some objects from their boxes, labels and IoUs.
-
-        Its arguments and result: (B, g, 4), (B, g), (B, g, N) -> (B, g, N).
-        """
+    def _cost_function(self, logits: Tensor, boxes: Tensor, priors: Tensor) -> Callable[[GroundTruth, Tensor], Tensor]:
+        """Return the function that computes the costs (B, g, N) of objects from them and their IoUs (B, g, N)."""
         softplus, score = F.softplus(logits), logits.sigmoid()
         background = (softplus * score.square()).sum(dim=1, keepdim=True)  # (B, 1, N)
         batch = torch.arange(len(logits), device=logits.device)[:, None]
 
-        def cost_of(gt_boxes: Tensor, labels: Tensor, iou: Tensor) -> Tensor:
+        def cost_of(objects: GroundTruth, iou: Tensor) -> Tensor:
             cost = torch.zeros_like(iou)
             if self.cls_weight:
                 # Rows of the objects' classes, (B, g, N) each.
-                own_logits, own_softplus, own_score = (table[batch, labels] for table in (logits, softplus, score))
+                own_logits, own_softplus, own_score = (
+                    table[batch, objects.labels] for table in (logits, softplus, score)
+                )
                 class_cost = soft_bce(own_logits, own_softplus, own_score, iou)
                 if self.class_cost == 'all':
                     class_cost = class_cost - own_softplus * own_score.square() + background
@@ -201,7 +200,7 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
             if self.iou_weight:
                 cost += (iou + EPS).log_().mul_(-self.iou_weight)
             if self.center_weight:
-                cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
+                cost += soft_center_cost(objects.centers, priors, self.soft_center_radius, self.center_weight)
             return cost
 
         return cost_of
@@ -229,7 +228,8 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
             background (N,).
         """
         priors, gt_labels = pred_instances.priors, gt_instances.labels.long()
-        ground_truth = GroundTruth(get_box_tensor(gt_instances.bboxes), gt_labels, torch.ones_like(gt_labels).bool())
+        gt_boxes = get_box_tensor(gt_instances.bboxes)
+        ground_truth = GroundTruth(gt_boxes, box_centers(gt_boxes), gt_labels, torch.ones_like(gt_labels).bool())
         valid = torch.ones(1, len(priors), dtype=torch.bool, device=priors.device)
         found = self.assign_batch(
             pred_instances.scores.T[None],
@@ -273,7 +273,9 @@ class RTMDynamicSoftLabelAssigner(BaseAssigner):
                 f'of {tuple(boxes.shape)} and logits of {tuple(logits.shape)}; set use_sigmoid=True in loss_cls and '
                 'the same num_classes in head_module and assigner'
             )
-        ground_truth = GroundTruth(gt_boxes, gt_labels.squeeze(2).long(), gt_flags.squeeze(2) > 0)
+        ground_truth = GroundTruth(
+            gt_boxes, box_centers(gt_boxes), gt_labels.squeeze(2).long(), gt_flags.squeeze(2) > 0
+        )
         valid = torch.ones_like(boxes[..., 0], dtype=torch.bool)
         gt_index, iou = self.assign_batch(logits.transpose(1, 2), boxes, priors, valid, ground_truth)
         labels, targets = targets_of(gt_index, ground_truth, num_classes)

@@ -14,7 +14,7 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
-from .dynamic_soft_label import EPS, RTMDynamicSoftLabelAssigner
+from .dynamic_soft_label import EPS, GroundTruth, RTMDynamicSoftLabelAssigner
 from .matching import soft_center_cost
 
 OUTSIDE = 1e5
@@ -55,20 +55,18 @@ class RTMHardCostAssigner(RTMDynamicSoftLabelAssigner):
         self.log_iou = log_iou
         self.center_radius = center_radius
 
-    def _cost_function(
-        self, logits: Tensor, boxes: Tensor, priors: Tensor
-    ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def _cost_function(self, logits: Tensor, boxes: Tensor, priors: Tensor) -> Callable[[GroundTruth, Tensor], Tensor]:
         """Return the function that computes the costs, see the base class."""
 
-        def cost_of(gt_boxes: Tensor, labels: Tensor, iou: Tensor) -> Tensor:
+        def cost_of(objects: GroundTruth, iou: Tensor) -> Tensor:
             target = iou if self.soft_cls else torch.ones_like(iou)
-            cost = self.cls_weight * cls_cost(logits, labels, target, focal=self.soft_cls)
-            overlap = -(iou + EPS).log() if self.log_iou else 1 - bbox_overlaps(gt_boxes, boxes, mode='giou')
+            cost = self.cls_weight * cls_cost(logits, objects.labels, target, focal=self.soft_cls)
+            overlap = -(iou + EPS).log() if self.log_iou else 1 - bbox_overlaps(objects.boxes, boxes, mode='giou')
             cost += self.iou_weight * overlap
             if self.center_weight and self.soft_center:
-                cost += soft_center_cost(gt_boxes, priors, self.soft_center_radius, self.center_weight)
+                cost += soft_center_cost(objects.centers, priors, self.soft_center_radius, self.center_weight)
             elif self.center_weight:
-                cost += OUTSIDE * ~in_center(gt_boxes, priors, self.center_radius)
+                cost += OUTSIDE * ~in_center(objects.boxes, priors, self.center_radius)
             return cost
 
         return cost_of

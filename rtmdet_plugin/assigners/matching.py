@@ -45,11 +45,16 @@ def pairwise_iou(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
     return intersection.div_(union.clamp_(min=1e-6))  # mmdet's epsilon
 
 
-def soft_center_cost(gt_boxes: Tensor, priors: Tensor, radius: float, weight: float = 1.0) -> Tensor:
+def box_centers(boxes: Tensor) -> Tensor:
+    """Return the centres (x, y) of boxes, xyxy, (..., 4) -> (..., 2)."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def soft_center_cost(centers: Tensor, priors: Tensor, radius: float, weight: float = 1.0) -> Tensor:
     """Compute the cost of a prior's distance to an object's centre: weight * 10^(distance - radius), in strides.
 
     Args:
-        gt_boxes: objects, xyxy in pixels. (B, G, 4)
+        centers: x, y of the objects' centres in pixels. (B, G, 2)
         priors: x, y, stride in pixels. (N, 3 or more)
         radius: distance in strides at which the cost is `weight`.
         weight: positive.
@@ -60,7 +65,7 @@ def soft_center_cost(gt_boxes: Tensor, priors: Tensor, radius: float, weight: fl
     Source: RTMDet, arXiv 2212.07784, eq. 4.
     """
     x, y, stride = priors[:, :3].T.contiguous()  # (N,)
-    cx, cy = ((gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2)[..., None].unbind(2)  # (B, G, 1)
+    cx, cy = centers[..., None].unbind(2)  # (B, G, 1)
     distance = (x - cx).square_().add_((y - cy).square_()).sqrt_().div_(stride)
     cost = distance.sub_(radius).mul_(math.log(10)).exp_()  # exp costs a tenth of pow
     return cost.mul_(weight).clamp_(max=torch.finfo(cost.dtype).max)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Shape = tuple[int, ...]
+MASK_LAYER = 'bbox_head.rtm_kernel.'
+"""Beginning of the names of layers that RTMDet-Ins has and RTMDet hasn't."""
 MAX_ROWS = 10
 """Number of tensors of each kind that a table lists at most."""
 
@@ -23,6 +25,15 @@ class LoadReport:
     def complete(self) -> bool:
         """Whether the checkpoint holds exactly the model's tensors."""
         return not (self.other_shape or self.missing or self.unexpected)
+
+    @property
+    def other_task(self) -> str:
+        """Whether only one of model and checkpoint predicts masks, as text; empty if not."""
+        if any(name.startswith(MASK_LAYER) for name in self.missing):
+            return 'the checkpoint is that of a model without masks, and this model predicts masks (RTMDet-Ins)'
+        if any(name.startswith(MASK_LAYER) for name in self.unexpected):
+            return 'the checkpoint is that of a model with masks (RTMDet-Ins), and this model predicts none'
+        return ''
 
     def lines(self) -> list[str]:
         """Describe the comparison in lines of text."""
@@ -44,7 +55,9 @@ class LoadReport:
         return ['  ' + '  '.join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
     def summary(self) -> str:
-        """Describe the differences in one line: for each kind the number of tensors, and an example."""
+        """Describe the differences in one line: `other_task`, or the number of tensors of each kind, and an example."""
+        if self.other_task and not self.other_shape:
+            return f'{self.other_task}; use the config that it was trained with'
         reasons = []
         if self.other_shape:
             name, (theirs, ours) = next(iter(self.other_shape.items()))

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..errors import RefusedError
+from .comparison import MASK_LAYER
 from .exp_on_reg import recorded_exp_on_reg
 from .mmyolo_keys import CLASSES, HEAD, ONLY_MMDET, has_mmyolo_keys, rename
 
@@ -49,7 +50,8 @@ def fit_to_model(
     from_mmyolo = has_mmyolo_keys(name for name in bare if name not in names)
     fitted = state_dict
     try:
-        trained = False if from_mmyolo else recorded_exp_on_reg(meta)
+        with_masks = any(name.startswith(MASK_LAYER) for name in bare)  # decoded in another way at all sizes
+        trained = False if from_mmyolo else None if with_masks else recorded_exp_on_reg(meta)
         if from_mmyolo:
             renamed = rename(state_dict, 'mmdet').items()
             fitted = {old if old in names else new: value for old, (new, value) in zip(bare, renamed, strict=True)}

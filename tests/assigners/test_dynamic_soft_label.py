@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 
 from rtmdet_plugin.assigners import RTMDynamicSoftLabelAssigner
 from rtmdet_plugin.assigners.dynamic_soft_label import GroundTruth
-from rtmdet_plugin.assigners.matching import inside_any
+from rtmdet_plugin.assigners.matching import box_centers, inside_any
 
 init_default_scope('mmdet')
 
@@ -195,7 +195,7 @@ def random_batch(batch=3, most=12, num_classes=5, size=160):
     logits = torch.randn(batch, num_classes, len(priors), generator=generator) * 2
     valid = torch.ones(batch, len(priors), dtype=torch.bool)
     valid[2] = priors[:, 1] < 120
-    return logits, predictions, priors, valid, GroundTruth(boxes, labels, mask)
+    return logits, predictions, priors, valid, GroundTruth(boxes, box_centers(boxes), labels, mask)
 
 
 def test_a_batch_is_its_images_one_by_one():

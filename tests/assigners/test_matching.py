@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmdet.structures.bbox import bbox_overlaps
 
 from rtmdet_plugin.assigners.dynamic_soft_label import soft_bce
-from rtmdet_plugin.assigners.matching import Matches, cheapest, inside_any, pairwise_iou, soft_center_cost
+from rtmdet_plugin.assigners.matching import Matches, box_centers, cheapest, inside_any, pairwise_iou, soft_center_cost
 
 
 def test_inside_is_strict():
@@ -50,13 +50,13 @@ def test_soft_bce_by_hand():
 
 def test_soft_center_cost_by_hand_and_far_away():
     priors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [1000.0, 0.0, 8.0, 8.0]])
-    boxes = torch.tensor([[[-24.0, -24.0, 24.0, 24.0], [24.0 - 1, -1.0, 24.0 + 1, 1.0]]])
-    cost = soft_center_cost(boxes, priors, radius=3.0)[0]
+    centers = box_centers(torch.tensor([[[-24.0, -24.0, 24.0, 24.0], [24.0 - 1, -1.0, 24.0 + 1, 1.0]]]))
+    cost = soft_center_cost(centers, priors, radius=3.0)[0]
     assert cost[0, 0].item() == pytest.approx(1e-3)
     assert cost[1, 0].item() == pytest.approx(1.0)  # three strides away
     assert cost[:, 1].isfinite().all(), '10^(125 - 3) must not overflow'
     assert (cost[:, 1] > 1e38).all()
-    doubled = soft_center_cost(boxes, priors, radius=3.0, weight=2.0)[0]
+    doubled = soft_center_cost(centers, priors, radius=3.0, weight=2.0)[0]
     torch.testing.assert_close(doubled[:, 0], 2 * cost[:, 0])
     assert doubled.isfinite().all()
 

@@ -60,6 +60,12 @@ def test_a_checkpoint_that_does_not_fit(saved):
     state['other'] = state.pop(name)
     message = refusal(CONFIGS / 'rtmdet_nano.py', save(state))
     assert f'1 are missing ({name}); 1 are not in the model (other)' in message
+    state['bbox_head.rtm_kernel.0.bias'] = torch.zeros(169)
+    message = refusal(CONFIGS / 'rtmdet_nano.py', save(state))
+    assert 'c.pth does not fit the model of' in message and message.endswith(
+        '; use the config that it was trained with'
+    )
+    assert 'the checkpoint is that of a model with masks (RTMDet-Ins), and this model predicts none' in message
 
 
 def test_a_weight_that_is_no_number(saved, tmp_path):

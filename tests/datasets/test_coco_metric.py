@@ -7,9 +7,11 @@ import pytest
 import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
+from pycocotools import mask as coco_mask
 
 from rtmdet_plugin.datasets.coco import RTMCocoDataset
 from rtmdet_plugin.datasets.coco_metric import RTMCocoMetric
+from rtmdet_plugin.models.rle_masks import RLE, RLEMasks
 
 CLASSES = ('square', 'bar', 'disc')
 
@@ -32,6 +34,28 @@ def evaluate(metric, dataset, wrong_class=None):
         }
         metric.process({}, [sample])
     return metric.evaluate(size=len(dataset))
+
+
+@pytest.mark.parametrize('metric', [RTMCocoMetric, CocoMetric])
+def test_masks_in_run_length_encoding_are_scored(content, write, metric):
+    content['categories'] = sorted(content['categories'], key=lambda category: category['id'])  # as mmdet needs them
+    truth = {}
+    for annotation in content['annotations']:
+        x, y, w, h = annotation['bbox']
+        annotation['segmentation'] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        truth.setdefault(annotation['image_id'], []).append(annotation)
+    dataset, _ = build(content, write, None)
+    metric = metric(ann_file=dataset.ann_file, metric='segm')
+    metric.dataset_meta = dataset.metainfo
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        size = (info['height'], info['width'])
+        masks = [coco_mask.frPyObjects(a['segmentation'], *size)[0] for a in truth.get(info['img_id'], [])]
+        prediction = dict(masks=RLEMasks(map(RLE, masks)), scores=torch.full((len(masks),), 0.9))
+        prediction['labels'] = torch.tensor([i['bbox_label'] for i in info['instances']], dtype=torch.long)
+        prediction['bboxes'] = torch.zeros(len(masks), 4)
+        metric.process({}, [dict(pred_instances=prediction, img_id=info['img_id'], ori_shape=size)])
+    assert metric.evaluate(size=len(dataset))['coco/segm_mAP'] == pytest.approx(1.0)
 
 
 def build(content, write, classes, metric=RTMCocoMetric, classwise=False):

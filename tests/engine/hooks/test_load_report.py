@@ -133,6 +133,24 @@ def test_weights_that_the_head_would_decode_wrongly(shapes_model, caplog):
         load(shapes_model, checkpoint, caplog)
 
 
+def test_a_checkpoint_with_masks_for_a_model_without_and_the_reverse(shapes_model, caplog):
+    boxes = shapes_model.state_dict()
+    masks = boxes | {'bbox_head.rtm_kernel.0.weight': torch.zeros(169, 4, 1, 1)}
+    meta = dict(exp_on_reg=True)  # of no importance to a model with masks
+    reason = r'the checkpoint is that of a model with masks \(RTMDet-Ins\), and this model predicts none'
+    with pytest.raises(
+        ValueError, match=f"^load_from='there.pth' does not fit: {reason}; use the config that it was .*$"
+    ):
+        load(shapes_model, dict(state_dict=masks, meta=meta), caplog, ['test'])
+    assert re.search(reason, load(shapes_model, dict(state_dict=masks, meta=meta), caplog, ['train']))
+
+    model = Mock(spec=nn.Module, state_dict=lambda: masks)
+    with pytest.raises(ValueError, match='without masks, and this model predicts masks'):
+        load(model, dict(state_dict=boxes), caplog, ['test'])
+    text = load(model, dict(state_dict=boxes), caplog, ['train'])
+    assert 'without masks, and this model predicts masks' in text and 'rtm_kernel.0.weight  not there' in text
+
+
 @pytest.mark.parametrize('kind', ['train', 'val', 'test'])
 def test_real_runs(make_runner, coco, tmp_path, kind):
     """If one tensor is missing, training continues, but evaluation stops."""
