@@ -253,18 +253,18 @@ class RTMInsSepBNHead(DenseHead):
         Raises:
             ValueError: if `mask_thr_binary` isn't between 0 and 1.
         """
-        size = meta['ori_shape' if rescale else 'img_shape'][:2]
+        height, width = meta['ori_shape' if rescale else 'img_shape'][:2]
         scale_x, scale_y = meta['scale_factor'][:2] if rescale else (1, 1)
         cells_per_pixel = (scale_y / self.mask_stride, scale_x / self.mask_stride)
         score = cfg.get('mask_thr_binary', 0.5)
         if not 0 < score < 1:
             raise ValueError(f'test_cfg.mask_thr_binary must be between 0 and 1, got {score}')
         step = max(1, MAX_CELLS // prototypes[0].numel())
-        masks = RLEMasks()
+        masks = RLEMasks([], (height, width))
         with torch.autocast(prototypes.device.type, enabled=False):  # coordinates need more bits than bfloat16 has
             for parts in zip(kernels.split(step), priors.split(step), strict=True):
                 logits = mask_logits(prototypes, *parts, self.mask_stride)
-                masks += encode_masks(logits, (size[0], size[1]), cells_per_pixel, math.log(score / (1 - score)))
+                masks += encode_masks(logits, masks.size, cells_per_pixel, math.log(score / (1 - score)))
         return masks
 
 

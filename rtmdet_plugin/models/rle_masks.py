@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,20 +34,36 @@ class RLE(dict):
 class RLEMasks(list):
     """The masks of an image's instances, a list of `RLE`.
 
-    mmdet's CocoMetric takes the list as it is. Its visualizer decodes it with `astype`, `DumpDetResults` with `numpy`.
+    mmdet's CocoMetric takes the list as it is. The others decode it: the visualizer with `astype`, `DumpDetResults`
+    with `numpy`, and DetInferencer with `cpu` if there are no boxes.
+
+    Args:
+        masks: the masks.
+        size: (height, width) of the image in pixels, which an empty list has as well.
     """
+
+    def __init__(self, masks: Iterable[RLE], size: tuple[int, int]) -> None:
+        super().__init__(masks)
+        self.size = size
 
     def __getitem__(self, index: Any) -> Any:
         """Return one mask, or `RLEMasks` for a slice."""
         found = super().__getitem__(index)
-        return RLEMasks(found) if isinstance(index, slice) else found
+        return RLEMasks(found, self.size) if isinstance(index, slice) else found
 
     def __add__(self, other: list) -> RLEMasks:
-        return RLEMasks(super().__add__(other))
+        return RLEMasks(super().__add__(other), self.size)
 
     def numpy(self) -> np.ndarray:
-        """Decode all masks: bool (n, height, width); (0, 0, 0) if there are none."""
-        return np.stack([coco_mask.decode(rle) for rle in self]).astype(bool) if self else np.zeros((0, 0, 0), bool)
+        """Decode all masks: bool (n, height, width)."""
+        arrays = np.zeros((len(self), *self.size), bool)
+        for array, rle in zip(arrays, self, strict=True):
+            array[:] = rle[:, :]
+        return arrays
+
+    def cpu(self) -> Tensor:
+        """Decode all masks to a tensor, bool (n, height, width)."""
+        return torch.from_numpy(self.numpy())
 
     def astype(self, dtype: Any) -> np.ndarray:
         """Decode all masks to `dtype`, (n, height, width)."""
@@ -78,7 +95,7 @@ def encode_masks(
     above = logits > threshold
     spans = [span_of(above.any(dim=dim), axis) for dim, axis in ((2, rows), (1, columns))]
     step = max(1, max_pixels // size[0])
-    found = RLEMasks()
+    found = RLEMasks([], size)
     for mask, *extents in zip(logits, *(span.tolist() for span in spans), strict=True):
         (top, bottom, y1, y2), (left, right, x1, x2) = extents
         # Columns come first, because COCO's encoding goes down each column.

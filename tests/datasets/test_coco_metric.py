@@ -51,7 +51,7 @@ def test_masks_in_run_length_encoding_are_scored(content, write, metric):
         info = dataset.get_data_info(index)
         size = (info['height'], info['width'])
         masks = [coco_mask.frPyObjects(a['segmentation'], *size)[0] for a in truth.get(info['img_id'], [])]
-        prediction = dict(masks=RLEMasks(map(RLE, masks)), scores=torch.full((len(masks),), 0.9))
+        prediction = dict(masks=RLEMasks(map(RLE, masks), size), scores=torch.full((len(masks),), 0.9))
         prediction['labels'] = torch.tensor([i['bbox_label'] for i in info['instances']], dtype=torch.long)
         prediction['bboxes'] = torch.zeros(len(masks), 4)
         metric.process({}, [dict(pred_instances=prediction, img_id=info['img_id'], ori_shape=size)])

@@ -78,4 +78,6 @@ def test_mmdets_tools_take_the_masks():
     image = np.full((72, 96, 3), 128, np.uint8)
     drawn = DetLocalVisualizer()._draw_instances(image, chosen, ['disc'], [(255, 0, 0)])
     assert not np.array_equal(drawn, image)
-    assert RLEMasks().numpy().shape == (0, 0, 0)
+    none = instances[instances.scores > 1].masks
+    assert none.numpy().shape == none.cpu().shape == (0, 72, 96)
+    assert DetLocalVisualizer()._draw_instances(image, instances[:0], ['disc'], [(255, 0, 0)]) is not None
