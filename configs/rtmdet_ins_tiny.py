@@ -27,7 +27,8 @@ model = dict(
 )
 
 # Gentler mixing: caches of half the size that drop their oldest sample, and MixUp for half of the images. The others
-# get no objects from it, so their crop must show one. mmdet's tiny doesn't recompute boxes in stage 1, its other sizes do.
+# get no objects from it, so their crop must show one. mmdet's tiny doesn't recompute boxes in stage 1; its other sizes
+# do.
 train_pipeline = _base_.train_pipeline
 find_step(train_pipeline, 'RTMCachedMosaicResizeCrop').update(
     max_cached_images=20, random_pop=False, allow_negative_crop=False
