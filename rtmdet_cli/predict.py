@@ -107,7 +107,7 @@ def command(model, images, score_thr, out, json_file, backend, size, batch_size,
             records.append(record(path, detections, classes))
             if out is not None:
                 try:
-                    write_image(out / path.name, draw(image, detections, classes))
+                    write_image(out / path.name, draw(image, detections))
                 except ValueError as error:
                     bad.append(one_line(error))
         complete = True

@@ -14,12 +14,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .detector import Detections, RTMDetector
+    from .detections import Detections
+    from .detector import RTMDetector
     from .info import FORMS, ModelInfo
 
 __all__ = ['FORMS', 'Detections', 'ModelInfo', 'RTMDetector']
 
-_MODULES = dict(FORMS='.info', Detections='.detector', ModelInfo='.info', RTMDetector='.detector')
+_MODULES = dict(FORMS='.info', Detections='.detections', ModelInfo='.info', RTMDetector='.detector')
 
 
 def __getattr__(name: str) -> object:

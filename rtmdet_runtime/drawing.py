@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .detector import Detections
+from .detections import Detections
 from .image import Image
 from .output import InputFiles, check_output, write_result
 
@@ -30,11 +30,12 @@ def label_colour(label: int) -> tuple[int, int, int]:
     return tuple(cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist())
 
 
-def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Image:
+def draw(image: Image, detections: Detections) -> Image:
     """Return a copy of an image with boxes, class names and scores drawn on it."""
     image = image.copy()
-    for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
-        draw_box(image, box, label_colour(label), f'{classes[label]} {score:.2f}')
+    rows = zip(detections.boxes, detections.scores, detections.labels, detections.names, strict=True)
+    for box, score, label, name in reversed(list(rows)):  # the best ones last, on top
+        draw_box(image, box, label_colour(label), f'{name} {score:.2f}')
     return image
 
 
