@@ -66,8 +66,9 @@ class Detections:
         """
         if isinstance(index, str):
             index = [index]
-        if isinstance(index, (list, tuple)) and len(index) and all(isinstance(name, str) for name in index):
-            kept: Any = np.isin(self.labels, labels_of(index, self.classes))
+        names = [name for name in index if isinstance(name, str)] if isinstance(index, (list, tuple)) else []
+        if names:
+            kept: Any = np.isin(self.labels, labels_of(names, self.classes))
         elif isinstance(index, (int, np.integer)):
             if not -len(self) <= index < len(self):
                 raise IndexError(f'index must be below {len(self)}, the number of boxes, got {index}')
@@ -88,6 +89,16 @@ class Detections:
     def above(self, score_thr: float) -> Detections:
         """Return the detections with a score above a threshold."""
         return self[self.scores > score_thr]
+
+    def clipped(self) -> Detections:
+        """Return the detections with boxes clipped to the image, without those outside of it.
+
+        Raises:
+            FileNotFoundError, ValueError: see `pixels`.
+        """
+        height, width = self.pixels().shape[:2]
+        boxes = self.boxes.clip(0, np.array([width, height] * 2, np.float32))
+        return replace(self, boxes=boxes)[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
 
     def summary(self) -> str:
         """Return the number of boxes of each class as text, such as '2 person, 1 dog'; 'nothing' without boxes."""

@@ -27,8 +27,9 @@ AHEAD = 2
 """Number of batches that wait between two steps."""
 POLL = 0.1
 """Seconds after which a step that waits looks whether it shall end."""
-LONGEST_END = 5.0
-"""Seconds to wait for the current work of a step when the stream ends early."""
+LONGEST_READ, LONGEST_CALL = 0.5, 10.0
+"""Seconds to wait for the current work of a step when the stream ends early: reading may wait for a camera or standard
+input forever, but the process must not end while a backend computes."""
 
 
 @dataclass
@@ -51,8 +52,8 @@ def detect(
         items: images of `read_sources`.
         batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
     """
-    prepared = ahead(_prepared(detector, items, detector.backend.batch or batch_size))
-    with contextlib.closing(ahead(_computed(detector, prepared))) as computed:
+    prepared = ahead(_prepared(detector, items, detector.backend.batch or batch_size), LONGEST_READ)
+    with contextlib.closing(ahead(_computed(detector, prepared), LONGEST_CALL)) as computed:
         for batch in computed:
             number = 0
             for entry in batch.entries:
@@ -109,13 +110,13 @@ def _computed(detector: RTMDetector, batches: Generator[Batch, None, None]) -> G
             yield batch
 
 
-def ahead(items: Generator[T, None, None], depth: int = AHEAD) -> Generator[T, None, None]:
-    """Yield the items of a generator that runs in a thread, up to `depth` items in advance.
+def ahead(items: Generator[T, None, None], longest_end: float) -> Generator[T, None, None]:
+    """Yield the items of a generator that runs in a thread, up to `AHEAD` items in advance.
 
     Its error is raised after the items before it. If this generator is closed, the other one ends after its current
-    item.
+    item, for which it waits at most `longest_end` seconds.
     """
-    ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
+    ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(AHEAD)
     stopped = threading.Event()
 
     def put(*entry: bool | T | BaseException | None) -> None:
@@ -147,4 +148,4 @@ def ahead(items: Generator[T, None, None], depth: int = AHEAD) -> Generator[T, N
                 raise item  # pyright: ignore[reportGeneralTypeIssues]
     finally:
         stopped.set()
-        thread.join(LONGEST_END)
+        thread.join(longest_end)

@@ -73,7 +73,7 @@ def read_as_data(text: str, name: str) -> Config:
     try:
         for node in ast.parse(text).body:
             target = node.targets[0] if isinstance(node, ast.Assign) else None
-            if isinstance(target, ast.Name) and target.id in (*PARTS, '_base_'):
+            if isinstance(node, ast.Assign) and isinstance(target, ast.Name) and target.id in (*PARTS, '_base_'):
                 values[target.id] = plain_value(node.value)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f'{name} must have plain values to be read as data, got {error}; {advice}') from None
@@ -94,8 +94,8 @@ def plain_value(node: ast.AST) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
         if all(keyword.arg is not None for keyword in node.keywords):
             return {keyword.arg: plain_value(keyword.value) for keyword in node.keywords}
-    elif isinstance(node, ast.Dict) and None not in node.keys:
-        return {ast.literal_eval(key): plain_value(value) for key, value in zip(node.keys, node.values, strict=True)}
+    elif isinstance(node, ast.Dict) and (keys := [key for key in node.keys if key is not None]) == node.keys:
+        return {ast.literal_eval(key): plain_value(value) for key, value in zip(keys, node.values, strict=True)}
     elif isinstance(node, (ast.List, ast.Tuple)):
         return (list if isinstance(node, ast.List) else tuple)(map(plain_value, node.elts))
     elif isinstance(node, (ast.Constant, ast.UnaryOp)):

@@ -24,11 +24,12 @@ def read_camera(number: int, every: int) -> Iterator[Item]:
     Raises:
         OSError: if there is no such camera, or it gives no frame.
     """
-    before = cv2.setLogLevel(0)  # OpenCV would report each of its own attempts
+    log = cv2.utils.logging
+    before = log.setLogLevel(log.LOG_LEVEL_SILENT)  # OpenCV would report each of its own attempts
     try:
         camera = cv2.VideoCapture(number)
     finally:
-        cv2.setLogLevel(before)
+        log.setLogLevel(before)
     count = 0
     try:
         video = Video(Fraction(camera.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001), MILLISECOND)

@@ -14,6 +14,7 @@ from .item import Item, Problem, Video
 
 with needed_by('reading a video'):
     import av
+    import av.container
 
 TIMEOUT = 20
 """Seconds without data after which a live stream has ended."""
