@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -139,12 +140,13 @@ class RTMDetector:
             raise item.error
         return with_origin(self.predict(item.image), item)
 
-    def _results(self, stream: Iterator[Result | Problem]) -> Iterator[Detections]:
-        for result in stream:
-            if isinstance(result, Problem):
-                warnings.warn(result.line, stacklevel=2)
-            else:
-                yield result[1]
+    def _results(self, stream: Generator[Result | Problem, None, None]) -> Iterator[Detections]:
+        with contextlib.closing(stream):
+            for result in stream:
+                if isinstance(result, Problem):
+                    warnings.warn(result.line, stacklevel=2)
+                else:
+                    yield result[1]
 
     @overload
     def predict(self, images: ImageSource, batch_size: int = 1) -> Detections: ...

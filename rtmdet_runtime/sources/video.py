@@ -18,6 +18,8 @@ with needed_by('reading a video'):
 
 TIMEOUT = 20
 """Seconds without data after which a live stream has ended."""
+CONTAINERS = '3g2,3gp,asf,avi,flv,m4v,matroska,mj2,mov,mp4,mpeg,mpegts,mpegvideo,ogg,webm,yuv4mpegpipe'
+"""FFmpeg's names of the formats of files that are read."""
 ENDED_EARLY = 0.9
 """Part of the length in the header of a video below which it is incomplete; its sound may be longer."""
 
@@ -32,8 +34,8 @@ def read_video(file: str, source: str, output: Path, every: int) -> Iterator[Ite
         every: N.
     """
     live = '://' in file
-    # A file may be a playlist, whose entries must not be addresses.
-    options = {'rtsp_transport': 'tcp'} if live else {'protocol_whitelist': 'file'}
+    # A file from the web may be a playlist, whose entries could be other files or addresses.
+    options = {'rtsp_transport': 'tcp'} if live else {'protocol_whitelist': 'file', 'format_whitelist': CONTAINERS}
     try:
         container = av.open(file, options=options, timeout=TIMEOUT if live else None)
     except av.FFmpegError as error:

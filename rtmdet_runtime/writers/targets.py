@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 
 from ..drawing import check_image
+from ..image_files import is_image
 from ..output import InputFiles
 from ..sources import is_video
 from ..sources.folders import images_in, is_pattern, matches, root_of
@@ -40,9 +41,8 @@ class Inputs:
 
     def check_no_input(self, path: Path) -> None:
         """Raise a `ValueError` if a path is that of an image in one of the folders."""
-        if not path.is_file():
+        if not path.is_file() or not is_image((actual := path.resolve()).name):
             return
-        actual = path.resolve()
         for folder in self.folders:
             place = folder.resolve()
             if actual.parent == place or self.recursive and place in actual.parents:
