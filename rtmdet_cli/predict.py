@@ -121,7 +121,7 @@ def command(
     from rtmdet_runtime.sources import read_sources
     from rtmdet_runtime.stream import detect
 
-    names = [name for part in classes for name in part.split(',')]
+    names = [name.strip() for part in classes for name in part.split(',')]
     thresholds = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
     settings = dict(backend=backend, size=size, threads=threads, precision=precision, device=device, config=config)
     detector = RTMDetector(model, classes=names or None, **thresholds, **settings)

@@ -38,13 +38,21 @@ class DrawnFiles:
             return
         if item.video is not self._source:
             self.finish()
+            self._source = item.video  # before the checks, so that a video is refused once and not for each frame
             from .video import check_video, video_file, with_video_ending
 
             target = self.folder / with_video_ending(output)
             check_video(target, self.inputs)
-            self._source, self._video = item.video, contextlib.ExitStack()
-            self._append = self._video.enter_context(video_file(target, item.video))
-        self._append(image, item.pts)
+            with contextlib.ExitStack() as stack:
+                self._append = stack.enter_context(video_file(target, item.video))
+                self._video = stack.pop_all()
+        if self._video is not None:
+            try:
+                self._append(image, item.pts)
+            except ValueError:
+                self.stop()
+                self._source = item.video
+                raise
 
     def finish(self) -> None:
         """Complete the current video."""

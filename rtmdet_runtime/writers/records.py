@@ -188,7 +188,6 @@ class RecordFile:
             self.format: Format = COCO(classes, annotations)
         else:
             self.format = dict(json=JSON, jsonl=JSONLines, csv=CSV)[kind]()
-        self._write(self.format.start())
 
     def _write(self, text: str) -> None:
         with naming(self.name):
@@ -196,12 +195,14 @@ class RecordFile:
 
     def write(self, item: Item, found: Detections, output: Path) -> None:
         """Append the detections of an image; see `Writer`."""
-        self._write(self.format.add(item, found, output))
+        before = '' if self.count else self.format.start()
+        self._write(before + self.format.add(item, found, output))
         self.count += 1
 
     def finish(self) -> None:
         """Complete the file."""
         try:
+            self._write('' if self.count else self.format.start())
             for text in self.format.end():
                 self._write(text)
             with naming(self.name):
@@ -212,7 +213,7 @@ class RecordFile:
         self.stack.close()
 
     def stop(self) -> None:
-        """Complete the file with the images so far; without any, an earlier file remains."""
+        """Complete the file with the images so far; without any, nothing is written and an earlier file remains."""
         if self.count:
             self.finish()
         else:

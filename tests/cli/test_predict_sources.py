@@ -91,6 +91,9 @@ def test_boxes_of_a_lossless_video_are_those_of_its_images(model, folder):
     frames, seconds = read_back(Path('drawn/a.mkv'))
     assert seconds == pytest.approx([number / 25 for number in range(5)])
     assert frames[0].shape == cv2.imread('images/0.png').shape
+    write_video(folder / 'others' / 'a.mkv', frames)
+    said = call(model, 'a.mkv', 'images/0.png', '--out', 'others', code=1)
+    assert said.stderr.count('others/a.mkv would replace a file that rtmdet did not write') == 1
     said = call(model, 'a.mkv', 'images/0.png', '--out', 'drawn', '--every', 2, '--crops', '--save', 'yolo')
     assert said.stdout.splitlines()[0].startswith('a.mkv: 3 frames, ')
     assert len(read_back(Path('drawn/a.mkv'))[0]) == 3 and Path('drawn/0.png').is_file()
