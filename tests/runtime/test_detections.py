@@ -63,6 +63,13 @@ def test_crops_are_the_pixels_in_the_boxes(found):
     assert [crop.shape for crop in Detections(**{**vars(beyond), 'image': found.image}).crops()] == [(1, 1, 3)]
 
 
+def test_boxes_are_clipped_to_the_image(found):
+    """The third box is beside the lower right corner, the fourth outside."""
+    boxes = np.vstack([found.boxes, [[100, 10, 120, 30]]]).astype(np.float32)
+    more = Detections(boxes, np.ones(4, np.float32), np.arange(4) % 3, CLASSES, image=found.image)
+    assert more.clipped().boxes[2].tolist() == [90, 60, 96, 64] and more.clipped().labels.tolist() == [0, 1, 2]
+
+
 def test_an_image_that_is_not_kept_is_read_again(found, tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), found.image)
     read = Detections(found.boxes, found.scores, found.labels, CLASSES, str(tmp_path / 'a.png'))
