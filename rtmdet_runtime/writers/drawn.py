@@ -86,10 +86,10 @@ class Crops:
             write_checked(folder / f'{output.stem}_{number}{output.suffix}', crop, self.inputs)
 
     def finish(self) -> None:
-        """Nothing is left to write."""
+        """Do nothing: all files are complete."""
 
     def stop(self) -> None:
-        """Nothing is left to remove."""
+        """Do nothing: all files are complete."""
 
 
 def with_image_ending(output: Path, item: Item) -> Path:

@@ -50,10 +50,10 @@ class LabelFiles:
         write_result(self.folder / name.with_suffix(ending), text.encode(errors='replace'))
 
     def finish(self) -> None:
-        """Nothing is left to write."""
+        """Do nothing: all files are complete."""
 
     def stop(self) -> None:
-        """Nothing is left to remove."""
+        """Do nothing: all files are complete."""
 
 
 def yolo(item: Item, found: Detections) -> str:

@@ -75,21 +75,23 @@ def video_file(path: Path, source: Video) -> Iterator[Callable[[Image, int], Non
     with unfinished(path) as (file,), contextlib.ExitStack() as stack:
         container = stack.enter_context(av.open(str(file), 'w'))
         container.metadata['comment'] = MARK
-        stream: av.VideoStream | None = None
-        start = last = 0
+        opened: list[av.VideoStream] = []
+        start, last = 0, -1
 
         def append(image: Image, pts: int) -> None:
-            nonlocal stream, start, last
+            nonlocal start, last
             frame = av.VideoFrame.from_ndarray(image, format='bgr24')
-            if stream is None:
-                stream, start, last = _open_stream(container, frame, source.rate, unit), pts, -1
+            if not opened:  # the first frame has the size
+                opened.append(_open_stream(container, frame, source.rate, unit))
+                start = pts
+            (stream,) = opened
             last = max(round((pts - start) * source.time_base / unit), last + 1)
             frame = frame.reformat(stream.width, stream.height)  # a stream may change its size
             frame.pts, frame.time_base = last, unit
             container.mux(stream.encode(frame))
 
         yield append
-        if stream is not None:
+        for stream in opened:
             container.mux(stream.encode())
 
 
