@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar('T')
 Result = tuple[Item, Detections]
-AHEAD = 2
-"""Number of batches that wait between two steps."""
+AHEAD = 1
+"""Number of batches that wait between two steps. Each holds its decoded images, which may be large."""
 POLL = 0.1
 """Seconds after which a step that waits looks whether it shall end."""
 LONGEST_READ, LONGEST_CALL = 0.5, 10.0
