@@ -35,8 +35,8 @@ UNUSED = ('_scope_', 'init_cfg', 'batch_augments', 'train_cfg')
 def find_config(checkpoint: Path, meta: object) -> Config | str:
     """Return the config of a checkpoint's model, or the name of a shipped one.
 
-    It is the one in `meta`; else that in the `.py` file with the checkpoint's name, or alone in its folder; else the
-    shipped one that the checkpoint's name begins with, as that of OpenMMLab's published weights.
+    It is the one in `meta`; else the `.py` file next to the checkpoint with its name; else the shipped one that the
+    checkpoint's name begins with, as that of OpenMMLab's published weights.
 
     Raises:
         ValueError: if there is none, or it can't be read as data; the message asks for the argument `config`.
@@ -44,16 +44,15 @@ def find_config(checkpoint: Path, meta: object) -> Config | str:
     text = meta.get('cfg') if isinstance(meta, dict) else None
     if isinstance(text, str):
         return read_as_data(text, f'the config in {checkpoint}')
-    same_name, files = checkpoint.with_suffix('.py'), list(checkpoint.parent.glob('*.py'))
-    if same_name in files or len(files) == 1:
-        file = same_name if same_name in files else files[0]
+    file = checkpoint.with_suffix('.py')
+    if file.is_file():
         return read_as_data(file.read_text(errors='replace'), str(file))
     if shipped := SHIPPED.match(checkpoint.name):
         person = '_person' if shipped[0] == 'rtmdet_nano' and 'person' in checkpoint.name else ''
         return f'rtmdet_plugin::{shipped[0]}{person}.py'
     raise ValueError(
-        f'config must be given (--config) for {checkpoint}, because it has none in it, and its folder has neither '
-        f'{same_name.name} nor a single .py file, got {len(files)} files'
+        f'config must be given (--config) for {checkpoint}, which has none in it, because there is no {file.name} '
+        'next to it, got None'
     )
 
 

@@ -94,9 +94,8 @@ def load_model(config: str | Path | Config | None, checkpoint: str | Path) -> Ba
     path = Path(checkpoint)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint')
-    content = CheckpointLoader.load_checkpoint(
-        str(path), map_location='cpu', logger='silent'
-    )  # safely, see compat/torch_load.py
+    # Safely, see compat/torch_load.py.
+    content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')
     weights, meta = checkpoint_parts(path, content)
     weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
     check_finite(weights, path)

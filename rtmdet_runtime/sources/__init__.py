@@ -61,7 +61,7 @@ def read_sources(sources: Iterable[Source], every: int = 1, recursive: bool = Fa
         recursive: read the subfolders of folders too.
 
     Raises:
-        ValueError: if a source can't have images: an empty folder, a pattern without files, an archive.
+        ValueError: if a source can't have images: an empty folder, a pattern without files.
         OSError: if a folder, a camera or an address can't be read.
         ImportError: if a package for videos isn't installed.
     """
@@ -74,7 +74,9 @@ def read_source(source: Source, every: int, recursive: bool) -> Iterator[Item | 
     if is_in_memory(source):
         for image in images_in_memory(source):
             yield Item(image, '', Path('image.png'))
-    elif isinstance(source, (int, str, Path)):
+    elif isinstance(source, int):
+        yield from read_camera_number(source, every)
+    elif isinstance(source, (str, Path)):
         yield from read_name(str(source), every, recursive)
     elif isinstance(source, Iterable):
         yield from read_sources(source, every, recursive)
@@ -89,14 +91,12 @@ def read_name(name: str, every: int, recursive: bool) -> Iterator[Item | Problem
     """Yield the images and frames of a path, a pattern, an address or a camera number; see `read_sources`."""
     path = Path(name)
     if is_camera(name):
-        from .camera import read_camera
-
-        yield from read_camera(int(name), every)
+        yield from read_camera_number(int(name), every)
     elif name.startswith(STREAMS):
         from .video import read_video
 
-        output = Path(re.sub(r'[^\w.-]+', '_', name.partition('@')[2] or name.partition('//')[2]) + '.mp4')
-        yield from read_video(name, name, output, every)
+        shown = re.sub('(?<=//)[^/@]*@', '', name)  # without user and password
+        yield from read_video(name, shown, Path(re.sub(r'[^\w.-]+', '_', shown.partition('//')[2]) + '.mp4'), every)
     elif name.startswith(WEB):
         yield from read_address(name, every)
     elif path.is_dir():
@@ -108,6 +108,13 @@ def read_name(name: str, every: int, recursive: bool) -> Iterator[Item | Problem
             yield from read_path(file, file.relative_to(root), every)
     else:
         yield from read_path(path, Path(path.name), every)
+
+
+def read_camera_number(number: int, every: int) -> Iterator[Item]:
+    """Yield the frames of a camera."""
+    from .camera import read_camera
+
+    yield from read_camera(number, every)
 
 
 def read_path(path: Path, output: Path, every: int) -> Iterator[Item | Problem]:

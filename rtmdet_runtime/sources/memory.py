@@ -26,7 +26,7 @@ def is_tensor(source: object) -> bool:
 
 def holds_one(source: Any) -> bool:
     """Return whether a source in memory is a single image rather than a batch."""
-    return is_pil(source) or source.ndim == 3
+    return is_pil(source) or source.ndim != 4
 
 
 def images_in_memory(source: Any) -> list[Image]:
