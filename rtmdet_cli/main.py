@@ -25,7 +25,7 @@ COMMANDS = {
         'rtmdet_cli.publish',
         'Write the weights of a checkpoint without training state, as .safetensors or .pth.',
     ),
-    'predict': ('rtmdet_cli.predict', 'Find objects in images with an exported model.'),
+    'predict': ('rtmdet_cli.predict', 'Find objects in images, videos and cameras; draw and save them.'),
     'quantize': ('rtmdet_cli.quantize', 'Quantise an exported ONNX model to INT8.'),
     'report': ('rtmdet_cli.report', 'Write a report of a training as one HTML page.'),
     'train': ('rtmdet_cli.train', 'Train a detector on a folder of images with annotations.'),

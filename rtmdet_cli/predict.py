@@ -1,9 +1,13 @@
-"""The command `rtmdet predict`: find objects in images; print, draw or write them as JSON, without PyTorch."""
+"""The command `rtmdet predict`: find objects in images and videos; print, draw and save them."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,109 +15,295 @@ from typing import TYPE_CHECKING
 import click
 
 from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
-from rtmdet_runtime.image_files import UNSUPPORTED
-from rtmdet_runtime.messages import one_line
-from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
+from rtmdet_runtime.output import STDOUT, input_files
 
-from .images import list_bad, list_images, read_images
 from .options import backend_option, batch_size_option, precision_option, size_option, threads_option
 
 if TYPE_CHECKING:
-    from rtmdet_runtime.detector import Detections, RTMDetector
-    from rtmdet_runtime.image import Image
+    from rtmdet_runtime.detections import Detections
+    from rtmdet_runtime.sources.item import Item
+    from rtmdet_runtime.writers import Writer
+    from rtmdet_runtime.writers.targets import Inputs
 
-RECORDS = r'\[\s*(\]|\{\s*"image"\s*:\s*"(\\.|[^"\\])*"\s*,\s*"boxes"\s*:)'
-"""Pattern of the beginning of the JSON file of `predict`; CreateML's labels have `annotations` after `image`."""
+FORMATS = ('json', 'jsonl', 'csv', 'coco', 'yolo', 'voc')
+STDIN = '-'
+"""Source that stands for names on standard input."""
+KEYS_TO_END = (ord('q'), 27)
+"""Keys that end `--show`: q and Escape."""
 
 
-def record(path: Path, found: Detections, classes: tuple[str, ...]) -> dict:
-    """Return the detections of an image for JSON: boxes in pixels with 2 decimals, scores with 4."""
-    # float64, because a rounded float32 would have many decimals in JSON; + 0.0 turns -0.0 into 0.0.
-    boxes, scores = (
-        values.astype(float).round(places) + 0.0 for values, places in ((found.boxes, 2), (found.scores, 4))
+def threshold_option(*names: str, metavar: str, kind: type, text: str) -> Callable:
+    """Return an option that replaces a threshold of the model."""
+    default = DEPLOY_THRESHOLDS[names[-1]]
+    return click.option(
+        *names, type=kind, metavar=metavar, help=f"{text} Default: the model's, {default} unless exported otherwise."
     )
-    names = [classes[label] for label in found.labels]
-    return dict(image=str(path), boxes=boxes.tolist(), scores=scores.tolist(), classes=names)
-
-
-def predict(
-    detector: RTMDetector, paths: list[Path], batch_size: int, bad: list[str]
-) -> Iterator[tuple[Path, Image, Detections]]:
-    """Yield path, image and detections of each image that can be read; see `read_images`."""
-    for start in range(0, len(paths), batch_size):
-        batch = list(read_images(paths[start : start + batch_size], bad))
-        found = detector.predict([image for _, image in batch], batch_size)
-        for (path, image), detections in zip(batch, found, strict=True):
-            yield path, image, detections
 
 
 @click.command('predict')
-@click.argument('model', type=click.Path(path_type=Path))
-@click.argument('images', type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option(
-    '--score-thr',
-    type=float,
-    metavar='0..1',
-    help=f"Score threshold. Default: the model's, {DEPLOY_THRESHOLDS['score_thr']} unless exported otherwise.",
-)
+@click.argument('model')
+@click.argument('sources', metavar='SOURCE...', nargs=-1, required=True)
+@threshold_option('--conf', '--score-thr', 'score_thr', metavar='0..1', kind=float, text='Score threshold.')
+@threshold_option('--iou', '--iou-thr', 'iou_thr', metavar='0..1', kind=float, text='IoU threshold of NMS.')
+@threshold_option('--max', '--max-per-img', 'max_per_img', metavar='N', kind=int, text='Maximum number of boxes.')
+@click.option('--classes', multiple=True, metavar='A,B', help='Names of the classes to find. Default: all.')
 @click.option(
     '--out',
     type=click.Path(path_type=Path),
     metavar='FOLDER',
-    help='Folder to write copies of the images to, with boxes drawn on them.',
+    help='Folder to write copies of the images and videos to, with boxes drawn on them.',
+)
+@click.option(
+    '--save',
+    'saved',
+    multiple=True,
+    metavar='FORMAT[=PATH]',
+    help=f'Format to write boxes in: {", ".join(FORMATS)}. Default of PATH: predictions.FORMAT or labels_FORMAT, in '
+    'the folder of --out, or else in this one. May be repeated.',
 )
 @click.option(
     '--json',
     'json_file',
-    type=click.Path(path_type=Path),
     metavar='FILE',
-    help='File (.json) to write boxes, scores and classes to; - for standard output.',
+    help='File (.json) to write boxes, scores and classes to; - for standard output. Short for --save json=FILE.',
 )
+@click.option('--crops', is_flag=True, help='Write the part of the image in each box, in crops/CLASS, see --save.')
+@click.option('--recursive', is_flag=True, help='Read the subfolders of folders too.')
+@click.option(
+    '--every',
+    type=click.IntRange(1),
+    default=1,
+    metavar='N',
+    show_default=True,
+    help='Use only every N-th frame of videos and cameras.',
+)
+@click.option('--show', is_flag=True, help='Show the images in a window; q or Escape ends.')
 @backend_option
 @size_option
 @batch_size_option
 @threads_option
 @precision_option
-def command(model, images, score_thr, out, json_file, backend, size, batch_size, threads, precision) -> None:
-    """Find objects in IMAGES, files or folders, with an exported MODEL (.onnx, .xml, .param, .engine).
+@click.option('--device', help='Device of a checkpoint: cpu, cuda, cuda:1, ... Default: cuda if PyTorch sees it.')
+@click.option('--config', help='Config of a checkpoint. Default: the one in the checkpoint or next to it.')
+def command(
+    model, sources, score_thr, iou_thr, max_per_img, classes, out, saved, json_file, crops, recursive, every, show,
+    backend, size, batch_size, threads, precision, device, config,
+) -> None:  # fmt: skip
+    """Find objects in every SOURCE with a MODEL.
 
-    For each image, a line with the number of objects of each class is printed. PyTorch isn't needed. Images that can't
-    be read are skipped and listed at the end; the exit code is then 1.
+    MODEL is an exported model (.onnx, .xml, .param, .engine), which doesn't need PyTorch; a checkpoint (.pth,
+    .safetensors); or the name of published weights, such as rtmdet_s.
+
+    SOURCE is an image, a video, a folder, a quoted pattern ('images/**/*.jpg'), an address (http, https, rtsp), the
+    number of a camera, or - to read such names from standard input. Videos need the package av.
+
+    For each image or video, a line with the number of objects of each class is printed. Images that can't be read are
+    reported and skipped; the exit code is then 1. Outputs have the images' names, and the folders below a folder that
+    was given; if a name is taken already, a number is added.
 
     Images with more than 180 million pixels are refused; the environment variable RTMDET_MAX_PIXELS sets another limit.
     Decoding takes at least 6 bytes of memory per pixel, 1.1 GB at this limit.
     """
     if score_thr is not None and not 0 <= score_thr <= 1:
-        raise ValueError(f'--score-thr must be from 0 to 1, got {score_thr}')
-    paths = list_images(list(images))
-    inputs = input_files([model, *paths])
-    if json_file is not None:
-        check_json(json_file, inputs, RECORDS)
-    from rtmdet_runtime.detector import RTMDetector
-    from rtmdet_runtime.drawing import check_drawn, draw, write_image
+        raise ValueError(f'--conf must be from 0 to 1, got {score_thr}')
+    from rtmdet_runtime.writers.targets import Inputs, check_drawn
 
+    saved = [*saved, f'json={json_file}'] if json_file else saved
+    targets = list(saved_targets(saved, out or Path()))
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    inputs = Inputs(input_files([model, *(source for source in sources if source != STDIN)]), folders, recursive)
+    check_saved(targets, inputs)
     if out is not None:
-        check_drawn([path for path in paths if path.suffix.lower() not in UNSUPPORTED], out, inputs)
-    settings = dict(backend=backend, size=size, threads=threads, precision=precision)
-    detector = RTMDetector(model, score_thr=score_thr, **settings)
-    classes = detector.info.classes
-    say = partial(click.echo, err=json_file == STDOUT)
-    records, bad, complete = [], [], False
+        check_drawn(sources, out, inputs)
+    if show:
+        check_display()
+    from rtmdet_runtime.detector import RTMDetector
+    from rtmdet_runtime.sources import read_sources
+    from rtmdet_runtime.stream import detect
+
+    names = [name.strip() for part in classes for name in part.split(',')]
+    thresholds = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
+    settings = dict(backend=backend, size=size, threads=threads, precision=precision, device=device, config=config)
+    detector = RTMDetector(model, classes=names or None, **thresholds, **settings)
+    items = read_sources([names_on_stdin() if source == STDIN else source for source in sources], every, recursive)
+    to_stdout = any(path == STDOUT for _, path in targets)
+    with contextlib.closing(detect(detector, items, batch_size)) as results, shown_rate() as report:
+        lines = Lines(partial(click.echo, err=to_stdout))
+        writers = open_writers(out, targets, crops, inputs, detector.info.classes)
+        write_results(results, writers, lines, report, show)
+    if lines.bad:
+        raise click.ClickException(
+            f'bad images: {lines.bad} of {lines.bad + lines.done}, listed above; {lines.done} were predicted'
+        )
+
+
+def saved_targets(saved: list[str], folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield format and path of each value of --save.
+
+    Raises:
+        ValueError: if the format is unknown, or its path is empty.
+    """
+    from rtmdet_runtime.writers import FORMATS as DEFAULTS
+
+    for value in saved:
+        kind, separator, path = value.partition('=')
+        if kind not in FORMATS or separator and not path:
+            raise ValueError(f'--save must be FORMAT or FORMAT=PATH with one of {", ".join(FORMATS)}, got {value}')
+        yield kind, Path(path) if path else folder / DEFAULTS[kind]
+
+
+def check_saved(targets: list[tuple[str, Path]], inputs: Inputs) -> None:
+    """Check that results can be saved without replacing an input, another file or each other.
+
+    Raises:
+        ValueError, OSError: see `check_records` and `check_labels`.
+    """
+    from rtmdet_runtime.writers import RECORDS
+    from rtmdet_runtime.writers.labels import check_labels
+    from rtmdet_runtime.writers.records import check_records
+
+    taken = set()
+    for kind, path in targets:
+        if kind in RECORDS:
+            check_records(kind, path, inputs)
+        else:
+            check_labels(path)
+        if path.resolve() in taken:
+            raise ValueError(f'--save must have a file or folder of its own for each format, got {path} twice')
+        taken.add(path.resolve())
+
+
+def open_writers(
+    out: Path | None, targets: list[tuple[str, Path]], crops: bool, inputs: Inputs, classes: tuple[str, ...]
+) -> list[Writer]:
+    """Return the writers; those of records are last, because they keep what was found if another one fails."""
+    from rtmdet_runtime.writers import RECORDS
+    from rtmdet_runtime.writers.drawn import Crops, DrawnFiles
+    from rtmdet_runtime.writers.labels import LabelFiles
+    from rtmdet_runtime.writers.records import RecordFile
+
+    writers: list[Writer] = [DrawnFiles(out, inputs)] if out is not None else []
+    writers += [Crops((out or Path()) / 'crops', inputs)] if crops else []
+    writers += [LabelFiles(kind, path, classes) for kind, path in targets if kind not in RECORDS]
+    return writers + [RecordFile(kind, path, classes) for kind, path in targets if kind in RECORDS]
+
+
+def write_results(results, writers: list[Writer], lines: Lines, report: Callable[[int], None], show: bool) -> None:
+    """Write each result with all writers, and end them; after Ctrl-C or an error, say how many images are done."""
+    from rtmdet_runtime.sources.item import Problem
+    from rtmdet_runtime.uninterrupted import uninterrupted
+    from rtmdet_runtime.writers.names import OutputNames
+
+    names = OutputNames()
     try:
-        for path, image, detections in predict(detector, paths, batch_size, bad):
-            counts = Counter(classes[label] for label in detections.labels)
-            found = ', '.join(f'{count} {name}' for name, count in counts.most_common()) or 'nothing'
-            say(f'{click.format_filename(path)}: {found}')
-            records.append(record(path, detections, classes))
-            if out is not None:
-                try:
-                    write_image(out / path.name, draw(image, detections, classes))
-                except ValueError as error:
-                    bad.append(one_line(error))
-        complete = True
-    finally:  # after Ctrl-C or on a full disk, write what was found so far
-        if json_file is not None and (complete or records):
-            write_json(json_file, records)
-            if not complete:
-                click.echo(f'{json_file} contains only {len(records)} of {len(paths)} images', err=True)
-    list_bad(bad, len(paths), f'{len(records)} were predicted')
+        for result in results:
+            if isinstance(result, Problem):
+                lines.problem(result.line)
+                continue
+            item, found = result
+            with uninterrupted():
+                output = names.of(item)
+                for writer in writers:
+                    try:
+                        writer.write(item, found, output)
+                    except ValueError as error:
+                        lines.problem(Problem(error).line)
+                lines.result(item, found)
+            report(lines.done)
+            if show and not shown(found):
+                break
+        with uninterrupted():
+            while writers:
+                writers.pop(0).finish()
+    except BaseException as error:
+        with uninterrupted(), contextlib.ExitStack() as stack:
+            for writer in writers:
+                stack.callback(writer.stop)
+        if lines.done or isinstance(error, KeyboardInterrupt):
+            click.echo(f'images that are done, with complete outputs: {lines.done}', err=True)
+        raise
+    lines.end_video()
+
+
+class Lines:
+    """Print a line for each image, video and problem, and count them.
+
+    Args:
+        say: function that prints a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.done, self.bad = say, 0, 0
+        self._last: Item | None = None
+        self._frames, self._found = 0, Counter()
+
+    def problem(self, line: str) -> None:
+        """Report an image that can't be read or written."""
+        self.bad += 1
+        click.echo(line, err=True)
+
+    def result(self, item: Item, found: Detections) -> None:
+        """Report an image; count a frame."""
+        if self._last is not None and item.video is not self._last.video:
+            self.end_video()
+        self.done += 1
+        if item.video is None:
+            self.say(f'{click.format_filename(item.source)}: {found.summary()}')
+            return
+        self._last = item
+        self._frames += 1
+        self._found.update(found.names)
+
+    def end_video(self) -> None:
+        """Report the current video."""
+        if self._last is not None:
+            objects = ', '.join(f'{count} {name}' for name, count in self._found.most_common()) or 'nothing'
+            self.say(f'{click.format_filename(self._last.source)}: {self._frames} frames, {objects}')
+        self._last, self._frames, self._found = None, 0, Counter()
+
+
+def names_on_stdin() -> Iterator[str]:
+    """Yield the lines of standard input that aren't empty."""
+    for line in sys.stdin.buffer:
+        if name := os.fsdecode(line.rstrip(b'\r\n')):
+            yield name
+
+
+@contextlib.contextmanager
+def shown_rate() -> Iterator[Callable[[int], None]]:
+    """Give a function that shows the number of images and images/s on standard error, if it is a terminal."""
+    try:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    except ModuleNotFoundError:  # the extra `runtime` doesn't have it
+        yield lambda done: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    columns = SpinnerColumn(), TextColumn('{task.completed:.0f} images, {task.fields[rate]:.1f}/s'), TimeElapsedColumn()
+    console, start = Console(stderr=True), time.monotonic()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task('', total=None, rate=0.0)
+        yield lambda done: bar.update(task, completed=done, rate=done / max(time.monotonic() - start, 1e-9))
+
+
+def check_display() -> None:
+    """Raise a `ValueError` if there is no display for --show."""
+    if sys.platform == 'linux' and not (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')):
+        raise ValueError('--show needs a display, got neither DISPLAY nor WAYLAND_DISPLAY; use --out FOLDER')
+
+
+def shown(found: Detections) -> bool:
+    """Show the detections of an image in a window; return False if the user wants to end.
+
+    Raises:
+        ValueError: if this OpenCV can't show windows.
+    """
+    import cv2
+
+    try:
+        cv2.imshow('rtmdet predict', found.plot())
+        return cv2.waitKey(1) & 0xFF not in KEYS_TO_END
+    except cv2.error:
+        raise ValueError('--show needs an OpenCV with windows: pip install opencv-python') from None

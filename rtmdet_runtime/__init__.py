@@ -2,10 +2,12 @@
 
     from rtmdet_runtime import RTMDetector
 
-    detections = RTMDetector('model.onnx').predict('street.jpg')
+    found = RTMDetector('model.onnx')('street.jpg')
+    print(found.boxes, found.scores, found.names)
 
 The file that `rtmdet export` wrote contains everything that a prediction needs: classes, input size, normalisation and
-thresholds. This package imports nothing from `rtmdet_plugin`, so it can be copied and shipped separately.
+thresholds. This package needs nothing from `rtmdet_plugin`, so it can be copied and shipped separately. Only if a
+checkpoint is opened, `backends/pytorch.py` imports `rtmdet_plugin` and PyTorch.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .detector import Detections, RTMDetector
+    from .detections import Detections
+    from .detector import RTMDetector
     from .info import FORMS, ModelInfo
 
 __all__ = ['FORMS', 'Detections', 'ModelInfo', 'RTMDetector']
 
-_MODULES = dict(FORMS='.info', Detections='.detector', ModelInfo='.info', RTMDetector='.detector')
+_MODULES = dict(FORMS='.info', Detections='.detections', ModelInfo='.info', RTMDetector='.detector')
 
 
 def __getattr__(name: str) -> object:

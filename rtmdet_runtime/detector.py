@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import contextlib
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -11,43 +13,30 @@ from typing import Any, overload
 import numpy as np
 
 from .backends import Backend, open_backend
+from .backends.pytorch import is_checkpoint, open_checkpoint
+from .classes import labels_of
+from .detections import Detections
 from .image import Image, letterbox, normalization_table, read_image, write_input
 from .info import NMS_FORMS, PREFIX, ModelInfo
 from .postprocess import Candidates, check_outputs, class_wise_nms, decode_maps, select_candidates
+from .sources import Source, is_one_image, read_sources
+from .sources.item import Problem
+from .stream import Result, detect, with_origin
 
-Source = str | Path | Image
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Boxes of one image, by descending score.
-
-    Attributes:
-        boxes: xyxy in pixels of the original image, float32. (N, 4)
-        scores: float32. (N,)
-        labels: indices into the model's classes, int64. (N,)
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def above(self, score_thr: float) -> Detections:
-        """Return the detections with a score above a threshold."""
-        found = self.scores > score_thr
-        return Detections(self.boxes[found], self.scores[found], self.labels[found])
+ImageSource = str | Path | Image
 
 
 class RTMDetector:
     """Find objects in images: preprocess them, run the network on a backend, and post-process its outputs.
 
     Args:
-        model: file of `rtmdet export`: .onnx, .xml (OpenVINO), .param (ncnn) or .engine (TensorRT). Opening an engine
-            runs code in it, so open only engines that you trust. Or a loaded backend (see `Backend`); `backend`,
-            `threads` and `precision` can't be given then.
+        model: one of these:
+
+            - a file of `rtmdet export`: .onnx, .xml (OpenVINO), .param (ncnn) or .engine (TensorRT). Opening an engine
+              runs code in it, so open only engines that you trust;
+            - a checkpoint, .pth or .safetensors, or the name of published weights, 'rtmdet_nano' (persons),
+              'rtmdet_tiny', 's', 'm', 'l' or 'x' (COCO), which are downloaded once. They need rtmdet_plugin;
+            - a loaded backend (see `Backend`), without `backend`, `threads`, `precision`, `device` and `config`.
         backend: 'onnxruntime', 'openvino', 'ncnn' or 'tensorrt'; None chooses by the file's ending.
         size: (height, width) of the network's input in pixels, multiples of the coarsest stride; None for the model's
             own. Other sizes need a model that was exported with a dynamic size.
@@ -56,18 +45,23 @@ class RTMDetector:
         iou_thr: IoU threshold of the NMS within a class.
         nms_pre: maximum number of candidates per image that take part in NMS.
         max_per_img: maximum number of boxes per image.
+        classes: names of the classes to find; None for all. Others take no part in NMS, unless it is in the graph.
         threads: number of CPU threads of the backend; None for the backend's default.
         precision: precision to compute in. 'auto': the fastest that was seen to keep AP, which is bfloat16 on OpenVINO
             if the CPU has instructions for it (AMX, AVX512-BF16), otherwise float32. 'float32': the same boxes as
-            PyTorch on every CPU. 'bfloat16' and 'float16': only OpenVINO and ncnn. Layers in INT8 stay in INT8.
+            PyTorch on every CPU. 'bfloat16' and 'float16': only OpenVINO, ncnn and PyTorch. Layers in INT8 stay in
+            INT8.
+        device: device of a checkpoint: 'cpu', 'cuda', or 'cuda:1' and the like; None for CUDA if PyTorch sees it.
+        config: config of a checkpoint: a file, the name of a shipped one, or an object. None for the one in the
+            checkpoint or next to it, which is read as data and never run.
 
     Attributes:
         backend: the loaded backend; several detectors may share it. `backend.precision` is the one that it runs in.
         info: the model's metadata, with the values given here instead of its own.
 
     Raises:
-        FileNotFoundError, ImportError: see `open_backend`.
-        ValueError: see `open_backend` and `changed_info`.
+        FileNotFoundError, ImportError: see `open_backend` and `open_checkpoint`.
+        ValueError: see `open_backend`, `open_checkpoint`, `changed_info` and `labels_of`.
     """
 
     def __init__(
@@ -80,20 +74,27 @@ class RTMDetector:
         iou_thr: float | None = None,
         nms_pre: int | None = None,
         max_per_img: int | None = None,
+        classes: Sequence[str] | None = None,
         threads: int | None = None,
         precision: str = 'auto',
+        device: str | None = None,
+        config: Any = None,
     ) -> None:
         if isinstance(model, (str, Path)):
-            self.backend = open_backend(model, backend, threads, precision)
-        elif (backend, threads, precision) == (None, None, 'auto'):
+            self.backend = _open(model, backend, threads, precision, device, config)
+        elif (backend, threads, precision, device, config) == (None, None, 'auto', None, None):
             self.backend, model = model, type(model).__name__
         else:
             raise ValueError(
-                f'model must be a file if backend, threads or precision is given, got {type(model).__name__}'
+                'model must be a file if backend, threads, precision, device or config is given, got '
+                f'{type(model).__name__}'
             )
         given = dict(score_thr=score_thr, iou_thr=iou_thr, nms_pre=nms_pre, max_per_img=max_per_img)
         self.name = str(model)
         self.info = changed_info(self.backend, self.name, size, given)
+        if isinstance(classes, str):
+            raise ValueError(f'classes must be a list of names, got {classes!r}; write [{classes!r}]')
+        self._wanted = None if classes is None else np.array(labels_of(classes, self.info.classes), np.int64)
 
     def __repr__(self) -> str:
         """Return the model, its backend, and the precision and size that it runs in."""
@@ -105,21 +106,65 @@ class RTMDetector:
     def _table(self) -> np.ndarray:
         return normalization_table(self.info)
 
-    @overload
-    def predict(self, images: Source, batch_size: int = 1) -> Detections: ...
+    def __call__(
+        self, source: Source, *, batch_size: int = 1, every: int = 1, recursive: bool = False
+    ) -> Detections | Iterator[Detections]:
+        """Find objects in any source.
+
+        Args:
+            source: a path of an image, video or folder; a pattern such as 'images/*.jpg'; an http(s) address of an
+                image or video, or an address such as 'rtsp://...'; the number of a camera; an array (BGR, uint8,
+                (H, W, 3) or (B, H, W, 3)), PIL image or tensor (RGB, (3, H, W) or (B, 3, H, W), uint8 or float from 0
+                to 1); or an iterable of these.
+            batch_size: see `predict`.
+            every: use only every N-th frame of videos and cameras.
+            recursive: read the subfolders of folders too.
+
+        Returns:
+            `Detections` for one image, otherwise an iterator of them. It reads while it is used, so memory doesn't grow
+            with the source; `list(...)` collects its results with their images. Images that can't be read, and damaged
+            videos, are skipped with a warning.
+
+        Raises:
+            FileNotFoundError, ValueError: if one image can't be read; otherwise see `read_sources`. ValueError also if
+                `every` or `batch_size` is below 1.
+        """
+        for name, value in (('batch_size', batch_size), ('every', every)):
+            if value < 1:
+                raise ValueError(f'{name} must be at least 1, got {value}')
+        items = read_sources([source], every, recursive)
+        if not is_one_image(source):
+            return self._results(detect(self, items, batch_size))
+        (item,) = items
+        if isinstance(item, Problem):
+            raise item.error
+        return with_origin(self.predict(item.image), item)
+
+    def _results(self, stream: Generator[Result | Problem, None, None]) -> Iterator[Detections]:
+        with contextlib.closing(stream):
+            for result in stream:
+                if isinstance(result, Problem):
+                    warnings.warn(result.line, stacklevel=2)
+                else:
+                    yield result[1]
 
     @overload
-    def predict(self, images: Sequence[Source], batch_size: int = 1) -> list[Detections]: ...
+    def predict(self, images: ImageSource, batch_size: int = 1) -> Detections: ...
 
-    def predict(self, images: Source | Sequence[Source], batch_size: int = 1) -> Detections | list[Detections]:
-        """Find objects.
+    @overload
+    def predict(self, images: Sequence[ImageSource], batch_size: int = 1) -> list[Detections]: ...
+
+    def predict(
+        self, images: ImageSource | Sequence[ImageSource], batch_size: int = 1
+    ) -> Detections | list[Detections]:
+        """Find objects in one image or a list of images.
 
         Args:
             images: a path or an image (BGR, uint8, (H, W, 3)), or a list of these.
             batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
 
         Returns:
-            `Detections` for one image, a list of them for a list.
+            `Detections` for one image, a list of them for a list. They don't keep images that were read from files.
 
         Raises:
             FileNotFoundError: if an image file doesn't exist.
@@ -134,12 +179,16 @@ class RTMDetector:
         batches = (images[start : start + step] for start in range(0, len(images), step))
         return [detections for batch in batches for detections in self._predict_batch(batch)]
 
-    def _predict_batch(self, sources: Sequence[Source]) -> list[Detections]:
+    def _predict_batch(self, sources: Sequence[ImageSource]) -> list[Detections]:
         inputs, scales = self.preprocess(sources)
         outputs = self.backend(inputs)
-        return [self.postprocess([output[i] for output in outputs], scale) for i, scale in enumerate(scales)]
+        found = []
+        for i, (source, scale) in enumerate(zip(sources, scales, strict=True)):
+            origin = dict(image=source) if isinstance(source, np.ndarray) else dict(source=str(source))
+            found.append(replace(self.postprocess([output[i] for output in outputs], scale), **origin))
+        return found
 
-    def preprocess(self, sources: Sequence[Source]) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    def preprocess(self, sources: Sequence[ImageSource]) -> tuple[np.ndarray, list[tuple[float, float]]]:
         """Return the network's input (B, 3, H, W), float32, and the scale factors (x, y) of each image.
 
         If the model has a fixed batch size and there are fewer images, the rest of the input is 0.
@@ -163,25 +212,48 @@ class RTMDetector:
                 f'predicts label {labels.max():.0f}, got {len(self.info.classes)}'
             )
         factors = np.array([1 / scale[0], 1 / scale[1]] * 2, np.float32)
-        return Detections(boxes * factors, scores, labels.astype(np.int64))
+        return Detections(boxes * factors, scores, labels.astype(np.int64), self.info.classes)
 
     def _boxes(self, outputs: Sequence[np.ndarray]) -> Candidates:
         info = self.info
         if info.form == 'nms':
             dets, labels = outputs
             found = (labels >= 0) & (dets[:, 4] > info.score_thr)
-            return dets[found, :4], dets[found, 4], labels[found]
+            return self._selected((dets[found, :4], dets[found, 4], labels[found]))
         if info.form == 'trt':
             count, boxes, scores, labels = outputs
             found = (np.arange(len(scores)) < count[0]) & (scores > info.score_thr)
-            return boxes[found], scores[found], labels[found]
+            return self._selected((boxes[found], scores[found], labels[found]))
         if info.form == 'raw':
             levels = len(info.strides)
             candidates = decode_maps(outputs[:levels], outputs[levels:], info.strides, info.exp_on_reg, info.score_thr)
         else:
             boxes, scores = outputs
             candidates = select_candidates(boxes, scores, info.score_thr)
-        return class_wise_nms(candidates, info.iou_thr, info.nms_pre, info.max_per_img)
+        return class_wise_nms(self._selected(candidates), info.iou_thr, info.nms_pre, info.max_per_img)
+
+    def _selected(self, candidates: Candidates) -> Candidates:
+        """Return the candidates of the classes to find."""
+        if self._wanted is None:
+            return candidates
+        wanted = np.isin(candidates[2], self._wanted)
+        return candidates[0][wanted], candidates[1][wanted], candidates[2][wanted]
+
+
+def _open(
+    model: str | Path, backend: str | None, threads: int | None, precision: str, device: str | None, config: Any
+) -> Backend:
+    """Open a checkpoint or an exported model; see `RTMDetector`."""
+    if is_checkpoint(model):
+        if backend is not None:
+            raise ValueError(f'backend must be None for {model}, which PyTorch runs, got {backend!r}; export it first')
+        return open_checkpoint(model, config, device, threads, precision)
+    if config is not None:
+        raise ValueError(f'config must be None for {model}, which contains its settings, got {config!r}')
+    expected = 'cuda' if Path(model).suffix == '.engine' else 'cpu'
+    if device not in (None, expected):
+        raise ValueError(f'device must be {expected} for {model}, got {device!r}; a checkpoint runs on others')
+    return open_backend(model, backend, threads, precision)
 
 
 def changed_info(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from .detector import Detections
+from .detections import Detections
 from .image import Image
 from .output import InputFiles, check_output, write_result
 
@@ -18,8 +18,16 @@ MARK = b'\nDrawn by rtmdet.\n'
 
 MARGIN = 100
 """Pixels outside an image in which a box is still drawn as it is; OpenCV takes no arbitrary numbers."""
-FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.5)
+FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.45)
 """Font of the names, and its scale."""
+LINE = 1.6
+"""Width of the lines of boxes in an image of up to `LARGE` pixels; both lines and names grow with larger images."""
+LARGE = 1000
+"""Longer side of an image, in pixels, above which lines and names grow."""
+DARK = 110
+"""Brightness of a colour below which names on it are white."""
+Rectangle = tuple[int, int, int, int]
+"""xyxy in pixels."""
 JPEG_QUALITY = 85
 """Quality of the images in HTML pages."""
 
@@ -30,11 +38,23 @@ def label_colour(label: int) -> tuple[int, int, int]:
     return tuple(cv2.cvtColor(np.array([[[hue, 220, 255]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0].tolist())
 
 
-def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Image:
-    """Return a copy of an image with boxes, class names and scores drawn on it."""
+def draw(image: Image, detections: Detections) -> Image:
+    """Return a copy of an image with boxes, class names and scores drawn on it.
+
+    Names are moved so that they don't cover each other; a name without a free place is left out.
+    """
     image = image.copy()
-    for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
-        draw_box(image, box, label_colour(label), f'{classes[label]} {score:.2f}')
+    scale = max(1.0, max(image.shape[:2]) / LARGE)
+    colours = [label_colour(label) for label in detections.labels.tolist()]
+    for box, colour in reversed(list(zip(detections.boxes, colours, strict=True))):  # the best one on top
+        draw_box(image, box, colour, width=max(1, round(LINE * scale)))
+    taken: list[Rectangle] = []
+    for box, score, name, colour in zip(detections.boxes, detections.scores, detections.names, colours, strict=True):
+        text = f'{name} {score:.2f}'
+        free = (place for place in text_places(image, box, text, scale) if not any(overlap(place, t) for t in taken))
+        if (place := next(free, None)) is not None:
+            taken.append(place)
+            draw_text(image, place, text, colour, scale)
     return image
 
 
@@ -50,51 +70,55 @@ def draw_box(
         text: name of the class.
         width: width of the lines in pixels.
     """
-    height, length = image.shape[:2]
-    limits = np.array([length, height, length, height]) + MARGIN
-    x1, y1, x2, y2 = np.clip(np.round(box), -MARGIN, limits).astype(int).tolist()
-    cv2.rectangle(image, (x1, y1), (x2, y2), colour, width)
-    if not text:
-        return
-    text = text.encode(errors='replace').decode()  # text that isn't valid Unicode would crash OpenCV
-    (text_width, text_height), below = cv2.getTextSize(text, *FONT, 1)
-    left, base = max(0, min(x1, length - text_width)), max(y1 - below, text_height)
-    cv2.rectangle(image, (left, base - text_height), (left + text_width, base + below), colour, cv2.FILLED)
-    cv2.putText(image, text, (left, base), *FONT, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.rectangle(image, *corners(image, box), colour, width)
+    if text:
+        draw_text(image, next(text_places(image, box, text, 1.0)), text, colour, 1.0)
+
+
+def corners(image: Image, box: Sequence[float] | np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the upper left and lower right pixel of a box, at most `MARGIN` outside the image."""
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = np.clip(np.round(box), -MARGIN, np.array([width, height] * 2) + MARGIN).astype(int).tolist()
+    return (x1, y1), (x2, y2)
+
+
+def text_places(image: Image, box: Sequence[float] | np.ndarray, text: str, scale: float) -> Iterator[Rectangle]:
+    """Yield places for the name of a box within the image: above it, in it, below it, and further above."""
+    (x1, y1), (x2, y2) = corners(image, box)
+    (width, height), below = cv2.getTextSize(drawable(text), FONT[0], FONT[1] * scale, max(1, round(scale)))
+    total = height + below
+    for left, top in (
+        *((x1, y1 - total), (x2 - width, y1 - total), (x1, y1), (x1, y2)),
+        *((x1, y1 - number * total) for number in range(2, 5)),
+    ):
+        left, top = max(0, min(left, image.shape[1] - width)), max(0, min(top, image.shape[0] - total))
+        yield left, top, left + width, top + total
+
+
+def overlap(one: Rectangle, other: Rectangle) -> bool:
+    """Return whether two rectangles have a pixel in common."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def draw_text(image: Image, place: Rectangle, text: str, colour: tuple[int, int, int], scale: float) -> None:
+    """Draw a name on an image, in place; see `text_places`."""
+    left, top, right, bottom = place
+    thickness = max(1, round(scale))
+    below = cv2.getTextSize(drawable(text), FONT[0], FONT[1] * scale, thickness)[1]
+    cv2.rectangle(image, (left, top), (right, bottom), colour, cv2.FILLED)
+    ink = (0, 0, 0) if np.dot(colour, (0.114, 0.587, 0.299)) > DARK else (255, 255, 255)
+    cv2.putText(image, drawable(text), (left, bottom - below), FONT[0], FONT[1] * scale, ink, thickness, cv2.LINE_AA)
+
+
+def drawable(text: str) -> str:
+    """Return a text without what isn't valid Unicode, which would crash OpenCV."""
+    return text.encode(errors='replace').decode()
 
 
 def jpeg_uri(image: Image) -> str:
     """Return an image, BGR, uint8, (H, W, 3), as a JPEG in a data URI, for an HTML page."""
     content = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1].tobytes()
     return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
-
-
-def check_drawn(paths: list[Path], folder: Path, inputs: InputFiles) -> None:
-    """Check that drawn images can be written without replacing an input, another file or each other.
-
-    Args:
-        paths: images to draw on; the drawn images have the same names.
-        folder: folder of the drawn images.
-        inputs: see `input_files`.
-
-    Raises:
-        ValueError: if a name has no ending that OpenCV can write, or two images have the same name.
-        ValueError, OSError: see `check_image`.
-    """
-    taken = {}
-    for path in paths:
-        if not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}'):
-            raise ValueError(
-                f'--out {folder}: the name of {path} must end in .bmp, .jpg, .png, .tif, .webp or another ending that '
-                f'OpenCV can write, got {path.suffix or "no ending"}; rename the image'
-            )
-        target = folder / path.name
-        check_image(target, inputs, (path.suffix,))
-        if taken.setdefault(target.resolve(), path) != path:
-            raise ValueError(
-                f'--out {folder}: {taken[target.resolve()]} and {path} would be drawn to the same file; '
-                'draw the images of one folder at a time'
-            )
 
 
 def check_image(path: Path, inputs: InputFiles, endings: Iterable[str]) -> None:
@@ -110,8 +134,14 @@ def check_image(path: Path, inputs: InputFiles, endings: Iterable[str]) -> None:
         ValueError, OSError: see `check_output`.
     """
     check_output(path, inputs, endings)
-    if path.exists() and not path.read_bytes().endswith(MARK):
+    if path.exists() and not _end_of(path).endswith(MARK):
         raise ValueError(f'{path} would replace a file that rtmdet did not write; choose another name, or remove it')
+
+
+def _end_of(path: Path) -> bytes:
+    with open(path, 'rb') as file:
+        file.seek(max(0, path.stat().st_size - len(MARK)))
+        return file.read()
 
 
 def write_image(path: Path, image: Image) -> None:

@@ -104,5 +104,5 @@ def normalization_table(info: ModelInfo) -> np.ndarray:
 
 def write_input(canvas: Image, table: np.ndarray, to_rgb: bool, out: np.ndarray) -> None:
     """Normalise a canvas (H, W, 3) and write it to `out` (3, H, W), its place in a batch."""
-    for channel in range(3):
-        np.take(table[channel], canvas[:, :, channel], out=out[2 - channel if to_rgb else channel], mode='clip')
+    for channel, plane in enumerate(cv2.split(canvas)):
+        cv2.LUT(plane, table[channel], dst=out[2 - channel if to_rgb else channel])

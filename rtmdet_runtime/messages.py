@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 PACKAGES = dict(
+    av=('av', 'video'),
     click=('click', None),
     cuda=('cuda-bindings', 'tensorrt'),
     cv2=('opencv-python', 'runtime'),
@@ -21,9 +22,12 @@ PACKAGES = dict(
     onnxruntime=('onnxruntime', 'runtime'),
     onnxscript=('onnxscript', 'deploy'),
     openvino=('openvino', 'backends'),
+    pandas=('pandas', 'results'),
     pnnx=('pnnx', 'backends'),
     rich=('rich', 'deploy'),
+    rtmdet_plugin=('rtmdet_plugin', 'lite'),
     safetensors=('safetensors', 'deploy'),
+    supervision=('supervision', 'results'),
     tensorrt=('tensorrt', 'tensorrt'),
     torch=('torch', 'lite'),
 )

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from samples import SHAPES_CONFIG
 from user_commands import run_line
 from user_run import ROOT, write_user_data
+
+from rtmdet_plugin.checkpoints.published import ADDRESSES
 
 STAND_IN = f"""
 _base_ = '{SHAPES_CONFIG}'
@@ -43,14 +46,17 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def folder(shapes, shape_images, shapes_checkpoint, tmp_path, monkeypatch) -> Path:
+def folder(shapes, shape_images, shapes_checkpoint, shapes_model, shapes_config, tmp_path, monkeypatch) -> Path:
     """The working folder, with everything that the pages name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('RTMDET_DEMO_DATA', str(shapes))
     Path('configs').mkdir()
     for size in ('tiny', 's'):
         (tmp_path / 'configs' / f'rtmdet_{size}.py').write_text(STAND_IN)
-    shutil.copy(shapes_checkpoint, 'rtmdet_s.pth')
+    meta = dict(dataset_meta=shapes_model.dataset_meta, cfg=shapes_config().pretty_text)
+    torch.save(dict(state_dict=shapes_model.state_dict(), meta=meta), 'rtmdet_s.pth')
+    monkeypatch.setenv('RTMDET_HOME', str(tmp_path))
+    shutil.copy('rtmdet_s.pth', ADDRESSES['s'].rpartition('/')[2])
     run_line('rtmdet convert rtmdet_s.pth rtmdet_s_mmyolo.pth --to mmyolo')
     shutil.copy(shapes_checkpoint, 'rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth')
     cv2.imwrite('street.jpg', cv2.imread(str(shape_images[1])))

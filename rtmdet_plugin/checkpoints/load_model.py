@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from rtmdet_plugin_startup import config_path
 
 from .comparison import compare
+from .config_as_data import find_config
 from .finite import check_finite
 from .fit_to_model import fit_to_model
 
@@ -70,11 +71,12 @@ def config_name(config: Config) -> str:
     return config.filename or 'the config'
 
 
-def load_model(config: str | Path | Config, checkpoint: str | Path) -> BaseDetector:
+def load_model(config: str | Path | Config | None, checkpoint: str | Path) -> BaseDetector:
     """Build the model of a config on the CPU, with the weights of a checkpoint, in evaluation mode.
 
     Args:
-        config: of mmdet: a file, the name of a shipped one (see `config_file`), or an object.
+        config: of mmdet: a file, the name of a shipped one (see `config_file`), or an object. None for the one in the
+            checkpoint or next to it, which isn't run, see `find_config`.
         checkpoint: file with `state_dict`, as mmengine saves it, or `.safetensors`. No code in it runs. It must hold
             every weight of the model and nothing else; those of mmyolo's RTMDet are renamed.
 
@@ -84,18 +86,21 @@ def load_model(config: str | Path | Config, checkpoint: str | Path) -> BaseDetec
     Raises:
         FileNotFoundError: if one of the files doesn't exist.
         ValueError: if the config can't be read, the checkpoint doesn't fit it, or a weight isn't finite; see
-            `checkpoint_parts`, `check_finite` and `fit_to_model`.
+            `find_config`, `checkpoint_parts`, `check_finite` and `fit_to_model`.
         UnsafeCheckpointError: if the checkpoint asks for a class or function that isn't data.
         DamagedCheckpointError: if the checkpoint is truncated, altered, or of another format.
     """
-    cfg = read_config(config)
+    cfg = None if config is None else read_config(config)
     path = Path(checkpoint)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint')
-    content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # safely, see compat/torch_load.py
+    # Safely, see compat/torch_load.py.
+    content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')
     weights, meta = checkpoint_parts(path, content)
     weights = {name.removeprefix('module.'): value for name, value in weights.items() if hasattr(value, 'shape')}
     check_finite(weights, path)
+    if cfg is None:
+        cfg = read_config(find_config(path, content.get('meta')))
 
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model_config = cfg.model.copy()

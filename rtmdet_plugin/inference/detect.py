@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rtmdet_runtime import Detections, RTMDetector
+from rtmdet_runtime import RTMDetector
 
 from ..datasets.bad_samples import error_message
 from ..export.metadata import numbered_classes
@@ -47,7 +47,7 @@ def detect(
                 except (BadImageError, OSError) as error:
                     bad[path] = error_message(path, error)
             for image_id, boxes in zip(readable, detector.predict(list(readable.values()), step), strict=True):
-                found += _as_coco(boxes, image_id, categories)
+                found += boxes.to_coco(image_id, categories)
             report(start + step)
     return found, bad
 
@@ -75,12 +75,3 @@ def category_of_label(classes: Sequence[str], categories: Sequence[Mapping]) -> 
             f'classes ({", ".join(classes)}); rename them in the data, or choose those to evaluate with --classes'
         )
     return [ids.get(name) for name in classes]
-
-
-def _as_coco(boxes: Detections, image_id: int | str, categories: Sequence[int | None]) -> list[dict]:
-    rows = zip(boxes.boxes.tolist(), boxes.scores.tolist(), boxes.labels.tolist(), strict=True)
-    return [
-        dict(image_id=image_id, category_id=categories[label], bbox=[x1, y1, x2 - x1, y2 - y1], score=score)
-        for (x1, y1, x2, y2), score, label in rows
-        if categories[label] is not None
-    ]

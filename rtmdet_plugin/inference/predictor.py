@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from rtmdet_runtime import ModelInfo, RTMDetector
 from rtmdet_runtime.backends import check_threads
+from rtmdet_runtime.backends.pytorch import PUBLISHED
 from rtmdet_runtime.choices import TORCH_PRECISIONS
 
 from ..checkpoints.load_model import load_model
+from ..checkpoints.published import published_weights
 from ..export.folding import fold_batch_norms
 from ..export.forms import RawForm
 from ..export.metadata import model_info
 from ..export.onnx_export import check_model
-from .device import check_device
+from .device import check_device, device_type
 
 PRECISIONS = {name: getattr(torch, name) for name in TORCH_PRECISIONS}
 
@@ -141,14 +143,52 @@ def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetecto
         ValueError: see `load_model`; also if the device isn't available, the CPU doesn't support the precision, CUDA
             graphs are used without CUDA, or the size or a threshold is invalid.
     """
+    backend = load_backend(config, checkpoint, precision, compile, cuda_graphs, device, for_map, threads)
+    return RTMDetector(backend, size=size, score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
+
+
+def load_backend(
+    config: str | Path | Config | None,
+    checkpoint: str | Path,
+    precision: str,
+    compile: bool,
+    cuda_graphs: bool,
+    device: str,
+    for_map: bool,
+    threads: int | None,
+) -> TorchBackend:
+    """Load a checkpoint, fold its batch norms, and return its backend; see `RTMDetPredictor` and `load_model`."""
     check_settings(device, precision, cuda_graphs)
     check_threads(threads)
     model = load_model(config, checkpoint)
     check_model(model)
     info = model_info(model, 'raw', None, for_map=for_map)
     network = RawForm(fold_batch_norms(model)).eval()
-    backend = TorchBackend(network, info, precision, compile, cuda_graphs, device, threads)
-    return RTMDetector(backend, size=size, score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
+    return TorchBackend(network, info, precision, compile, cuda_graphs, device, threads)
+
+
+def open_checkpoint(
+    model: str, config: str | Path | Config | None, device: str | None, threads: int | None, precision: str
+) -> TorchBackend:
+    """Open a checkpoint, or published weights by the name of their config, for `rtmdet_runtime.RTMDetector`.
+
+    Args:
+        model: file (.pth, .safetensors), or a name of `PUBLISHED`.
+        config: see `load_model`; None for that of the checkpoint.
+        device: 'cpu', 'cuda', or 'cuda:1' and the like; None for CUDA if PyTorch sees it.
+        threads: see `RTMDetPredictor`.
+        precision: 'auto' (float32) or one of `PRECISIONS`.
+
+    Raises:
+        RefusedError: if published weights are neither on this machine nor can be downloaded.
+        FileNotFoundError, ValueError: see `RTMDetPredictor`.
+    """
+    device = device or device_type()
+    precision = 'float32' if precision == 'auto' else precision
+    check_settings(device, precision, cuda_graphs=False)
+    if model in PUBLISHED:
+        model = str(published_weights(PUBLISHED[model], 'or give a file'))
+    return load_backend(config, model, precision, False, False, device, False, threads)
 
 
 def cpu_has_bfloat16() -> bool:

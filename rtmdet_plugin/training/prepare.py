@@ -29,8 +29,8 @@ from .formats.find_format import read_dataset
 from .formats.labelled import Labelled
 from .log_services import check_services
 from .options import OF_DATA, Options
-from .published import find_weights
 from .splits import with_validation
+from .start_weights import find_weights
 from .work_dir import INPUT, config_of_run, new_work_dir, short_config
 
 

@@ -82,8 +82,17 @@ def test_a_drawn_image_replaces_no_other_input(folder):
     (folder / 'drawn').mkdir()
     (folder / 'drawn' / 'a.png').symlink_to('../images/b.png')
     assert 'would replace the input images/b.png' in call('model.onnx', 'images', '--out', 'drawn', code=1).stderr
-    said = call('model.onnx', 'images/a.png', 'others/a.png', '--out', 'new', code=1).stderr
-    assert 'images/a.png and others/a.png would be drawn to the same file' in said and not Path('new').exists()
+
+
+def test_outputs_of_the_same_name_get_a_number(folder):
+    (folder / 'others').mkdir()
+    write(folder / 'others' / 'a.png')
+    (folder / 'others' / 'a.jpg').write_bytes((folder / 'others' / 'a.png').read_bytes())
+    call('model.onnx', 'images/a.png', 'others', 'images', '--out', 'new', '--save', 'yolo', code=0)
+    assert sorted(path.name for path in Path('new').iterdir()) == [
+        'a.png', 'a_2.jpg', 'a_3.png', 'a_4.png', 'b.png', 'labels_yolo'
+    ]  # fmt: skip
+    assert len(list(Path('new/labels_yolo').glob('a*.txt'))) == 4
 
 
 def test_a_drawn_image_replaces_no_image_that_was_not_drawn(folder):
@@ -96,7 +105,7 @@ def test_a_drawn_image_replaces_no_image_that_was_not_drawn(folder):
 
 def test_a_threshold_and_an_ending_that_can_not_be_used(folder):
     said = call('model.onnx', 'images', '--score-thr', 2, code=1).stderr
-    assert '--score-thr must be from 0 to 1, got 2.0' in said
+    assert '--conf must be from 0 to 1, got 2.0' in said
     (folder / 'c.xyz').touch()
     said = call('model.onnx', 'c.xyz', '--out', 'drawn', code=1).stderr
     assert 'c.xyz must end in .bmp, .jpg, .png, .tif, .webp or another' in said
@@ -119,16 +128,16 @@ def test_an_image_that_opencv_can_not_decode_is_listed_and_the_others_are_drawn(
 
 
 def test_an_earlier_result_is_replaced(folder):
-    for _ in range(2):
-        call('model.onnx', 'images', '--json', 'new/d.json', '--out', 'drawn', code=0)
-    assert len(json.loads(Path('new/d.json').read_text())) == 2
+    for file in ('new/d.json', 'images/d.json') * 2:
+        call('model.onnx', 'images', '--json', file, '--out', 'drawn', code=0)
+        assert len(json.loads(Path(file).read_text())) == 2
 
 
 def test_numbers_in_json_are_short(folder):
     call('model.onnx', 'images', '--json', 'd.json', code=0)
     text = Path('d.json').read_text()
     assert json.loads(text)[0] == dict(
-        image='images/a.png', boxes=[[0.0, 0.0, 10.33, 10.14]], scores=[0.9033], classes=['cat']
+        image='images/a.png', boxes=[[0.0, 0.0, 10.333, 10.143]], scores=[0.9033], classes=['cat']
     )
     assert max(len(number) for number in re.findall(r'\d+\.(\d+)', text)) == 4
 
@@ -164,8 +173,8 @@ def fail_at_second_image(monkeypatch, error: BaseException) -> None:
 def test_ctrl_c_keeps_what_was_found(folder, monkeypatch):
     fail_at_second_image(monkeypatch, KeyboardInterrupt())
     done = call('model.onnx', 'images', 'images/a.png', '--out', 'drawn', '--json', 'd.json', code=130)
-    assert done.stderr.splitlines() == ['d.json contains only 2 of 3 images', 'Interrupted']
-    assert len(json.loads(Path('d.json').read_text())) == 2
+    assert done.stderr.splitlines() == ['images that are done, with complete outputs: 1', 'Interrupted']
+    assert len(json.loads(Path('d.json').read_text())) == 1
     assert [path.name for path in Path('drawn').iterdir()] == ['a.png']
 
 
@@ -173,13 +182,14 @@ def test_a_full_disk_names_the_file_and_keeps_what_was_found(folder, monkeypatch
     fail_at_second_image(monkeypatch, OSError(28, 'No space left on device'))
     done = call('model.onnx', 'images', '--out', 'drawn', '--json', 'd.json', code=1)
     assert done.stderr.splitlines()[-1] == 'Error: drawn/b.png can not be written: No space left on device'
-    assert len(json.loads(Path('d.json').read_text())) == 2
+    assert len(json.loads(Path('d.json').read_text())) == 1
     assert [path.name for path in Path('drawn').iterdir()] == ['a.png']
 
 
 def test_an_error_before_the_first_image_leaves_the_old_json(folder, monkeypatch):
     call('model.onnx', 'images', '--json', 'd.json', code=0)
-    monkeypatch.setattr('rtmdet_cli.predict.predict', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    interrupted = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    monkeypatch.setattr('rtmdet_runtime.stream.detect', interrupted)
     call('model.onnx', 'images', '--json', 'd.json', code=130)
     assert len(json.loads(Path('d.json').read_text())) == 2
 

@@ -1,6 +1,7 @@
 """`RTMDetPredictor`: the boxes of the exported model, from PyTorch."""
 
 import contextlib
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -144,3 +145,35 @@ def test_compiled_network_gives_the_same(pictures):
     assert sum(map(len, plain)) > 5
     for a, b in zip(compiled, plain, strict=True):
         np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-2)
+
+
+def test_the_detector_opens_a_checkpoint(pictures, shapes_model, shapes_config, tmp_path, monkeypatch):
+    """With its config inside, or given; the boxes are those of `RTMDetPredictor`."""
+    meta = dict(dataset_meta=shapes_model.dataset_meta, cfg=shapes_config().pretty_text)
+    torch.save(dict(state_dict=shapes_model.state_dict(), meta=meta), tmp_path / 'a.pth')
+    expected = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS).predict(pictures[0])
+    assert len(expected) > 0
+    for detector in (
+        RTMDetector(tmp_path / 'a.pth', device='cpu'),
+        RTMDetector(str(SHAPES_WEIGHTS), config=SHAPES_CONFIG, device='cpu'),
+    ):
+        found = detector(pictures[0])
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
+        assert found.names == expected.names and found.image is not None
+    find = lambda size, _: tmp_path / f'{size}.pth'  # noqa: E731
+    monkeypatch.setattr('rtmdet_plugin.inference.predictor.published_weights', find)
+    (tmp_path / 'a.pth').rename(tmp_path / 's.pth')
+    assert len(RTMDetector('rtmdet_s', device='cpu')(pictures[0])) == len(expected)
+
+
+def test_settings_that_do_not_fit_a_checkpoint(monkeypatch):
+    for settings, said in (
+        (dict(backend='openvino'), 'backend must be None for .*, which PyTorch runs'),
+        (dict(device='cuda:7'), "device must be one of cpu.*, got 'cuda:7'"),
+        (dict(precision='int8', device='cpu'), 'precision must be one of float32'),
+    ):
+        with pytest.raises(ValueError, match=said):
+            RTMDetector(SHAPES_WEIGHTS, config=SHAPES_CONFIG, **settings)
+    monkeypatch.setitem(sys.modules, 'rtmdet_plugin.inference.predictor', None)
+    with pytest.raises(ImportError, match=r'needs rtmdet_plugin, .* pip install ".\[lite\]"'):
+        RTMDetector(SHAPES_WEIGHTS, config=SHAPES_CONFIG)

@@ -28,8 +28,10 @@ from user_run import CONFIGS, ROOT
 
 from rtmdet_cli.main import main
 from rtmdet_plugin import train
-from rtmdet_plugin.training import live_line, log_services, published
+from rtmdet_plugin.checkpoints import published
+from rtmdet_plugin.training import live_line, log_services
 from rtmdet_plugin.training.fit_to_data import KNOWN
+from rtmdet_plugin.training.start_weights import find_weights
 from rtmdet_runtime import atomic_files
 
 SMALL = ['--model', 'nano', '--weights', 'none']
@@ -286,7 +288,7 @@ def test_the_published_weights_are_those_of_the_readme(folder, monkeypatch):
     file = published.home() / published.ADDRESSES['nano'].rpartition('/')[2]
     file.parent.mkdir()
     file.touch()
-    assert published.find_weights('default', 'nano') == file
+    assert find_weights('default', 'nano') == file
     monkeypatch.delenv(published.HOME)
     monkeypatch.setenv('XDG_CACHE_HOME', '/cache')
     assert published.home() == Path('/cache/rtmdet')

@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from rtmdet_plugin.checkpoints import published
+from rtmdet_plugin.checkpoints.download import DownloadError, download
 from rtmdet_plugin.errors import RefusedError
-from rtmdet_plugin.training import published
-from rtmdet_plugin.training.download import DownloadError, download
+from rtmdet_plugin.training.start_weights import find_weights
 
 CONTENT = bytes(range(256)) * 4096
 SHA = hashlib.sha256(CONTENT).hexdigest()[:8]
@@ -144,9 +145,9 @@ def test_the_weights_of_a_model_come_from_the_mirror(server, tmp_path, monkeypat
     monkeypatch.setenv(published.MIRROR, f'{server.address}/openmmlab/')
     address = f'{published.SITE}/a/rtmdet_tiny-{SHA}.pth'
     monkeypatch.setitem(published.ADDRESSES, 'tiny', address)
-    found = published.find_weights('default', 'tiny')
+    found = find_weights('default', 'tiny')
     assert found.read_bytes() == CONTENT and server.paths == [f'/openmmlab/a/rtmdet_tiny-{SHA}.pth']
-    assert published.find_weights('default', 'tiny') == found and len(server.paths) == 1
+    assert find_weights('default', 'tiny') == found and len(server.paths) == 1
 
 
 def test_without_a_network_the_error_names_file_folder_and_address(tmp_path, monkeypatch):
@@ -154,21 +155,21 @@ def test_without_a_network_the_error_names_file_folder_and_address(tmp_path, mon
     monkeypatch.setenv('no_proxy', '*')
     monkeypatch.setenv(published.MIRROR, 'http://127.0.0.1:9')
     with pytest.raises(RefusedError) as error:
-        published.find_weights('default', 'tiny')
+        find_weights('default', 'tiny')
     assert all(
         part in str(error.value) for part in (str(tmp_path), published.ADDRESSES['tiny'], 'failed: Connection refused;')
     )
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv(published.MIRROR, 'file:///etc')
     with pytest.raises(RefusedError, match="RTMDET_MIRROR must begin with http:// or https://, got 'file:///etc'"):
-        published.find_weights('default', 'tiny')
+        find_weights('default', 'tiny')
 
 
 def test_a_folder_that_can_not_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / 'file').touch()
     monkeypatch.setenv(published.HOME, str(tmp_path / 'file' / 'weights'))
     with pytest.raises(RefusedError, match=r'weights can not be written: Not a directory; put https://'):
-        published.find_weights('default', 'tiny')
+        find_weights('default', 'tiny')
 
 
 def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
@@ -179,7 +180,7 @@ def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setenv(published.HOME, str(tmp_path))
-    monkeypatch.setattr('rtmdet_plugin.training.download._receive', full)
+    monkeypatch.setattr('rtmdet_plugin.checkpoints.download._receive', full)
     with pytest.raises(RefusedError, match='can not be written: No space left on device; put https://'):
-        published.find_weights('default', 'tiny')
+        find_weights('default', 'tiny')
     assert [path.suffix for path in tmp_path.iterdir()] == ['.partial']

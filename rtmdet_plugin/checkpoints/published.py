@@ -31,28 +31,17 @@ def home() -> Path:
     return Path(os.environ.get(HOME) or cache / 'rtmdet')
 
 
-def find_weights(weights: str, model: str) -> Path | None:
-    """Return the checkpoint to start from.
+def published_weights(size: str, instead: str) -> Path:
+    """Return the published weights of a model size, downloaded if they aren't in `home()`.
 
     Args:
-        weights: 'default' for the published weights, 'none' for none, or a file.
-        model: size of the model.
-
-    Returns:
-        An existing file; None to train from scratch.
+        size: size of the model.
+        instead: what the user may do if there are none, for the error.
 
     Raises:
-        RefusedError: if the published weights are neither in `home()` nor can be downloaded; the message has their
-            address.
-        FileNotFoundError: if there is no such file.
+        RefusedError: if they are neither in `home()` nor can be downloaded; the message has their address.
     """
-    if weights == 'none':
-        return None
-    if weights != 'default':
-        if not Path(weights).is_file():
-            raise FileNotFoundError(f'{weights}: no such checkpoint')
-        return Path(weights).resolve()
-    address = ADDRESSES[model]
+    address = ADDRESSES[size]
     file = home() / address.rpartition('/')[2]
     if not file.is_file():
         try:
@@ -63,9 +52,9 @@ def find_weights(weights: str, model: str) -> Path | None:
                 error if isinstance(error, DownloadError) else f'{file.parent} can not be written: {error.strerror}'
             )
             raise RefusedError(
-                f'the published weights of rtmdet_{model} must be in {file.parent}, got no {file.name}, and its '
+                f'the published weights of rtmdet_{size} must be in {file.parent}, got no {file.name}, and its '
                 f'download failed: {reason}; put {address} there yourself, set {HOME} to a folder that has it or '
-                f'{MIRROR} to a mirror, give --weights FILE, or train from scratch with --weights none'
+                f'{MIRROR} to a mirror, {instead}'
             ) from None
     return file.resolve()
 

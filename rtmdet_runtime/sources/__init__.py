@@ -1,0 +1,155 @@
+"""Read images from everything that people have: files, folders, patterns, videos, cameras, addresses and memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..image import decode_image, read_image
+from .folders import images_in, is_pattern, matches, root_of
+from .item import Item, Problem
+from .memory import holds_one, images_in_memory, is_in_memory
+
+VIDEOS = frozenset(
+    ('.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.ogv', '.ts', '.webm')
+    + ('.wmv', '.y4m')
+)
+"""Endings of videos."""
+ARCHIVES = frozenset(['.7z', '.bz2', '.gz', '.rar', '.tar', '.tgz', '.xz', '.zip', '.zst'])
+"""Endings of archives, which are refused before they are read."""
+WEB = ('http://', 'https://')
+STREAMS = ('rtsp://', 'rtsps://', 'rtmp://', 'rtmps://', 'udp://', 'tcp://', 'srt://')
+"""Beginnings of addresses of live videos, which FFmpeg opens."""
+
+Source = Any
+"""A path, pattern, address or camera number; an array, PIL image or tensor; or an iterable of these."""
+
+
+def is_one_image(source: Source) -> bool:
+    """Return whether a source is a single image, as far as its name tells."""
+    if is_in_memory(source):
+        return holds_one(source)
+    if not isinstance(source, (str, Path)):
+        return False
+    name = str(source)
+    several = is_camera(name) or name.startswith(STREAMS) or is_video(name) or is_pattern(name)
+    return not several and not Path(name).is_dir()
+
+
+def is_camera(name: str) -> bool:
+    """Return whether a name is the number of a camera, and no existing file."""
+    return name.isdecimal() and not Path(name).exists()
+
+
+def is_video(name: str) -> bool:
+    """Return whether a file or address has the ending of a video."""
+    path = urlsplit(name).path if name.startswith(WEB) else name
+    return Path(path).suffix.lower() in VIDEOS
+
+
+def read_sources(sources: Iterable[Source], every: int = 1, recursive: bool = False) -> Iterator[Item | Problem]:
+    """Yield the images and frames of several sources in their order; a list is a source too.
+
+    An image that can't be read, or a damaged video, gives a `Problem`, and the others are read.
+
+    Args:
+        sources: see `Source`.
+        every: read only every N-th frame of videos and cameras.
+        recursive: read the subfolders of folders too.
+
+    Raises:
+        ValueError: if a source can't have images: an empty folder, a pattern without files.
+        OSError: if a folder, a camera or an address can't be read.
+        ImportError: if a package for videos isn't installed.
+    """
+    for source in sources:
+        yield from read_source(source, every, recursive)
+
+
+def read_source(source: Source, every: int, recursive: bool) -> Iterator[Item | Problem]:
+    """Yield the images and frames of one source; see `read_sources`."""
+    if is_in_memory(source):
+        for image in images_in_memory(source):
+            yield Item(image, '', Path('image.png'))
+    elif isinstance(source, int):
+        yield from read_camera_number(source, every)
+    elif isinstance(source, (str, Path)):
+        yield from read_name(str(source), every, recursive)
+    elif isinstance(source, Iterable):
+        yield from read_sources(source, every, recursive)
+    else:
+        raise ValueError(
+            'source must be a path, pattern, address, camera number, array, PIL image, tensor or a list of these, '
+            f'got {type(source).__name__}'
+        )
+
+
+def read_name(name: str, every: int, recursive: bool) -> Iterator[Item | Problem]:
+    """Yield the images and frames of a path, a pattern, an address or a camera number; see `read_sources`."""
+    path = Path(name)
+    if is_camera(name):
+        yield from read_camera_number(int(name), every)
+    elif name.startswith(STREAMS):
+        from .video import read_video
+
+        shown = re.sub('(?<=//)[^/@]*@', '', name)  # without user and password
+        yield from read_video(name, shown, Path(re.sub(r'[^\w.-]+', '_', shown.partition('//')[2]) + '.mp4'), every)
+    elif name.startswith(WEB):
+        yield from read_address(name, every)
+    elif path.is_dir():
+        for file in images_in(path, recursive):
+            yield read_file(file, file.relative_to(path))
+    elif is_pattern(name):
+        root = root_of(name)
+        for file in matches(name):
+            yield from read_path(file, file.relative_to(root), every)
+    else:
+        yield from read_path(path, Path(path.name), every)
+
+
+def read_camera_number(number: int, every: int) -> Iterator[Item]:
+    """Yield the frames of a camera."""
+    from .camera import read_camera
+
+    yield from read_camera(number, every)
+
+
+def read_path(path: Path, output: Path, every: int) -> Iterator[Item | Problem]:
+    """Yield the image or the frames in a file."""
+    if path.suffix.lower() in ARCHIVES:
+        yield Problem(ValueError(f'{path} must be an image, a video or a folder, got an archive; unpack it first'))
+    elif is_video(str(path)):
+        from .video import read_video
+
+        yield from read_video(str(path), str(path), output, every)
+    else:
+        yield read_file(path, output)
+
+
+def read_file(path: Path, output: Path) -> Item | Problem:
+    """Return the image in a file."""
+    try:
+        return Item(read_image(path), str(path), output, path)
+    except (OSError, ValueError) as error:
+        return Problem(error)
+
+
+def read_address(address: str, every: int) -> Iterator[Item | Problem]:
+    """Yield the image or the frames at an http(s) address, which is downloaded to a temporary file."""
+    from .web import downloaded
+
+    output = Path(Path(unquote(urlsplit(address).path)).name or 'image.jpg')
+    try:
+        with downloaded(address) as file:
+            if is_video(address):
+                from .video import read_video
+
+                yield from read_video(file.name, address, output, every)
+            else:
+                image = decode_image(file.read(), address)
+                yield Item(image, address, output if output.suffix else output.with_suffix('.jpg'))
+    except (OSError, ValueError) as error:
+        yield Problem(error)

@@ -1,0 +1,112 @@
+"""Read the frames of a video file or a live stream with PyAV, in the orientation in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ..image_size import max_pixels
+from ..messages import needed_by
+from .item import Item, Problem, Video
+
+with needed_by('reading a video'):
+    import av
+    import av.container
+
+TIMEOUT = 20
+"""Seconds without data after which a live stream has ended."""
+CONTAINERS = '3g2,3gp,asf,avi,flv,m4v,matroska,mj2,mov,mp4,mpeg,mpegts,mpegvideo,ogg,webm,yuv4mpegpipe'
+"""FFmpeg's names of the formats of files that are read."""
+ENDED_EARLY = 0.9
+"""Part of the length in the header of a video below which it is incomplete; its sound may be longer."""
+
+
+def read_video(file: str, source: str, output: Path, every: int) -> Iterator[Item | Problem]:
+    """Yield every N-th frame of a video, and at the end a `Problem` if frames are damaged or missing.
+
+    Args:
+        file: path of a file, or address of a live stream.
+        source: see `Item`.
+        output: see `Item`.
+        every: N.
+    """
+    live = '://' in file
+    # A file from the web may be a playlist, whose entries could be other files or addresses.
+    options = {'rtsp_transport': 'tcp'} if live else {'protocol_whitelist': 'file', 'format_whitelist': CONTAINERS}
+    try:
+        container = av.open(file, options=options, timeout=TIMEOUT if live else None)
+    except av.FFmpegError as error:
+        yield Problem(ValueError(f'{source} must be a video that FFmpeg can read, got an error: {error.strerror}'))
+        return
+    with container:
+        if not container.streams.video:
+            yield Problem(ValueError(f'{source} must be a video, got a file without images'))
+            return
+        stream = container.streams.video[0]
+        if stream.width * stream.height > max_pixels():
+            yield Problem(
+                ValueError(f'{source} must have at most {max_pixels():,} pixels, got {stream.width} x {stream.height}')
+            )
+            return
+        yield from _read_stream(container, stream, source, output, every)
+
+
+def _read_stream(
+    container: av.container.InputContainer, stream: av.VideoStream, source: str, output: Path, every: int
+) -> Iterator[Item | Problem]:
+    stream.thread_type = 'AUTO'
+    rate = stream.average_rate or Fraction(25)
+    video = Video(rate, stream.time_base or 1 / rate)
+    step = max(1, round(1 / (rate * video.time_base)))
+    number, damaged, pts = 0, 0, -step
+    for frame in _decoded(container, stream):
+        if frame is None or frame.is_corrupt:
+            damaged += 1
+            continue
+        # Some files have no timestamps, and some damaged ones go back in time, which no encoder takes.
+        pts = pts + step if frame.pts is None else max(frame.pts, pts + 1)
+        if number % every == 0:
+            image = frame.to_ndarray(format='bgr24')
+            if frame.rotation:
+                image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+            yield Item(image, source, output, None, video, number, pts)
+        number += 1
+    if not number:
+        yield Problem(
+            ValueError(f'{source} must be a video with at least one frame, got none, and {damaged} damaged ones')
+        )
+        return
+    if damaged:
+        yield Problem(ValueError(f'{source}: {damaged} damaged frames were skipped, {number} were read'))
+    end, length = float((pts + step) * video.time_base), _length(container, stream)
+    if end < ENDED_EARLY * length:
+        yield Problem(
+            ValueError(f'{source} ends after {end:.1f} of {length:.1f} s; its first {number} frames were read')
+        )
+
+
+def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame | None]:
+    """Yield the frames of a stream, None for one that can't be decoded."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+        except av.FFmpegError:  # the rest of the file can't be read
+            yield None
+            return
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            yield None
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """Return the time at which the video ends according to its header, in seconds; 0 if it isn't known."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    return (container.duration or 0) / av.time_base

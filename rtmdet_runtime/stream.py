@@ -1,0 +1,151 @@
+"""Run a detector on a stream of images: reading, network and the use of its results overlap, and keep their order.
+
+Each step runs in a thread and is a few batches ahead of the next one, so memory doesn't grow with the stream. Steps
+between reading and writing, such as tracking or tiling, take and give the same iterators.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from .detections import Detections
+from .sources.item import Item, Problem
+
+if TYPE_CHECKING:
+    from .detector import RTMDetector
+
+T = TypeVar('T')
+Result = tuple[Item, Detections]
+AHEAD = 1
+"""Number of batches that wait between two steps. Each holds its decoded images, which may be large."""
+POLL = 0.1
+"""Seconds after which a step that waits looks whether it shall end."""
+LONGEST_READ, LONGEST_CALL = 0.5, 10.0
+"""Seconds to wait for the current work of a step when the stream ends early: reading may wait for a camera or standard
+input forever, but the process must not end while a backend computes."""
+
+
+@dataclass
+class Batch:
+    """Images for one call of the network, with the problems between them."""
+
+    entries: list[Item | Problem]
+    arrays: list[np.ndarray]
+    """The network's input, later its outputs."""
+    scales: list[tuple[float, float]]
+
+
+def detect(
+    detector: RTMDetector, items: Iterator[Item | Problem], batch_size: int
+) -> Generator[Result | Problem, None, None]:
+    """Yield each image with its detections, and each problem, in their order.
+
+    Args:
+        detector: the model.
+        items: images of `read_sources`.
+        batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
+    """
+    prepared = ahead(_prepared(detector, items, detector.backend.batch or batch_size), LONGEST_READ)
+    with contextlib.closing(ahead(_computed(detector, prepared), LONGEST_CALL)) as computed:
+        for batch in computed:
+            number = 0
+            for entry in batch.entries:
+                if isinstance(entry, Problem):
+                    yield entry
+                    continue
+                found = detector.postprocess([output[number] for output in batch.arrays], batch.scales[number])
+                number += 1
+                yield entry, with_origin(found, entry)
+
+
+def with_origin(found: Detections, item: Item) -> Detections:
+    """Return detections with their image and where it is from."""
+    if item.video is None:
+        return replace(found, source=item.source, image=item.image)
+    time = round(float(item.pts * item.video.time_base), 6)
+    return replace(found, source=item.source, image=item.image, frame=item.frame, time=time)
+
+
+def _prepared(detector: RTMDetector, items: Iterator[Item | Problem], size: int) -> Generator[Batch, None, None]:
+    for entries in _groups(items, size):
+        images = [entry.image for entry in entries if isinstance(entry, Item)]
+        if images:
+            inputs, scales = detector.preprocess(images)
+            yield Batch(entries, [inputs], scales)
+        else:
+            yield Batch(entries, [], [])
+
+
+def _groups(items: Iterable[Item | Problem], size: int) -> Iterator[list[Item | Problem]]:
+    """Yield groups of `size` images; an error of the source comes after the images before it."""
+    group: list[Item | Problem] = []
+    images = 0
+    try:
+        for item in items:
+            group.append(item)
+            images += isinstance(item, Item)
+            if images == size:
+                yield group
+                group, images = [], 0
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
+
+
+def _computed(detector: RTMDetector, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    with contextlib.closing(batches):
+        for batch in batches:
+            if batch.arrays:
+                batch.arrays = detector.backend(batch.arrays[0])
+            yield batch
+
+
+def ahead(items: Generator[T, None, None], longest_end: float) -> Generator[T, None, None]:
+    """Yield the items of a generator that runs in a thread, up to `AHEAD` items in advance.
+
+    Its error is raised after the items before it. If this generator is closed, the other one ends after its current
+    item, for which it waits at most `longest_end` seconds.
+    """
+    ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(AHEAD)
+    stopped = threading.Event()
+
+    def put(*entry: bool | T | BaseException | None) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                return ready.put(entry, timeout=POLL)  # pyright: ignore[reportArgumentType]
+
+    def work() -> None:
+        try:
+            with contextlib.closing(items):
+                for item in items:
+                    put(True, item)
+                    if stopped.is_set():
+                        return
+            put(False, None)
+        except BaseException as error:  # raised again in the other thread
+            put(False, error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            there, item = ready.get()
+            if there:
+                yield item  # pyright: ignore[reportReturnType]
+            elif item is None:
+                return
+            else:
+                raise item  # pyright: ignore[reportGeneralTypeIssues]
+    finally:
+        stopped.set()
+        thread.join(longest_end)

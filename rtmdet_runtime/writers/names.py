@@ -1,0 +1,36 @@
+"""Names of the outputs of images, each its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..sources.item import Item, Video
+
+
+class OutputNames:
+    """Give each image a relative path of its own: `a.jpg`, and `a_2.jpg` for another `a.jpg` or `a.png`.
+
+    Names differ without their ending, because label files have another one. For a million images, the names that are
+    taken need about 60 MB.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._video: Video | None = None
+        self._of_video = Path()
+
+    def of(self, item: Item) -> Path:
+        """Return the path for the outputs of an image; all frames of a video have the same."""
+        if item.video is not None and item.video is self._video:
+            return self._of_video
+        path, number = item.output, 2
+        while hash(str(path.with_suffix(''))) in self._taken:
+            path, number = item.output.with_name(f'{item.output.stem}_{number}{item.output.suffix}'), number + 1
+        self._taken.add(hash(str(path.with_suffix(''))))
+        self._video, self._of_video = item.video, path
+        return path
+
+
+def of_frame(output: Path, item: Item) -> Path:
+    """Return the path for a file about one image: for frames with their number."""
+    return output if item.video is None else output.with_name(f'{output.stem}_{item.frame:06d}.jpg')

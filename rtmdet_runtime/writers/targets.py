@@ -1,0 +1,84 @@
+"""Check that drawn images replace neither an input nor another file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from ..drawing import check_image
+from ..image_files import is_image
+from ..output import InputFiles
+from ..sources import is_video
+from ..sources.folders import images_in, is_pattern, matches, root_of
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a command reads.
+
+    Attributes:
+        files: files that it names; see `input_files`.
+        folders: folders that it names, whose images are inputs.
+        recursive: whether the images in their subfolders are inputs too.
+    """
+
+    files: InputFiles
+    folders: Sequence[Path] = ()
+    recursive: bool = False
+
+    def check_target(self, path: Path) -> None:
+        """Check that an image can be written to a path.
+
+        Raises:
+            ValueError: if it would replace an input, or a file that `write_image` did not write.
+            OSError: see `check_image`.
+        """
+        self.check_no_input(path)
+        check_image(path, self.files, (path.suffix,))
+
+    def check_no_input(self, path: Path) -> None:
+        """Raise a `ValueError` if a path is that of an image in one of the folders."""
+        if not path.is_file() or not is_image((actual := path.resolve()).name):
+            return
+        for folder in self.folders:
+            place = folder.resolve()
+            if actual.parent == place or self.recursive and place in actual.parents:
+                source = folder / actual.relative_to(place)
+                raise ValueError(f'{path} would replace the input {source}; choose another name')
+
+
+def check_drawn(sources: Iterable[str], out: Path, inputs: Inputs) -> None:
+    """Check, before anything is computed, that the images of sources can be drawn to a folder.
+
+    Args:
+        sources: paths and patterns; others are skipped.
+        out: folder of the drawn images.
+        inputs: what the command reads.
+
+    Raises:
+        ValueError: if the name of a file has no ending that OpenCV can write.
+        ValueError, OSError: see `Inputs.check_target`.
+    """
+    for path, output, named in _candidates(sources, inputs.recursive, out.exists()):
+        if named and (not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}')):
+            raise ValueError(
+                f'--out {out}: the name of {path} must end in .bmp, .jpg, .png, .tif, .webp or another ending that '
+                f'OpenCV can write, got {path.suffix or "no ending"}; rename the image'
+            )
+        inputs.check_target(out / output)
+
+
+def _candidates(sources: Iterable[str], recursive: bool, all_of_them: bool) -> Iterator[tuple[Path, Path, bool]]:
+    """Yield images with their outputs, and whether they are named; those in folders only if `all_of_them`."""
+    for source in sources:
+        path = Path(source)
+        if path.is_file() and not is_video(source):
+            yield path, Path(path.name), True
+        elif all_of_them and path.is_dir():
+            yield from ((file, file.relative_to(path), False) for file in images_in(path, recursive))
+        elif all_of_them and is_pattern(source):
+            root = root_of(source)
+            yield from ((file, file.relative_to(root), False) for file in matches(source) if not is_video(str(file)))

@@ -1,0 +1,95 @@
+"""The steps of a stream run ahead of each other, keep the order, pass errors on, and end together."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.sources import read_sources
+from rtmdet_runtime.sources.item import Item, Problem
+from rtmdet_runtime.stream import AHEAD, detect
+
+pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+
+
+def image(value: int = 50) -> np.ndarray:
+    return np.full((64, 96, 3), value, np.uint8)
+
+
+@pytest.fixture
+def detector(constant_model) -> RTMDetector:
+    return RTMDetector(constant_model([[0, 0, 32, 32]], [[0.9, 0]]))
+
+
+@pytest.mark.parametrize('batch_size', [1, 2, 3, 10])
+def test_order_is_kept_with_problems_in_between(detector, batch_size, tmp_path):
+    sources = [
+        image(0),
+        tmp_path / 'none.png',
+        image(1),
+        image(2),
+        tmp_path / 'none.png',
+        image(3),
+        tmp_path / 'none.png',
+    ]
+    found = list(detect(detector, read_sources(sources), batch_size))
+    values = [entry.line[-13:] if isinstance(entry, Problem) else int(entry[0].image[0, 0, 0]) for entry in found]
+    assert values == [0, 'no such image', 1, 2, 'no such image', 3, 'no such image']
+    assert all(len(entry[1]) == 1 and entry[1].image is entry[0].image for entry in found if isinstance(entry, tuple))
+    assert list(detect(detector, iter([]), batch_size)) == []
+
+
+def test_only_a_few_images_are_read_in_advance(detector):
+    """Steps overlap, and memory doesn't grow if the results are used slowly."""
+    read = []
+
+    def items():
+        for number in range(100):
+            read.append(number)
+            yield next(iter(read_sources([image()])))
+
+    results = detect(detector, items(), 2)
+    next(results)
+    time.sleep(0.3)
+    assert 2 < len(read) <= 2 * (2 * AHEAD + 5)
+    results.close()
+
+
+def test_an_error_comes_after_the_images_before_it(detector):
+    def items():
+        yield from read_sources([image(), image(), image()])
+        raise ValueError('broken')
+
+    results = detect(detector, items(), 2)
+    assert [isinstance(next(results)[0], Item) for _ in range(3)] == [True] * 3
+    with pytest.raises(ValueError, match='broken'):
+        next(results)
+
+
+def test_an_error_of_the_network_is_raised(detector, monkeypatch):
+    def fail(inputs):
+        raise ValueError('no network')
+
+    monkeypatch.setattr(detector, 'backend', type('Failing', (), dict(batch=None, __call__=staticmethod(fail)))())
+    with pytest.raises(ValueError, match='no network'):
+        list(detect(detector, read_sources([image()]), 1))
+
+
+def test_a_stream_that_is_left_ends_its_threads(detector):
+    ended = []
+
+    def items():
+        try:
+            while True:
+                yield from read_sources([image()])
+        finally:
+            ended.append(True)
+
+    before = threading.active_count()
+    results = detect(detector, items(), 1)
+    next(results)
+    assert threading.active_count() == before + 2
+    results.close()
+    assert threading.active_count() == before and ended == [True]

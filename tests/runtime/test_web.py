@@ -1,0 +1,96 @@
+"""Downloads from a local server: size, redirects, errors as one line."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+
+from rtmdet_runtime.sources import read_sources, web
+from rtmdet_runtime.sources.item import Item
+
+IMAGE = cv2.imencode('.png', np.full((64, 96, 3), 50, np.uint8))[1].tobytes()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        port = self.server.server_address[1]
+        places = {
+            '/same': '/a.png',
+            '/private': f'http://127.0.0.2:{port}/a.png',
+            '/other_port': f'http://127.0.0.1:{self.server.other}/a.png',
+            '/file': 'file:///etc/passwd',
+            '/ftp': 'ftp://127.0.0.1/a.png',
+            '/loop': '/loop',
+        }
+        if self.path in places:
+            self.send_response(302)
+            self.send_header('Location', places[self.path])
+            self.end_headers()
+            return
+        self.server.served.append(self.path)
+        if self.path == '/missing.png':
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if self.path == '/huge.png':
+            self.send_header('Content-Length', str(3 * 10**9))
+        elif self.path == '/cut.png':
+            self.send_header('Content-Length', str(len(IMAGE) + 9))
+        self.end_headers()
+        self.wfile.write(IMAGE if self.path != '/endless.png' else IMAGE * 100)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A function that returns the address of a path, and the paths that were served."""
+    for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+    with (
+        ThreadingHTTPServer(('0.0.0.0', 0), Handler) as server,
+        ThreadingHTTPServer(('127.0.0.1', 0), Handler) as other,
+    ):
+        server.served, other.served, server.other = [], [], other.server_address[1]
+        for one in (server, other):
+            threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
+        yield lambda path: f'http://127.0.0.1:{server.server_address[1]}{path}', [server.served, other.served]
+        for one in (server, other):
+            one.shutdown()
+
+
+def test_an_image_is_read_and_named_by_its_address(server):
+    address, _ = server
+    items = list(read_sources([address('/a%20b.png?size=1'), address('/same'), address('/no_name')]))
+    assert [str(item.output) for item in items] == ['a b.png', 'same.jpg', 'no_name.jpg']
+    assert items[0].source == address('/a%20b.png?size=1') and (items[0].image == 50).all()
+
+
+def test_errors_are_one_line_and_the_next_image_is_read(server, monkeypatch):
+    address, served = server
+    monkeypatch.setattr(web, 'MAX_BYTES', 1000)
+    for path, said in (
+        ('/missing.png', 'can not be read: the server answers 404'),
+        ('/huge.png', 'must have at most 1,000 bytes, got 3,000,000,000'),
+        ('/endless.png', 'must have at most 1,000 bytes, got more'),
+        ('/cut.png', 'can not be read: IncompleteRead'),
+        ('/private', 'can not be read: it redirects to 127.0.0.2:'),
+        ('/other_port', 'which is in a private network (127.0.0.1)'),
+        ('/file', 'file:///etc/passwd'),
+        ('/ftp', 'it redirects to ftp://127.0.0.1/a.png, which is not http(s)'),
+        ('/loop', 'can not be read: the server answers 302'),
+    ):
+        problem, item = read_sources([address(path), address('/a.png')])
+        assert said in problem.line and problem.line.startswith(address(path)) and '\n' not in problem.line
+        assert isinstance(item, Item)
+    assert served[1] == [], 'nothing was sent to a private address'
+
+
+def test_without_a_network():
+    (problem,) = read_sources(['http://127.0.0.1:9/a.png'])
+    assert problem.line == 'http://127.0.0.1:9/a.png can not be read: Connection refused'
+    (problem,) = read_sources(['http://no.such.host.invalid/a.png'])
+    assert problem.line.startswith('http://no.such.host.invalid/a.png can not be read: ')
