@@ -20,7 +20,7 @@ $(READY): pyproject.toml setup.py constraints.txt mmdeploy-requirements.txt mmyo
 	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt "setuptools<81" wheel
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation \
-		"setuptools<81" -e ".[lite,demo,test,lint,deploy,backends,mmdeploy,video,results]"
+		"setuptools<81" -e ".[lite,demo,test,lint,deploy,backends,mmdeploy,video,results,track]"
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps -r mmdeploy-requirements.txt -r mmyolo-requirements.txt
 	@touch $@
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
+from rtmdet_runtime.choices import DEPLOY_THRESHOLDS, TILE_OVERLAP
 from rtmdet_runtime.output import STDOUT, input_files
 
 from .options import backend_option, batch_size_option, precision_option, size_option, threads_option
@@ -77,6 +77,21 @@ def threshold_option(*names: str, metavar: str, kind: type, text: str) -> Callab
     show_default=True,
     help='Use only every N-th frame of videos and cameras.',
 )
+@click.option(
+    '--tile',
+    type=click.IntRange(32),
+    metavar='PIXELS',
+    help='Predict images in overlapping tiles of this width and height, for images larger than the input.',
+)
+@click.option(
+    '--overlap',
+    type=click.FloatRange(0, 0.9),
+    default=TILE_OVERLAP,
+    show_default=True,
+    metavar='0..0.9',
+    help='Share of a tile that it has in common with the next one.',
+)
+@click.option('--track', is_flag=True, help='Follow the objects of videos, and write the id of each one.')
 @click.option('--show', is_flag=True, help='Show the images in a window; q or Escape ends.')
 @backend_option
 @size_option
@@ -86,8 +101,8 @@ def threshold_option(*names: str, metavar: str, kind: type, text: str) -> Callab
 @click.option('--device', help='Device of a checkpoint: cpu, cuda, cuda:1, ... Default: cuda if PyTorch sees it.')
 @click.option('--config', help='Config of a checkpoint. Default: the one in the checkpoint or next to it.')
 def command(
-    model, sources, score_thr, iou_thr, max_per_img, classes, out, saved, json_file, crops, recursive, every, show,
-    backend, size, batch_size, threads, precision, device, config,
+    model, sources, score_thr, iou_thr, max_per_img, classes, out, saved, json_file, crops, recursive, every, tile,
+    overlap, track, show, backend, size, batch_size, threads, precision, device, config,
 ) -> None:  # fmt: skip
     """Find objects in every SOURCE with a MODEL.
 
@@ -119,7 +134,7 @@ def command(
         check_display()
     from rtmdet_runtime.detector import RTMDetector
     from rtmdet_runtime.sources import read_sources
-    from rtmdet_runtime.stream import detect
+    from rtmdet_runtime.stream import find
 
     names = [name.strip() for part in classes for name in part.split(',')]
     thresholds = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
@@ -127,7 +142,7 @@ def command(
     detector = RTMDetector(model, classes=names or None, **thresholds, **settings)
     items = read_sources([names_on_stdin() if source == STDIN else source for source in sources], every, recursive)
     to_stdout = any(path == STDOUT for _, path in targets)
-    with contextlib.closing(detect(detector, items, batch_size)) as results, shown_rate() as report:
+    with contextlib.closing(find(detector, items, batch_size, tile, overlap, track)) as results, shown_rate() as report:
         lines = Lines(partial(click.echo, err=to_stdout))
         writers = open_writers(out, targets, crops, inputs, detector.info.classes)
         write_results(results, writers, lines, report, show)

@@ -9,6 +9,8 @@ OPSETS = range(13, 21)
 DEPLOY_THRESHOLDS = dict(score_thr=0.25, iou_thr=0.65, nms_pre=1000, max_per_img=100)
 """Thresholds of an exported model unless others are given. `configs/_base_/deploy_preset.py` and
 `configs/deploy/_base_/rtmdet.py` repeat them under mmdet's and mmdeploy's names; a test compares them."""
+TILE_OVERLAP = 0.2
+"""Share of a tile that it has in common with the next one; `TiledDetector` explains it."""
 METHODS = ('minmax', 'mse', 'percentile', 'entropy')
 """Methods that find the range of a tensor for INT8."""
 PARTS = ('stem', 'attention', 'predictions', 'decode')

@@ -37,6 +37,7 @@ class Detections:
         image: BGR, uint8, (H, W, 3); None if `source` is a file, which is then read when the image is needed.
         frame: number of the frame in a video, from 0; None for an image.
         time: time of the frame in seconds; None for an image.
+        ids: number of each box's track, int64; None without tracking. (N,)
     """
 
     boxes: np.ndarray
@@ -47,6 +48,7 @@ class Detections:
     image: Image | None = None
     frame: int | None = None
     time: float | None = None
+    ids: np.ndarray | None = None
 
     @cached_property
     def names(self) -> list[str]:
@@ -75,7 +77,8 @@ class Detections:
             kept = [index]
         else:
             kept = index if isinstance(index, slice) or len(index) else slice(0)
-        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
+        ids = None if self.ids is None else self.ids[kept]
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], ids=ids)
 
     def __repr__(self) -> str:
         """Return the number of boxes of each class, the range of the scores, and the source."""
@@ -144,29 +147,34 @@ class Detections:
 
         Returns:
             `image`, the source; `boxes`, xyxy in pixels with 3 decimals; `scores` with 4; `classes`, the class name of
-            each box; for a frame of a video also `frame` and `time`, in seconds.
+            each box; for a frame of a video also `frame` and `time`, in seconds; with tracking also `ids`.
         """
         # float64, because a rounded float32 would have many decimals in JSON; + 0.0 turns -0.0 into 0.0.
         boxes, scores = (
             values.astype(float).round(places) + 0.0 for values, places in ((self.boxes, 3), (self.scores, 4))
         )
         values = dict(image=self.source, boxes=boxes.tolist(), scores=scores.tolist(), classes=self.names)
-        return values if self.frame is None else dict(values, frame=self.frame, time=self.time)
+        if self.frame is not None:
+            values.update(frame=self.frame, time=self.time)
+        return values if self.ids is None else dict(values, ids=self.ids.tolist())
 
     def to_coco(
         self, image_id: int | str = 0, category_ids: Sequence[int | None] | None = None
     ) -> list[dict[str, Any]]:
         """Return results as pycocotools reads them: `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`.
 
+        With tracking, there is also `track_id`.
+
         Args:
             image_id: id of the image.
             category_ids: id of each class; None in it drops the boxes of a class. By default 1, 2, ...
         """
         ids = category_ids or range(1, int(self.labels.max(initial=-1)) + 2)
-        rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
+        tracks = [{}] * len(self) if self.ids is None else [dict(track_id=number) for number in self.ids.tolist()]
+        rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), tracks, strict=True)
         return [
-            dict(image_id=image_id, category_id=ids[label], bbox=[x1, y1, x2 - x1, y2 - y1], score=score)
-            for (x1, y1, x2, y2), score, label in rows
+            dict(image_id=image_id, category_id=ids[label], bbox=[x1, y1, x2 - x1, y2 - y1], score=score, **track)
+            for (x1, y1, x2, y2), score, label, track in rows
             if ids[label] is not None
         ]
 
@@ -182,11 +190,12 @@ class Detections:
             xyxy=self.boxes.reshape(-1, 4),
             confidence=self.scores,
             class_id=self.labels,
+            tracker_id=self.ids,
             data=dict(class_name=np.array(self.names, dtype=str)),
         )
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a table with a row per box: x1, y1, x2, y2, score, label and name.
+        """Return a table with a row per box: x1, y1, x2, y2, score, label and name; with tracking also id.
 
         Raises:
             ImportError: if pandas isn't installed.
@@ -194,4 +203,5 @@ class Detections:
         with needed_by('to_pandas()'):
             import pandas
         table = pandas.DataFrame(self.boxes.reshape(-1, 4), columns=['x1', 'y1', 'x2', 'y2'])
-        return table.assign(score=self.scores, label=self.labels, name=np.array(self.names, dtype=object))
+        table = table.assign(score=self.scores, label=self.labels, name=np.array(self.names, dtype=object))
+        return table if self.ids is None else table.assign(id=self.ids)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .backends import Backend, open_backend
 from .backends.pytorch import is_checkpoint, open_checkpoint
+from .choices import TILE_OVERLAP
 from .classes import labels_of
 from .detections import Detections
 from .image import Image, letterbox, normalization_table, read_image, write_input
@@ -21,7 +22,8 @@ from .info import NMS_FORMS, PREFIX, ModelInfo
 from .postprocess import Candidates, check_outputs, class_wise_nms, decode_maps, select_candidates
 from .sources import Source, is_one_image, read_sources
 from .sources.item import Problem
-from .stream import Result, detect, with_origin
+from .stream import Result, find, with_origin
+from .tiles import TiledDetector
 
 ImageSource = str | Path | Image
 
@@ -107,7 +109,15 @@ class RTMDetector:
         return normalization_table(self.info)
 
     def __call__(
-        self, source: Source, *, batch_size: int = 1, every: int = 1, recursive: bool = False
+        self,
+        source: Source,
+        *,
+        batch_size: int = 1,
+        every: int = 1,
+        recursive: bool = False,
+        tile: int | None = None,
+        overlap: float = TILE_OVERLAP,
+        track: bool = False,
     ) -> Detections | Iterator[Detections]:
         """Find objects in any source.
 
@@ -119,6 +129,10 @@ class RTMDetector:
             batch_size: see `predict`.
             every: use only every N-th frame of videos and cameras.
             recursive: read the subfolders of folders too.
+            tile: width and height in pixels of overlapping tiles that are predicted one by one, see `TiledDetector`,
+                for images that are larger than the network's input; None for complete images.
+            overlap: minimum share of a tile that it has in common with the next one.
+            track: follow the objects of videos, see `tracked`: results have `ids`.
 
         Returns:
             `Detections` for one image, otherwise an iterator of them. It reads while it is used, so memory doesn't grow
@@ -134,11 +148,12 @@ class RTMDetector:
                 raise ValueError(f'{name} must be at least 1, got {value}')
         items = read_sources([source], every, recursive)
         if not is_one_image(source):
-            return self._results(detect(self, items, batch_size))
+            return self._results(find(self, items, batch_size, tile, overlap, track))
         (item,) = items
         if isinstance(item, Problem):
             raise item.error
-        return with_origin(self.predict(item.image), item)
+        detector = self if tile is None else TiledDetector(self, tile, overlap, batch_size)
+        return with_origin(detector.predict(item.image), item)
 
     def _results(self, stream: Generator[Result | Problem, None, None]) -> Iterator[Detections]:
         with contextlib.closing(stream):

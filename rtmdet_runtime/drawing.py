@@ -49,7 +49,10 @@ def draw(image: Image, detections: Detections) -> Image:
     for box, colour in reversed(list(zip(detections.boxes, colours, strict=True))):  # the best one on top
         draw_box(image, box, colour, width=max(1, round(LINE * scale)))
     taken: list[Rectangle] = []
-    for box, score, name, colour in zip(detections.boxes, detections.scores, detections.names, colours, strict=True):
+    names = detections.names
+    if detections.ids is not None:
+        names = [f'{name} #{number}' for name, number in zip(names, detections.ids.tolist(), strict=True)]
+    for box, score, name, colour in zip(detections.boxes, detections.scores, names, colours, strict=True):
         text = f'{name} {score:.2f}'
         free = (place for place in text_places(image, box, text, scale) if not any(overlap(place, t) for t in taken))
         if (place := next(free, None)) is not None:

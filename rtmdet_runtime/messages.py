@@ -30,6 +30,7 @@ PACKAGES = dict(
     supervision=('supervision', 'results'),
     tensorrt=('tensorrt', 'tensorrt'),
     torch=('torch', 'lite'),
+    trackers=('trackers', 'track'),
 )
 """Optional module: the package that pip installs, and the extra of this project that brings it."""
 

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from .choices import TILE_OVERLAP
 from .detections import Detections
 from .sources.item import Item, Problem
+from .tiles import TiledDetector
+from .tracking import tracked, with_low_scores
 
 if TYPE_CHECKING:
     from .detector import RTMDetector
@@ -42,6 +45,36 @@ class Batch:
     scales: list[tuple[float, float]]
 
 
+def find(
+    detector: RTMDetector,
+    items: Iterator[Item | Problem],
+    batch_size: int,
+    tile: int | None = None,
+    overlap: float = TILE_OVERLAP,
+    track: bool = False,
+) -> Generator[Result | Problem, None, None]:
+    """Yield each image with its detections, and each problem, in their order.
+
+    Args:
+        detector: the model.
+        items: images of `read_sources`.
+        batch_size: number of images or tiles that the network gets at once; ignored if the model has a fixed batch
+            size.
+        tile: width and height of tiles in pixels, see `TiledDetector`; None for complete images.
+        overlap: minimum share of a tile that it has in common with the next one.
+        track: follow the objects, see `tracked`.
+
+    Raises:
+        ImportError, ValueError: see `TiledDetector` and `tracked`.
+    """
+    used = with_low_scores(detector) if track else detector
+    if tile is None:
+        results = detect(used, items, batch_size)
+    else:
+        results = detect_in_tiles(TiledDetector(used, tile, overlap, batch_size), items)
+    return tracked(results, detector.info.score_thr) if track else results
+
+
 def detect(
     detector: RTMDetector, items: Iterator[Item | Problem], batch_size: int
 ) -> Generator[Result | Problem, None, None]:
@@ -63,6 +96,13 @@ def detect(
                 found = detector.postprocess([output[number] for output in batch.arrays], batch.scales[number])
                 number += 1
                 yield entry, with_origin(found, entry)
+
+
+def detect_in_tiles(tiled: TiledDetector, items: Iterator[Item | Problem]) -> Generator[Result | Problem, None, None]:
+    """Yield each image with its detections, and each problem, in their order; see `detect`."""
+    with contextlib.closing(ahead((item for item in items), LONGEST_READ)) as read:
+        for entry in read:
+            yield entry if isinstance(entry, Problem) else (entry, with_origin(tiled.predict(entry.image), entry))
 
 
 def with_origin(found: Detections, item: Item) -> Detections:

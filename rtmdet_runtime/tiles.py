@@ -5,13 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .detector import Detections, RTMDetector
+from .choices import TILE_OVERLAP
+from .detections import Detections
 from .image import Image, read_image
 from .postprocess import class_wise_nms
+
+if TYPE_CHECKING:
+    from .detector import RTMDetector
 
 CUT = 0.5
 """Factor of the score of a box that ends where its tile does: the neighbouring tile, or the complete image, probably
@@ -40,7 +46,9 @@ class TiledDetector:
         ValueError: if a value isn't in its range.
     """
 
-    def __init__(self, detector: RTMDetector, tile: int = 640, overlap: float = 0.2, batch_size: int = 1) -> None:
+    def __init__(
+        self, detector: RTMDetector, tile: int = 640, overlap: float = TILE_OVERLAP, batch_size: int = 1
+    ) -> None:
         if tile < 32:
             raise ValueError(f'tile must be at least 32 pixels, got {tile}')
         if not 0 <= overlap <= 0.9:
@@ -70,7 +78,8 @@ class TiledDetector:
         )
         above = scores > self.detector.info.score_thr
         candidates = boxes[above], scores[above], labels[above]
-        return Detections(*class_wise_nms(candidates, COVERED, len(scores), len(scores), of_smaller=True))
+        boxes, scores, labels = class_wise_nms(candidates, COVERED, len(scores), len(scores), of_smaller=True)
+        return replace(complete, boxes=boxes, scores=scores, labels=labels)
 
     def _in_tiles(self, image: Image) -> Iterator[Detections]:
         """Yield the detections of each tile in the coordinates of the image, with lower scores for cut boxes."""
@@ -83,7 +92,11 @@ class TiledDetector:
                 inner = (x, y, width - x - tile.shape[1], height - y - tile.shape[0])
                 cut = ends_at_border(found.boxes, tile.shape[:2], inner)
                 corner = np.array([x, y, x, y], np.float32)
-                yield Detections(found.boxes + corner, np.where(cut, CUT, 1) * found.scores, found.labels)
+                yield replace(
+                    found,
+                    boxes=found.boxes + corner,
+                    scores=np.where(cut, np.float32(CUT), np.float32(1)) * found.scores,
+                )
 
 
 def starts(side: int, tile: int, overlap: float) -> list[int]:

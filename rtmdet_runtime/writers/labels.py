@@ -32,7 +32,8 @@ class LabelFiles:
 
     Args:
         kind: 'yolo': `IMAGE.txt` with label, centre, width and height of each box, relative to the image, and
-            `classes.txt`; 'voc': `IMAGE.xml`.
+            `classes.txt`; 'voc': `IMAGE.xml`. With tracking, the track's id follows in YOLO, and is an attribute in VOC, as
+            CVAT writes it.
         folder: folder to write to.
         classes: class names of the model.
     """
@@ -57,13 +58,14 @@ class LabelFiles:
 
 
 def yolo(item: Item, found: Detections) -> str:
-    """Return a line per box: label, and centre, width and height relative to the image."""
+    """Return a line per box: label, centre, width and height relative to the image, and the id of its track."""
     height, width = item.image.shape[:2]
     found = found.clipped()
+    ids = [''] * len(found) if found.ids is None else [f' {number}' for number in found.ids.tolist()]
     return ''.join(
         f'{label} {(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f} '
-        f'{(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}\n'
-        for (x1, y1, x2, y2), label in zip(found.boxes.tolist(), found.labels.tolist(), strict=True)
+        f'{(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}{number}\n'
+        for (x1, y1, x2, y2), label, number in zip(found.boxes.tolist(), found.labels.tolist(), ids, strict=True)
     )
 
 
@@ -76,12 +78,17 @@ def voc(item: Item, found: Detections, name: Path) -> str:
     for side, length in (('width', width), ('height', height), ('depth', depth)):
         ElementTree.SubElement(size, side).text = str(length)
     found = found.clipped()
-    for box, class_name in zip(found.boxes.tolist(), found.names, strict=True):
+    ids = [None] * len(found) if found.ids is None else found.ids.tolist()
+    for box, class_name, number in zip(found.boxes.tolist(), found.names, ids, strict=True):
         node = ElementTree.SubElement(root, 'object')
         ElementTree.SubElement(node, 'name').text = class_name
         ElementTree.SubElement(node, 'difficult').text = '0'
         bounds = ElementTree.SubElement(node, 'bndbox')
         for side, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box, strict=True):
             ElementTree.SubElement(bounds, side).text = f'{value:.2f}'
+        if number is not None:
+            attribute = ElementTree.SubElement(ElementTree.SubElement(node, 'attributes'), 'attribute')
+            ElementTree.SubElement(attribute, 'name').text = 'track_id'
+            ElementTree.SubElement(attribute, 'value').text = str(number)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding='unicode') + '\n'

@@ -23,8 +23,8 @@ from ..sources.item import Item
 from .names import of_frame
 from .targets import Inputs
 
-COLUMNS = ('image', 'frame', 'time', 'x1', 'y1', 'x2', 'y2', 'score', 'label', 'name')
-"""Columns of CSV; `frame` and `time` are empty for images."""
+COLUMNS = ('image', 'frame', 'time', 'x1', 'y1', 'x2', 'y2', 'score', 'label', 'name', 'id')
+"""Columns of CSV; `frame` and `time` are empty for images, `id` without tracking."""
 INFO = 'Predictions of rtmdet'
 BEGINNINGS = dict(
     json=r'\[\s*(\]|\{\s*"image"\s*:\s*"(\\.|[^"\\])*"\s*,\s*"boxes"\s*:)',
@@ -101,10 +101,11 @@ class CSV:
         text, values = io.StringIO(), found.to_dict()
         rows = csv.writer(text, lineterminator='\n')
         place = (values['image'], values.get('frame', ''), values.get('time', ''))
-        for box, score, label, name in zip(
-            values['boxes'], values['scores'], found.labels.tolist(), found.names, strict=True
+        ids = values.get('ids', [''] * len(found))
+        for box, score, label, name, number in zip(
+            values['boxes'], values['scores'], found.labels.tolist(), found.names, ids, strict=True
         ):
-            rows.writerow((*place, *box, score, label, name))
+            rows.writerow((*place, *box, score, label, name, number))
         return text.getvalue()
 
     def end(self) -> Iterator[str]:

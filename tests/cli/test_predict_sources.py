@@ -250,3 +250,41 @@ def test_ctrl_c_waits_for_the_current_result():
         time.sleep(0)
         done.append(1)
     assert done == [1] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_tracks_have_ids_in_every_output(model, folder):
+    pytest.importorskip('av', reason='av is not installed')
+    pytest.importorskip('trackers', reason='trackers is not installed')
+    from videos import write_video
+
+    wide = cv2.copyMakeBorder(cv2.imread('images/0.png'), 0, 0, 40, 40, cv2.BORDER_REPLICATE)
+    write_video(Path('clip.mkv'), [wide[:, 3 * number : 128 + 3 * number].copy() for number in range(6)])
+    saved = [word for kind in ('jsonl', 'csv', 'coco', 'yolo', 'voc') for word in ('--save', kind)]
+    call(model, 'clip.mkv', '--track', '--out', 'drawn', *saved)
+    lines = [json.loads(line) for line in Path('drawn/predictions.jsonl').read_text().splitlines()]
+    tracks = [sorted(line['ids']) for line in lines]
+    assert not tracks[0] and tracks[1] and all(set(tracks[1]) <= set(track) for track in tracks[2:]), 'the same objects'
+    rows = list(csv.DictReader(Path('drawn/predictions.csv').open()))
+    coco = json.loads(Path('drawn/predictions.coco.json').read_text())['annotations']
+    yolo = [line for file in Path('drawn/labels_yolo').rglob('clip*.txt') for line in file.read_text().splitlines()]
+    voc = [
+        int(value.text or -1)
+        for file in Path('drawn/labels_voc').rglob('*.xml')
+        for value in ElementTree.parse(file).iterfind('object/attributes/attribute/value')
+    ]
+    expected = sorted(number for track in tracks for number in track)
+    assert sorted(int(row['id']) for row in rows) == expected
+    assert sorted(annotation['track_id'] for annotation in coco) == expected
+    assert sorted(int(line.split()[5]) for line in yolo) == sorted(voc) == expected
+
+
+def test_tiles_find_what_a_large_image_loses(model, folder):
+    """Shapes of 28 pixels and more in an image that the network shrinks eight times."""
+    tile = cv2.imread('images/0.png')
+    cv2.imwrite('large.png', np.tile(tile, (8, 8, 1)))
+    whole, tiles = (
+        len(records(model, 'large.png', '--max', 1000, *options)[0]['scores'])
+        for options in ([], ['--tile', max(tile.shape), '--overlap', 0, '--batch-size', 8])
+    )
+    alone = len(records(model, 'images/0.png')[0]['scores'])
+    assert whole < 0.1 * tiles and tiles > 0.8 * 64 * alone
