@@ -153,7 +153,9 @@ class Detections:
         boxes, scores = (
             values.astype(float).round(places) + 0.0 for values, places in ((self.boxes, 3), (self.scores, 4))
         )
-        values = dict(image=self.source, boxes=boxes.tolist(), scores=scores.tolist(), classes=self.names)
+        values: dict[str, Any] = dict(
+            image=self.source, boxes=boxes.tolist(), scores=scores.tolist(), classes=self.names
+        )
         if self.frame is not None:
             values.update(frame=self.frame, time=self.time)
         return values if self.ids is None else dict(values, ids=self.ids.tolist())

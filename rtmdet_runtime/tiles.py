@@ -125,4 +125,4 @@ def ends_at_border(boxes: np.ndarray, size: tuple[int, ...], beyond: tuple[int, 
     """
     height, width = size
     distances = boxes * [1, 1, -1, -1] + [0, 0, width, height]  # from the left, upper, right and lower border
-    return ((distances < BORDER) & (np.array(beyond) > 0)).any(1)
+    return np.any((distances < BORDER) & (np.array(beyond) > 0), axis=1)

@@ -76,5 +76,5 @@ def with_ids(found: Detections, tracker: ByteTrackTracker) -> Detections:
     if not len(followed):
         return replace(found[:0], ids=np.empty(0, np.int64))
     ids = np.full(len(found), -1, np.int64)
-    ids[followed.data['place']] = followed.tracker_id
+    ids[np.asarray(followed.data['place'])] = np.asarray(followed.tracker_id)
     return replace(found, ids=ids)[ids >= 0]

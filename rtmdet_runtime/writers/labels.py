@@ -32,8 +32,7 @@ class LabelFiles:
 
     Args:
         kind: 'yolo': `IMAGE.txt` with label, centre, width and height of each box, relative to the image, and
-            `classes.txt`; 'voc': `IMAGE.xml`. With tracking, the track's id follows in YOLO, and is an attribute in VOC, as
-            CVAT writes it.
+            `classes.txt`; 'voc': `IMAGE.xml`. With tracking, the track's id follows in YOLO; in VOC it is an attribute.
         folder: folder to write to.
         classes: class names of the model.
     """

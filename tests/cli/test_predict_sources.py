@@ -264,7 +264,7 @@ def test_tracks_have_ids_in_every_output(model, folder):
     lines = [json.loads(line) for line in Path('drawn/predictions.jsonl').read_text().splitlines()]
     tracks = [sorted(line['ids']) for line in lines]
     assert not tracks[0] and tracks[1] and all(set(tracks[1]) <= set(track) for track in tracks[2:]), 'the same objects'
-    rows = list(csv.DictReader(Path('drawn/predictions.csv').open()))
+    rows = list(csv.DictReader(Path('drawn/predictions.csv').read_text().splitlines()))
     coco = json.loads(Path('drawn/predictions.coco.json').read_text())['annotations']
     yolo = [line for file in Path('drawn/labels_yolo').rglob('clip*.txt') for line in file.read_text().splitlines()]
     voc = [
