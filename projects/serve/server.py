@@ -15,7 +15,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import cv2
 import numpy as np
@@ -116,12 +116,9 @@ async def read_files(request: Request, limits: Limits) -> list[tuple[str, bytes]
     return files
 
 
-def record(name: str, found: Detections, scale: tuple[float, float], classes: tuple[str, ...]) -> dict:
+def record(name: str, found: Detections, scale: tuple[float, float]) -> dict:
     """Return the detections of a letterboxed image in pixels of the original, as `rtmdet predict` does for JSON."""
-    boxes = (found.boxes / np.array(scale * 2)).round(2) + 0.0  # + 0.0 turns -0.0 into 0.0
-    scores = found.scores.astype(float).round(4)
-    names = [classes[label] for label in found.labels]
-    return dict(image=name, boxes=boxes.tolist(), scores=scores.tolist(), classes=names)
+    return replace(found, source=name, boxes=found.boxes / np.array(scale * 2)).to_dict()
 
 
 def create_app(detector: RTMDetector, batch_size: int = 8, limits: Limits | None = None) -> FastAPI:
@@ -173,7 +170,7 @@ def create_app(detector: RTMDetector, batch_size: int = 8, limits: Limits | None
                 raise HTTPException(400, one_line(error)) from None
             found = await asyncio.gather(*(batcher.predict(image) for image, _ in images))
         rows = zip(files, found, images, strict=True)
-        return JSONResponse([record(name, one, scale, info.classes) for (name, _), one, (_, scale) in rows])
+        return JSONResponse([record(name, one, scale) for (name, _), one, (_, scale) in rows])
 
     @app.get('/healthz')
     async def healthz() -> JSONResponse:

@@ -28,7 +28,7 @@ def mask_loss(
     stride: int,
     loss_fn: Callable[[Tensor, Tensor], Tensor],
     max_pixels: int = MAX_PIXELS,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, int]:
     """Compute the sum of the losses of all positives, and their number.
 
     Args:
@@ -42,7 +42,7 @@ def mask_loss(
         max_pixels: mask pixels in memory at a time; at least one positive is processed at a time.
 
     Returns:
-        The sum, and the number of positives, scalars.
+        The sum, a scalar, and the number of positives.
     """
     image, prior = (gt_index >= 0).nonzero(as_tuple=True)  # (P,); waits for the device: chunks need their number
     objects, points = gt_index[image, prior], priors[prior]
