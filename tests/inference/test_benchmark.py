@@ -75,7 +75,7 @@ def test_command_measures_a_checkpoint(random_model, tmp_path):
     assert code == 0, said
     (row,) = json.loads((tmp_path / 'r.json').read_text())['latency']
     assert (
-        row['model'] == f'{tmp_path / "w.pth"}, PyTorch, float32, {torch.get_num_threads()} threads'
+        row['model'] == f'{tmp_path / "w.pth"}, PyTorch, float32, {torch.get_num_threads()} threads, size 96 96'
         and row['network_ms'] > 0
     )
     code, said = call()
