@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / 'projects' / 'demo'
 RESULTS = ROOT / 'benchmarks' / 'results' / 'automatic_numbers_cpu.json'
 EPOCHS = {'blood cells': 8, 'persons': 15, 'demo': 6, '60 images': 60}
-"""Dataset: number of epochs; 200 to 300 steps, but 900 for the 60 images, whose AP differs by 0.6 between seeds after 300."""
+"""Dataset: number of epochs; 200 to 300 steps, but 900 for the 60 images: after 300, their AP differs by 0.6 between
+seeds."""
 
 
 def learning_rate(config: Config, factor: float) -> list[str]:
