@@ -32,8 +32,8 @@ GENTLER = {
     1500: Augmentation(0.75, 1.25, 0.1),
     5000: Augmentation(0.5, 1.5, 0.25),
 }
-"""Number of steps: augmentation of runs with fewer. The first was compared with others at 300 steps. The second was used
-at 900 steps, where other learning rates gave no more AP. The third is intermediate and wasn't measured."""
+"""Number of steps: augmentation of runs with fewer. The first was compared with others at 300 steps. The second was
+used at 900 steps, where other learning rates gave no more AP. The third is intermediate and wasn't measured."""
 SCRATCH_STEPS, FINE_TUNE_STEPS = 6000, 2000
 
 
