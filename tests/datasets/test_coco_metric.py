@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from rtmdet_plugin.datasets.coco import RTMCocoDataset
 from rtmdet_plugin.datasets.coco_metric import RTMCocoMetric
+from rtmdet_plugin.errors import RefusedError
 from rtmdet_plugin.models.rle_masks import RLE, RLEMasks
 
 CLASSES = ('square', 'bar', 'disc')
@@ -56,6 +57,27 @@ def test_masks_in_run_length_encoding_are_scored(content, write, metric):
         prediction['bboxes'] = torch.zeros(len(masks), 4)
         metric.process({}, [dict(pred_instances=prediction, img_id=info['img_id'], ori_shape=size)])
     assert metric.evaluate(size=len(dataset))['coco/segm_mAP'] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize('crowd', [0, 1])
+@pytest.mark.parametrize(
+    ('mask', 'reason'),
+    [
+        (None, 'have no segmentation'),
+        ([[1, 1, 5, 5], [1, 1, 9, 1, 1, 9]], 'begin with a polygon of fewer than three points'),
+        ({'size': [5, 5], 'counts': [25]}, 'have a run-length code of another size'),
+    ],
+)
+def test_masks_that_cannot_be_scored_are_refused_at_once(content, write, mask, reason, crowd):
+    """COCO's evaluation fails on the first two with a KeyError or TypeError, and scores 0 for the last."""
+    for annotation in content['annotations']:
+        annotation['segmentation'] = [[1, 1, 9, 1, 1, 9]]
+    bad = content['annotations'][3]
+    bad.update(segmentation=mask, iscrowd=crowd)
+    ann_file = f'{write(content)["data_root"]}/ann.json'
+    with pytest.raises(RefusedError, match=rf'ann\.json: every object .*got 1 that {reason}.*ids \[{bad["id"]}\]'):
+        RTMCocoMetric(ann_file=ann_file, metric=['bbox', 'segm'])
+    RTMCocoMetric(ann_file=ann_file, metric='bbox')
 
 
 def build(content, write, classes, metric=RTMCocoMetric, classwise=False):
