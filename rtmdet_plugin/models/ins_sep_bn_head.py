@@ -103,6 +103,9 @@ class RTMInsSepBNHead(DenseHead):
         if self.mask_stride % STRIDE:
             raise ValueError(f'anchor_generator.strides must begin with a multiple of {STRIDE}, got {self.mask_stride}')
         self.loss_mask = MODELS.build(loss_mask)
+        reduction = getattr(self.loss_mask, 'reduction', 'sum')
+        if reduction != 'sum':
+            raise ValueError(f"loss_mask.reduction must be 'sum', got {reduction!r}; the head divides by the positives")
 
         layer = partial(ConvModule, kernel_size=3, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
         prediction = partial(nn.Conv2d, feat_channels, kernel_size=pred_kernel_size, padding=pred_kernel_size // 2)
@@ -168,17 +171,18 @@ class RTMInsSepBNHead(DenseHead):
             mask_feat: mask prototypes, see `forward`.
             batch_gt_instances: `bboxes` (xyxy in pixels of the padded image), `labels`, and `masks` of each image:
                 `StrideMasks`, or those of mmdet in pixels of the image.
-            batch_img_metas: `pad_shape` (h, w) of each image; priors outside it are ignored.
+            batch_img_metas: `pad_shape` (h, w) of each image; priors outside it are ignored. Masks must have this size,
+                or that of `img_shape` or `batch_input_shape`.
             batch_gt_instances_ignore: passed to the assigner; RTMDet's own ignores it.
 
         Returns:
             `loss_cls`, `loss_bbox` and `loss_mask`, scalars; the last is the mean over the positives.
 
         Raises:
-            RefusedError: if an image has no masks, or larger ones than the padded image.
+            RefusedError: if an image has no masks, or masks of another size.
         """
         masks = [
-            stride_masks(instances, meta, mask_feat, self.mask_stride)
+            stride_masks(instances, meta, mask_feat.device)
             for instances, meta in zip(batch_gt_instances, batch_img_metas, strict=True)
         ]
         plain = [InstanceData(bboxes=instances.bboxes, labels=instances.labels) for instances in batch_gt_instances]
@@ -310,17 +314,17 @@ def select_boxes(candidates: InstanceData, meta: dict, cfg: dict, rescale: bool)
     return candidates[: cfg['max_per_img']]
 
 
-def stride_masks(instances: InstanceData, meta: dict, prototypes: Tensor, stride: int) -> StrideMasks:
-    """Return the masks of an image's objects at `STRIDE`, on the device of the prototypes.
+def stride_masks(instances: InstanceData, meta: dict, device: torch.device) -> StrideMasks:
+    """Return the masks of an image's objects at `STRIDE`, on a device.
 
     Args:
         instances: objects with `masks`: `StrideMasks`, or mmdet's masks.
-        meta: metadata of the image, for messages.
-        prototypes: mask prototypes of the batch. (B, 8, H, W)
-        stride: stride of the prototypes in pixels.
+        meta: sizes (h, w) of the image before and after padding: `img_shape`, `pad_shape` and `batch_input_shape`, of
+            which one must be that of the masks; and `img_path`, for messages.
+        device: device of the result.
 
     Raises:
-        RefusedError: if there are no masks, or they are larger than the image.
+        RefusedError: if there are no masks, or they have another size than the image.
     """
     image = meta.get('img_path', 'an image of the batch')
     masks = instances.get('masks')
@@ -333,11 +337,15 @@ def stride_masks(instances: InstanceData, meta: dict, prototypes: Tensor, stride
         masks = StrideMasks.from_full(masks.to_ndarray())
     if not isinstance(masks, StrideMasks):
         raise RefusedError(f"{image}: gt_instances.masks must be StrideMasks or mmdet's, got {type(masks).__name__}")
-    limit = [size * stride // STRIDE for size in prototypes.shape[-2:]]
-    height, width = masks.pixels.shape[1:]
-    if height > limit[0] or width > limit[1]:
-        raise RefusedError(
-            f'{image}: masks must have at most the size of the padded image, {STRIDE * limit[0]} x {STRIDE * limit[1]} '
-            f'pixels (height x width), got {STRIDE * height} x {STRIDE * width}; masks and image must be resized alike'
+    sizes = {tuple(meta[key][:2]) for key in ('img_shape', 'pad_shape', 'batch_input_shape') if key in meta}
+    fits = {tuple(len(range(STRIDE // 2, side, STRIDE)) for side in size) for size in sizes}
+    found = tuple(masks.pixels.shape[1:])
+    if found not in fits:
+        wanted, expected = (
+            ' or '.join(f'{height} x {width}' for height, width in sorted(pairs)) for pairs in (sizes, fits)
         )
-    return masks.to(prototypes.device, non_blocking=True)
+        raise RefusedError(
+            f'{image}: masks must have the size of the image (height x width), {wanted} pixels, which is {expected} at '
+            f'stride {STRIDE}, got {found[0]} x {found[1]} at stride {STRIDE}; resize masks and image alike'
+        )
+    return masks.to(device, non_blocking=True)

@@ -2,7 +2,7 @@
 
 mmdet's losses of classes and boxes select the positives with `nonzero` and evaluate `weight.any()`, so that the host
 waits for the device in every step, and their autograd graph holds six tensors of priors x classes. The losses here give
-the same values and gradients; mmdet's work in the same head, except its Dice loss.
+the same values and gradients; mmdet's work in the same head, its Dice loss with `reduction='sum'`.
 
 Sources: quality focal loss, arXiv 2006.04388; GIoU, arXiv 1902.09630; Dice, arXiv 1606.04797.
 """

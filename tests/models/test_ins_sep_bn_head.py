@@ -124,7 +124,7 @@ def test_images_of_different_sizes_in_a_batch():
     """mmdet fails to concatenate their masks."""
     head, feats = build().eval(), feature_maps(2)
     small, large = objects([4, 4, 40, 40], size=(50, 42)), objects([4, 4, 60, 60])
-    found, _ = losses_and_gradients(head, [small, large], feats)
+    found, _ = losses_and_gradients(head, [small, large], feats, [meta() | dict(img_shape=(50, 42, 3)), meta()])
     padded = objects([4, 4, 40, 40])
     expected, _ = losses_and_gradients(head, [padded, large], feats)
     torch.testing.assert_close(found, expected)
@@ -212,6 +212,7 @@ def test_first_boxes_are_of_two_strides_and_scores_of_one_percent():
     ('changes', 'message'),
     [
         (dict(num_classes=0), 'num_classes must be at least 1, got 0'),
+        (dict(loss_mask=dict(type='DiceLoss')), "loss_mask.reduction must be 'sum', got 'mean'"),
         (dict(pred_kernel_size=2), 'pred_kernel_size must be odd and positive, got 2'),
         (
             dict(anchor_generator={**STRIDES, 'strides': [6, 12]}),
@@ -234,8 +235,9 @@ def test_wrong_settings(changes, message):
         (torch.zeros(1, 64, 64), "street.jpg: gt_instances.masks must be StrideMasks or mmdet's, got Tensor"),
         (
             BitmapMasks(np.zeros((1, 72, 64), np.uint8), 72, 64),
-            r'padded image, 64 x 64 pixels \(height x width\), got 72 x 64; masks and image must be resized alike',
+            r'size of the image \(height x width\), 64 x 64 pixels, which is 16 x 16 at stride 4, got 18 x 16 at',
         ),
+        (BitmapMasks(np.zeros((1, 32, 64), np.uint8), 32, 64), 'got 8 x 16 at stride 4; resize masks and image alike'),
     ],
 )
 def test_masks_that_are_refused(masks, message):
