@@ -92,7 +92,8 @@ def loss_candidates(found: dict[str, nn.Module], positives: int) -> dict[str, Ca
     objects = InstanceData(masks=full.to(DEVICE))
 
     def ours() -> Tensor:
-        total, number = mask_loss(prototypes, kernels, priors, gt_index, masks, STRIDES[0], found['ours'].loss_mask)
+        level = kernels.transpose(1, 2)[..., None]  # one for all priors, (1, 169, N, 1)
+        total, number = mask_loss(prototypes, [level], priors, gt_index, masks, STRIDES[0], found['ours'].loss_mask)
         return total / number
 
     def mmdets() -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..errors import RefusedError
 from ..stride_masks import STRIDE, StrideMasks
-from .dense_head import DenseHead, branch, flatten_levels, share_layers, through
+from .dense_head import DenseHead, branch, share_layers, through
 from .dynamic_conv import KERNEL_PARTS, NUM_PROTOTYPES, mask_logits
 from .mask_feat import MaskFeatModule
 from .mask_loss import mask_loss
@@ -189,8 +189,7 @@ class RTMInsSepBNHead(DenseHead):
         losses, gt_index, priors = self.detection_losses(
             cls_scores, bbox_preds, plain, batch_img_metas, batch_gt_instances_ignore, [part.centers for part in masks]
         )
-        kernels = flatten_levels(kernel_preds)  # (B, N, 169)
-        total, number = mask_loss(mask_feat, kernels, priors, gt_index, masks, self.mask_stride, self.loss_mask)
+        total, number = mask_loss(mask_feat, kernel_preds, priors, gt_index, masks, self.mask_stride, self.loss_mask)
         return {**losses, 'loss_mask': total / reduce_mean(total.new_tensor(float(number))).clamp(min=1)}
 
     def predict_by_feat(

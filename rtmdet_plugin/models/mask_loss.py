@@ -21,7 +21,7 @@ MAX_PIXELS = 2**19
 
 def mask_loss(
     prototypes: Tensor,
-    kernels: Tensor,
+    kernel_preds: Sequence[Tensor],
     priors: Tensor,
     gt_index: Tensor,
     batch_masks: Sequence[StrideMasks],
@@ -33,7 +33,7 @@ def mask_loss(
 
     Args:
         prototypes: mask prototypes. (B, NUM_PROTOTYPES, H, W)
-        kernels: kernels of all priors. (B, N, 169)
+        kernel_preds: kernels of the priors of each level, finest first. (B, 169, H_i, W_i) each
         priors: x, y, stride, stride in pixels. (N, 4)
         gt_index: the object of each prior, -1 for background. (B, N)
         batch_masks: masks of each image's objects; smaller ones are padded on the right and below.
@@ -59,7 +59,29 @@ def mask_loss(
 
     counts = image.bincount(minlength=len(prototypes)).tolist()
     chunks = list(_chunks(counts, max(1, max_pixels // (height * width))))
-    return _SumOfChunks.apply(prototypes.float(), kernels[image, prior].float(), loss_of, chunks), len(image)
+    kernels = kernels_at(kernel_preds, image, prior).float()
+    return _SumOfChunks.apply(prototypes.float(), kernels, loss_of, chunks), len(image)
+
+
+def kernels_at(levels: Sequence[Tensor], image: Tensor, prior: Tensor) -> Tensor:
+    """Return the kernels of some priors; to concatenate the levels first would copy those of all priors.
+
+    Args:
+        levels: kernels of the priors of each level, finest first. (B, 169, H_i, W_i) each
+        image: image of each wanted prior. (P,)
+        prior: its index among the priors of all levels, row by row. (P,)
+
+    Returns:
+        Kernels in the order of `prior`. (P, 169)
+    """
+    parts, places, first = [], [], 0
+    for level in levels:
+        end = first + level.shape[2:].numel()
+        here = ((first <= prior) & (prior < end)).nonzero().squeeze(1)
+        parts.append(level.flatten(2)[image[here], :, prior[here] - first])
+        places.append(here)
+        first = end
+    return torch.cat(parts)[torch.cat(places).argsort()]
 
 
 def _chunks(counts: Sequence[int], size: int) -> Iterator[tuple[int, slice]]:

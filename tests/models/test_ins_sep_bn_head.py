@@ -91,6 +91,16 @@ def test_any_number_of_positives_at_a_time_gives_the_same(monkeypatch):
         assert max(sizes) == positives and sum(sizes) > 30
 
 
+def test_kernels_of_some_priors():
+    levels = [torch.randn(2, 5, *size) for size in ((4, 6), (2, 3), (1, 2))]
+    every = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # (2, 32, 5)
+    image, prior = torch.rand(2, 32).gt(0.4).nonzero(as_tuple=True)
+    for chosen in (torch.randperm(len(image)), slice(0)):
+        torch.testing.assert_close(
+            mask_loss.kernels_at(levels, image[chosen], prior[chosen]), every[image[chosen], prior[chosen]]
+        )
+
+
 def test_without_objects_there_is_no_mask_loss_but_every_parameter_has_a_gradient():
     losses, gradients = losses_and_gradients(build(), [objects()] * 2)
     assert losses['loss_mask'] == 0 and losses['loss_cls'] > 0
