@@ -43,6 +43,10 @@ class DetSampleBatch(list):
         joined = StrideMasks.cat(masks).to(device, non_blocking=non_blocking) if masks else None
         return _split([sample.metainfo for sample in self], self._counts(), moved, joined)
 
+    def pin_memory(self) -> DetSampleBatch:
+        """Return the batch itself: PyTorch pins the images, and its own way for a list would pickle the samples."""
+        return self
+
     def _is_plain(self) -> bool:
         return all(map(_is_plain, self)) and len(set(map(_mask_size, self))) <= 1
 

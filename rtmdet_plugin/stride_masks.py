@@ -64,5 +64,9 @@ class StrideMasks:
         """Return the masks on another device; arguments as in `torch.Tensor.to`, but without a dtype."""
         return StrideMasks(self.pixels.to(*args, **kwargs), self.centers.to(*args, **kwargs))
 
+    def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> StrideMasks:
+        """Return the masks themselves; `DetDataPreprocessor(pad_mask=True)` calls this, and the mask loss pads."""
+        return self
+
     def __repr__(self) -> str:
         return f'StrideMasks({len(self)} objects, {tuple(self.pixels.shape[1:])} pixels at stride {STRIDE})'

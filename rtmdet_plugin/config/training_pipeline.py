@@ -45,6 +45,8 @@ _TAKE_ARRAYS = {
     'RandomShift', 'Resize', 'YOLOXHSVRandomAug',
 }  # fmt: skip
 """mmdet's transforms that take boxes as arrays, as `RTMLoadImageAndAnnotations` returns them."""
+_NEED_BITMAPS = {'Albu', 'Expand', 'RandomErasing'}
+"""Those of them that need mmdet's masks and fail on `OutlineMasks`."""
 
 _UNMOVED = {
     'Mosaic': 'it has no cache; CachedMosaic has a counterpart',
@@ -74,7 +76,7 @@ def move_pipeline(pipeline: Sequence[dict]) -> MovedPipeline:
     rest = copy.deepcopy(list(pipeline))
     with_mask = any(step.get('with_mask', False) for step in walk_steps(rest))
     result = MovedPipeline([], [], [])
-    names = {step_name(step) for step in walk_steps(rest)} - _TAKE_ARRAYS
+    names = {step_name(step) for step in walk_steps(rest)} - (_TAKE_ARRAYS - (_NEED_BITMAPS if with_mask else set()))
     others = sorted(name for name in names if not name.startswith('RTM'))
     while rest:
         for pattern, fuse in _FUSED:
@@ -116,7 +118,8 @@ def _fuse_loading(steps: list[dict], others: list[str]) -> tuple[dict | None, st
     image, annotations = steps[:2]
     reason = obstacle(image, _LOAD) or obstacle(annotations, _ANNOTATIONS)
     if others:
-        reason = f'they return the boxes that {", ".join(others)} may need'
+        objects = 'boxes and masks' if annotations.get('with_mask') else 'boxes'
+        reason = f'they return the {objects} that {", ".join(others)} may need'
     if reason:
         return None, reason
     scale = _largest_scale(steps[2:])

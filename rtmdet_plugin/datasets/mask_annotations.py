@@ -20,9 +20,9 @@ Part = tuple[int, Sequence[float], tuple[float, float]]
 
 
 def unusable_masks(images: Iterable[dict], annotations: Iterable[dict]) -> dict[str, list[int]]:
-    """Return the ids of the annotations that have no mask to learn from, by what they have instead.
+    """Return the ids of the annotations that have no mask to learn from, by the reason.
 
-    Crowds and annotations of other images are left out. Polygons that cross themselves are valid, and runs in a code of
+    Crowds and annotations of other images are skipped. Polygons that cross themselves are valid, and runs in a code of
     the right size are checked only when the sample is loaded.
 
     Args:

@@ -89,7 +89,9 @@ def draw_sample(packed: dict, classes: Sequence[str]) -> Picture:
     ignored, objects = sample.ignored_instances, sample.gt_instances
     name = Path(sample.get('img_path', '')).name
     if 'masks' in objects:
-        img = _with_masks(img, objects.masks, objects.labels.tolist())
+        masks = objects.masks  # mmdet's PackDetInputs packs masks of the full resolution
+        masks = masks if isinstance(masks, StrideMasks) else StrideMasks.from_full(masks.to_ndarray())
+        img = _with_masks(img, masks, objects.labels.tolist())
     return draw_picture(img, _boxes(objects), objects.labels.tolist(), classes, _boxes(ignored), name)
 
 

@@ -113,7 +113,10 @@ def check_model(model: nn.Module) -> None:
     head = getattr(model, 'bbox_head', None)
     parts = ('cls_convs', 'reg_convs', 'rtm_cls', 'rtm_reg', 'exp_on_reg')
     if head is None or not all(hasattr(head, part) for part in parts):
-        raise ValueError(f'bbox_head must be RTMSepBNHead or RTMDetSepBNHead, got {type(head or model).__name__}')
+        raise ValueError(
+            f'bbox_head must be RTMSepBNHead or RTMDetSepBNHead, got {type(head or model).__name__}; models with masks '
+            "can't be exported yet"
+        )
     if getattr(head, 'with_objectness', False):
         raise ValueError('with_objectness must be False to export, as in all configs of RTMDet, got True')
     if head.prior_generator.offset != 0:

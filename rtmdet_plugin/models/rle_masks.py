@@ -109,7 +109,7 @@ def encode_masks(
 
 
 def span_of(above: Tensor, axis: Tensor) -> Tensor:
-    """Return what has to be interpolated of each mask along one axis.
+    """Return the range of cells and of pixels of each mask that must be interpolated along one axis.
 
     Args:
         above: cells above the threshold. (n, cells)
@@ -129,7 +129,7 @@ def span_of(above: Tensor, axis: Tensor) -> Tensor:
 
 
 def edges_of(strip: np.ndarray, x: int, y: int, height: int) -> np.ndarray:
-    """Return where runs begin and end in a part of a mask, in turns.
+    """Return the indices at which runs begin and end, alternately, in a part of a mask.
 
     Args:
         strip: some pixels, columns first. (w, h)

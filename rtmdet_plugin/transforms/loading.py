@@ -7,8 +7,8 @@ It replaces mmdet's `LoadImageFromFile` followed by `LoadAnnotations`. Differenc
 - *The image must have the size that the annotation file states*, because its boxes would miss their objects
   otherwise. If only the image without its EXIF rotation has that size, the rotation is ignored.
 - *A truncated JPEG or PNG is refused.*
-- *Masks are outlines* (see outline_masks.py) of polygons and run-length codes alike. mmdet drops the one kind or draws
-  the other on the complete image, as `poly2mask` says.
+- *Masks are outlines* (see outline_masks.py) of polygons and run-length codes alike. With `poly2mask=False` mmdet
+  ignores run-length codes; with True it draws each polygon at full resolution.
 - *Boxes are plain arrays*, which saves a hundred small tensor operations per sample. mmdet's transforms accept
   them.
 - *Errors name the file.*

@@ -1,8 +1,8 @@
 """Masks of an image's objects that are drawn only once, when the sample is packed.
 
-Transforms change two rows of four numbers per object, as for boxes; the outlines themselves stay those of the file, and
-are shared by all samples that show the object. mmdet's `PolygonMasks` copies every point, and its `BitmapMasks` every
-pixel, at each step.
+A transform changes only eight numbers per object: its map and its window. The outlines themselves stay those of the
+file, and are shared by all samples that show the object. mmdet's `PolygonMasks` copies every point, and its
+`BitmapMasks` every pixel, at each step.
 
 It has those methods of mmdet's masks which `Resize`, `RandomCrop`, `RandomFlip`, `Pad`, `FilterAnnotations` and the
 heads of mmdet's one-stage detectors call.

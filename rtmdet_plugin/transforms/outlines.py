@@ -83,7 +83,7 @@ def _polygons(mask: Any) -> list[Sequence[float]]:
 
 
 def _decode(code: Mapping) -> np.ndarray:
-    """Decode a run-length code of COCO, compressed or not, into a bitmap of 0 and 1, (H, W).
+    """Decode a run-length code of COCO, compressed or not, into a bitmap, bool (H, W).
 
     Raises:
         ValueError: if its runs don't add up to the size.
@@ -95,7 +95,7 @@ def _decode(code: Mapping) -> np.ndarray:
         runs = np.array(())
     if runs.dtype != np.int64 or (runs < 0).any() or runs.sum() != height * width:
         raise ValueError(f'counts must be a run-length code of COCO for {height} x {width} pixels, got {counts!r:.80}')
-    return np.repeat(np.arange(len(runs)) % 2, runs).reshape(width, height).T
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
 def _decompress(text: str | bytes) -> np.ndarray:

@@ -49,6 +49,7 @@ class RTMPackDetInputs(PackDetInputs):
 
 def _draw_masks(results: dict) -> tuple[dict, StrideMasks]:
     """Draw the masks; return the sample without them and without objects that have no visible pixel, and the masks."""
+    results = {'gt_ignore_flags': np.zeros(len(results['gt_bboxes']), bool), **results}
     shown = ~np.asarray(results['gt_ignore_flags'], bool)
     masks = OutlineMasks.of(results['gt_masks'])[shown]
     runs = masks.runs()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from labelled_data import write_coco, write_voc, write_yolo
+from mmdet.datasets.transforms import PackDetInputs
 from mmdet.structures.mask import PolygonMasks
 from mmengine.config import Config
 
@@ -75,7 +76,8 @@ def test_grid_is_square_and_white_between():
     assert (picture == 0).all(axis=2).sum() == 5 * 200 and (picture[:GAP] == 255).all()
 
 
-def test_masks_are_half_transparent_and_lie_on_their_objects():
+@pytest.mark.parametrize('pack', [RTMPackDetInputs, PackDetInputs])
+def test_masks_are_half_transparent_and_lie_on_their_objects(pack):
     results = {
         'img': np.full((66, 80, 3), 100, np.uint8),
         'gt_bboxes': np.array([[16, 20, 61, 60]], np.float32),
@@ -83,7 +85,7 @@ def test_masks_are_half_transparent_and_lie_on_their_objects():
         'gt_ignore_flags': np.array([False]),
         'gt_masks': PolygonMasks([[np.array([20.0, 24, 60, 24, 60, 56])]], 66, 80),
     }
-    packed = RTMPackDetInputs(())(results)
+    packed = pack(())(results)
     changed = (draw_sample(packed, ('a', 'b'))[0] != 100).any(axis=2)
     assert changed[30, 50] and not changed[50, 30], 'the triangle is above the diagonal'
     inside = changed[24:56, 20:58]

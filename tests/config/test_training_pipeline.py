@@ -46,6 +46,8 @@ PACK = dict(type='PackDetInputs')
         ),
         ([dict(LOAD[0], color_type='unchanged'), LOAD[1]], [dict(LOAD[0], color_type='unchanged'), LOAD[1]]),
         ([*LOAD, dict(type='Mine')], [*LOAD, dict(type='Mine')]),
+        ([*LOAD, dict(type='Expand')], [dict(type='RTMLoadImageAndAnnotations'), dict(type='Expand')]),
+        ([LOAD[0], dict(LOAD[1], with_mask=True), dict(type='Expand')],) * 2,
         (
             [*LOAD, dict(type='RandomApply', transforms=[dict(type='Mine')])],
             [*LOAD, dict(type='RandomApply', transforms=[dict(type='Mine')])],

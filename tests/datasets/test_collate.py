@@ -90,6 +90,18 @@ def test_preprocessors_make_the_same_of_it(kind):
         assert first.batch_input_shape == (32, 64)
 
 
+def test_masks_are_padded_by_the_loss():
+    preprocessor = RTMDetDataPreprocessor(pad_mask=True, pad_size_divisor=32)
+    found = preprocessor(rtm_collate([item(0, masks=True)]), training=True)['data_samples']
+    expected = item(0, masks=True)['data_samples']
+    assert torch.equal(found[0].gt_instances.masks.pixels, expected.gt_instances.masks.pixels)
+
+
+def test_a_batch_is_not_pickled_to_be_pinned():
+    samples = DetSampleBatch([item(0, masks=True)['data_samples']])
+    assert samples.pin_memory() is samples
+
+
 @pytest.mark.parametrize('way', ['from a worker', 'from the training process'])
 def test_a_batch_moves_to_the_device_as_a_whole(way):
     samples = DetSampleBatch(item(i, boxes, masks=True)['data_samples'] for i, boxes in enumerate((3, 0, 7)))

@@ -124,6 +124,9 @@ def test_masks_are_packed_at_stride_4_with_their_centroids(random_results, masks
     assert torch.equal(sample.gt_instances.masks.pixels, expected.pixels) and expected.pixels.any()
     torch.testing.assert_close(sample.gt_instances.masks.centers, expected.centers)
     assert len(sample.ignored_instances.labels) == 1 and 'masks' not in sample.ignored_instances
+    del results['gt_ignore_flags']
+    sample = RTMPackDetInputs(('img_id',))(results)['data_samples']
+    assert sample.gt_instances.labels.tolist() == results['gt_bboxes_labels'][[0, 1, 2, 3, 5, 6]].tolist()
 
 
 def test_masks_of_an_image_without_objects_are_packed(random_results):
