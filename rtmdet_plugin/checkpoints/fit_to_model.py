@@ -1,4 +1,4 @@
-"""Fit the weights of a checkpoint to a model: rename those of mmyolo, refuse those that it would decode wrongly.
+"""Fit the weights of a checkpoint to a model: rename those of mmyolo, refuse or drop those that it would misuse.
 
 In a config of mmyolo, our neck or head has mmdet's names, and the other part may keep mmyolo's.
 """
@@ -19,6 +19,8 @@ from .mmyolo_keys import CLASSES, HEAD, ONLY_MMDET, has_mmyolo_keys, rename
 
 RTMDET = (f'bbox_head.{CLASSES}', HEAD + CLASSES)
 """Beginnings of names that only RTMDet has, in mmdet and in mmyolo."""
+BOX_BRANCH = ('bbox_head.reg_convs.', 'bbox_head.rtm_reg.')
+"""Beginnings of the names of layers that belong to the boxes only in RTMDet, and not in RTMDet-Ins."""
 LOADERS = (
     'mmengine.runner.checkpoint', 'mmengine.runner.runner', 'mmengine.infer.infer', 'mmdet.apis.det_inferencer',
 )  # fmt: skip
@@ -30,6 +32,9 @@ def fit_to_model(
 ) -> Mapping[str, Tensor]:
     """Return weights by the names of a model: those of mmyolo's RTMDet are renamed for mmdet's RTMDet and ours.
 
+    RTMDet-Ins has one tower for classes and boxes, under both names, and decodes boxes in another way. So it takes the
+    class branch of a checkpoint without masks, and not the box branch, which would overwrite the same layers.
+
     Args:
         model: any model; nothing is changed or checked unless it is an RTMDet whose neck or head has mmdet's names.
         state_dict: weights of any model.
@@ -37,7 +42,7 @@ def fit_to_model(
         source: name of the checkpoint, for messages.
 
     Returns:
-        The renamed weights, or `state_dict` itself if nothing has to be renamed.
+        The fitted weights, or `state_dict` itself if nothing has to be renamed or dropped.
 
     Raises:
         RefusedError: if the weights are those of another detector of mmyolo, if they have keys of both stacks, or if
@@ -65,6 +70,11 @@ def fit_to_model(
             f'{decoded}: boxes would be decoded wrongly; set it in the config, or by '
             f'--cfg-options model.bbox_head.exp_on_reg={trained}'
         )
+    if not with_masks and any(name.startswith(MASK_LAYER) for name in names):
+        kept = {
+            name: value for name, value in fitted.items() if not name.removeprefix('module.').startswith(BOX_BRANCH)
+        }
+        return kept if len(kept) < len(fitted) else fitted
     return fitted
 
 

@@ -122,6 +122,19 @@ def test_a_model_of_mmyolo_with_parts_of_ours(theirs, ours):
     assert fit_to_model.fit_to_model(model, fitted, {}, 'c.pth') is fitted
 
 
+def test_a_model_with_masks_takes_the_class_branch_of_a_detector(theirs):
+    """Its tower has two names; the box branch, which comes last, would overwrite the class branch."""
+    detector = rename(theirs, 'mmdet')
+    names = dict.fromkeys([*detector, 'bbox_head.rtm_kernel.0.weight'])
+    model = SimpleNamespace(state_dict=lambda: names, bbox_head=SimpleNamespace())
+    for weights in (theirs, detector, {f'module.{name}': value for name, value in detector.items()}):
+        fitted = [name.removeprefix('module.') for name in fit_to_model.fit_to_model(model, weights, {}, 'c.pth')]
+        assert fitted == [n for n in detector if not n.startswith(('bbox_head.reg_convs.', 'bbox_head.rtm_reg.'))]
+        assert any(name.startswith('bbox_head.cls_convs.') for name in fitted)
+    with_masks = {**detector, 'bbox_head.rtm_kernel.0.weight': torch.ones(1)}
+    assert fit_to_model.fit_to_model(model, with_masks, {}, 'c.pth') is with_masks
+
+
 def test_bad_input_is_named_and_nothing_is_written(theirs, shapes_model, shapes_config, tmp_path):
     both = zip(theirs.items(), rename(theirs, 'mmdet'), strict=True)
     half = {new if new.startswith('bbox_head') else old: value for (old, value), new in both}

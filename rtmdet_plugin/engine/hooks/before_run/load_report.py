@@ -60,20 +60,21 @@ class RTMLoadReportHook(Hook):
 
 
 def fit_checkpoint(runner: Runner, model: nn.Module, checkpoint: dict) -> None:
-    """Rename the weights of an mmyolo checkpoint in place, before the report and the EMA hook; see `fit_to_model`.
+    """Rename or drop weights of a checkpoint in place, before the report and the EMA hook; see `fit_to_model`.
 
     Raises:
         RefusedError: see `fit_to_model`; also if a run of mmyolo is to be resumed.
     """
-    fitted = fit_to_model(model, checkpoint['state_dict'], checkpoint.get('meta'), checkpoint_source(runner))
-    if fitted is checkpoint['state_dict']:
+    weights = checkpoint['state_dict']
+    fitted = fit_to_model(model, weights, checkpoint.get('meta'), checkpoint_source(runner))
+    checkpoint['state_dict'] = fitted
+    if fitted.keys() <= weights.keys():
         return
     if runner._resume:
         raise RefusedError(
             f"{checkpoint_source(runner)} must be a checkpoint of this stack, got mmyolo's, whose optimiser has the "
             'parameters in another order; start a new run from it: --cfg-options load_from=FILE, without --resume'
         )
-    checkpoint['state_dict'] = fitted
     runner.logger.info("The checkpoint is mmyolo's; its weights were renamed.")
 
 
