@@ -17,8 +17,9 @@ In everything else it is mmdet's `CocoDataset`: filtering, test mode, subsets, s
 - *A bad sample doesn't end the run*, unless configured: see `on_bad_sample`.
 - *Training and evaluation read images in the same way.* `LoadImageFromFile` in a pipeline is run as
   `RTMLoadImageFromFile`; its name stays in the configs, because mmdet's `DetInferencer` and mmdeploy search for it.
-- *Masks are checked if the pipeline loads them*: objects without a usable one are ignored and logged with the reason;
-  mmdet ignores some of them silently and fails on others. A file without any mask is refused.
+- *Masks are checked if the pipeline loads them*: objects without a usable one are trained as background and logged with
+  the reason, and images with no other object are skipped; mmdet ignores some of them silently and fails on others. A
+  file without any mask is refused.
 - *`filter_empty_gt` counts usable boxes.* mmdet's counts annotations of any kind, so that an image whose only box
   has no width is trained as background.
 """
@@ -173,7 +174,7 @@ class RTMCocoDataset(CocoDataset):
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
 
         if not self.test_mode and any(getattr(step, 'with_mask', False) for step in walk_transforms(self.pipeline)):
-            self._ignore_unusable_masks(content)
+            content = self._without_unusable_masks(content)
         annotations = defaultdict(list)
         self.cat_img_map = defaultdict(list)
         for annotation in content['annotations']:
@@ -237,12 +238,21 @@ class RTMCocoDataset(CocoDataset):
             raise RefusedError(message.format("with on_bad_sample='raise' there must be none"))
         print_log(message.format('they are skipped'), logger='current', level=logging.WARNING)
 
-    def _ignore_unusable_masks(self, content: dict[str, list[dict]]) -> None:
-        """Mark the objects that have no usable mask as crowds, which training ignores."""
-        objects = [annotation for annotation in content['annotations'] if not annotation['iscrowd']]
+    def _without_unusable_masks(self, content: dict[str, list[dict]]) -> dict[str, list[dict]]:
+        """Mark objects without a usable mask as crowds; return the lists without the images that have no other object.
+
+        No loss uses crowds, so they are trained as background.
+        """
+        names = {image['id']: image['file_name'] for image in content['images']}
+        objects = [
+            annotation
+            for annotation in content['annotations']
+            if annotation['image_id'] in names and annotation['category_id'] in self.cat2label
+            if not annotation['iscrowd']
+        ]
         lost = unusable_masks(content['images'], objects)
         if not lost:
-            return
+            return content
         ids = {number for numbers in lost.values() for number in numbers}
         reasons = '; '.join(f'{len(numbers)} {reason}, ids {numbers[:20]}' for reason, numbers in lost.items())
         message = f'{self.ann_file}: {len(ids)} of {len(objects)} objects have no mask to learn from ({reasons}); {{}}.'
@@ -253,7 +263,17 @@ class RTMCocoDataset(CocoDataset):
             raise RefusedError(message.format("with on_bad_sample='raise' there must be none"))
         for annotation in objects:
             annotation['iscrowd'] = int(annotation['id'] in ids)
-        print_log(message.format('they are ignored'), logger='current', level=logging.WARNING)
+        shown = {annotation['image_id'] for annotation in objects if not annotation['iscrowd']}
+        skipped = {annotation['image_id'] for annotation in objects} - shown
+        action = 'they are trained as background'
+        if skipped:
+            action += f', and images with no other object are skipped: {len(skipped)}'
+        print_log(message.format(action), logger='current', level=logging.WARNING)
+        for number in skipped:
+            path = osp.join(self.data_prefix['img'], names[number])
+            self.bad_samples.report(path, f'{path}: an object must have a mask, got none that can be used')
+        self.bad_samples.check_share(self._num_listed)
+        return {**content, 'images': [image for image in content['images'] if image['id'] not in skipped]}
 
     def _warn_of_format(self, doubt: str) -> None:
         if doubt and self.on_bad_sample == 'raise':

@@ -12,6 +12,7 @@ from mmengine.runner import Runner, set_random_seed
 from pycocotools import mask as coco_mask
 
 from rtmdet_plugin import composable
+from rtmdet_plugin.datasets.bad_samples import BadSamplesError
 from rtmdet_plugin.datasets.coco import RTMCocoDataset
 from rtmdet_plugin.datasets.mask_annotations import NO_AREA, NO_MASK, OTHER_SIZE, unusable_masks
 from rtmdet_plugin.datasets.seeded_fetch import fetch_by_place
@@ -90,7 +91,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('kind', BAD)
-def test_an_object_without_a_usable_mask_is_ignored_and_logged(masked, write, logged, kind):
+def test_an_object_without_a_usable_mask_is_background_and_logged(masked, write, logged, kind):
     reason, mask = BAD[kind]
     bad = masked['annotations'][3]
     bad['segmentation'] = mask
@@ -101,7 +102,10 @@ def test_an_object_without_a_usable_mask_is_ignored_and_logged(masked, write, lo
     flags = [[i['ignore_flag'] for i in dataset.get_data_info(n)['instances']] for n in range(6)]
     assert flags == [[0, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0]]
     (line,) = [line for line in logged if 'no mask to learn from' in line]
-    assert f'1 of 12 objects have no mask to learn from (1 {reason}, ids [{bad["id"]}]); they are ignored.' in line
+    assert (
+        f'1 of 12 objects have no mask to learn from (1 {reason}, ids [{bad["id"]}]); they are trained as background.'
+        in line
+    )
     results = dataset.pipeline.transforms[0]({**dataset.get_data_info(1), 'exif': 'as_annotated'})
     assert results['gt_ignore_flags'].tolist() == [False, True]
     with pytest.raises(RefusedError, match=r"ann\.json: 1 of 12 .*on_bad_sample='raise'"):
@@ -110,6 +114,21 @@ def test_an_object_without_a_usable_mask_is_ignored_and_logged(masked, write, lo
     RTMCocoDataset(**arguments, pipeline=[dict(type='RTMLoadImageAndAnnotations')])
     RTMCocoDataset(**arguments, test_mode=True)
     assert not any('mask' in line for line in logged), 'masks are checked although none are loaded'
+
+
+def test_an_image_whose_objects_have_no_masks_is_skipped(masked, write, logged):
+    """And objects of images that aren't listed don't count."""
+    masked['annotations'][2]['segmentation'] = masked['annotations'][3]['segmentation'] = []
+    masked['annotations'].append({**masked['annotations'][2], 'id': 99, 'image_id': 7})
+    arguments = write(masked, images=True)
+    dataset = RTMCocoDataset(**arguments, pipeline=STAGE_2, max_bad_share=0.2)
+    skipped = next(i['file_name'] for i in masked['images'] if i['id'] == masked['annotations'][2]['image_id'])
+    assert len(dataset) == 5 and dataset.num_samples == 6
+    assert all(not dataset.get_data_info(n)['img_path'].endswith(skipped) for n in range(5))
+    assert any('2 of 12 objects' in line and 'images with no other object are skipped: 1' in line for line in logged)
+    assert [path.endswith(skipped) for path in dataset.bad_samples.known] == [True]
+    with pytest.raises(BadSamplesError, match='1 of 6'):
+        RTMCocoDataset(**arguments, pipeline=STAGE_2)
 
 
 def test_a_file_with_boxes_only_is_refused_if_the_pipeline_loads_masks(content, write):
