@@ -73,14 +73,41 @@ def _receive(response: http.client.HTTPResponse, file: IO[bytes], address: str) 
 
 
 def opener(address: str):
-    """Return an opener for an address, which connects to private addresses only for the address itself and a proxy."""
-    trusted = {_place(address), *map(_place, getproxies().values())}
-    return build_opener(ProxyHandler(), _HTTPHandler(trusted), _HTTPSHandler(trusted), _OnlyWeb())
+    """Return an opener that connects to private addresses only first, for the address itself, and for a proxy."""
+    proxies = getproxies()
+    peers = Peers({_place(proxies[scheme]) for scheme in PORTS if proxies.get(scheme)})
+    return build_opener(ProxyHandler(), _HTTPHandler(peers), _HTTPSHandler(peers), _OnlyWeb())
 
 
 def _place(address: str) -> tuple[str | None, int | None]:
     parts = urlsplit(address if '://' in address else f'http://{address}')
     return parts.hostname, parts.port or PORTS.get(parts.scheme)
+
+
+class Peers:
+    """Check which machines the connections for one address have reached.
+
+    Names are not resolved again for the check, and only the IP address of the first connection is trusted, because a
+    name could have another address a moment later.
+
+    Args:
+        proxies: hosts and ports of proxies, which are trusted.
+    """
+
+    def __init__(self, proxies: set) -> None:
+        self.proxies = proxies
+        self.first: tuple[str, int] | None = None
+
+    def check(self, connected: socket.socket, host: str, port: int) -> None:
+        """Raise an `OSError` if a socket is connected to a private address that isn't trusted."""
+        peer = connected.getpeername()[0]
+        if self.first is None:
+            self.first = peer, port
+        if (peer, port) == self.first or (host.lower(), port) in self.proxies:
+            return
+        if not ipaddress.ip_address(peer.partition('%')[0]).is_global:
+            connected.close()
+            raise OSError(f'it redirects to {host}:{port}, which is in a private network ({peer})')
 
 
 class _OnlyWeb(HTTPRedirectHandler):
@@ -94,42 +121,31 @@ class _OnlyWeb(HTTPRedirectHandler):
 
 
 class _HTTPHandler(HTTPHandler):
-    def __init__(self, trusted: set) -> None:
+    def __init__(self, peers: Peers) -> None:
         super().__init__()
-        self.trusted = trusted
+        self.peers = peers
 
     def http_open(self, req):
         """Open a connection; see `HTTPHandler`."""
-        return self.do_open(partial(_connect, http.client.HTTPConnection, self.trusted), req)
+        return self.do_open(partial(_connect, http.client.HTTPConnection, self.peers), req)
 
 
 class _HTTPSHandler(HTTPSHandler):
-    def __init__(self, trusted: set) -> None:
+    def __init__(self, peers: Peers) -> None:
         super().__init__()
-        self.trusted = trusted
+        self.peers = peers
 
     def https_open(self, req):
         """Open a connection; see `HTTPSHandler`."""
-        return self.do_open(partial(_connect, http.client.HTTPSConnection, self.trusted), req)
+        return self.do_open(partial(_connect, http.client.HTTPSConnection, self.peers), req)
 
 
-def _connect(kind: type[http.client.HTTPConnection], trusted: set, host: str, **settings) -> http.client.HTTPConnection:
+def _connect(kind: type[http.client.HTTPConnection], peers: Peers, host: str, **settings) -> http.client.HTTPConnection:
     """Return a connection of urllib that checks which address it has reached, before it sends anything."""
 
     class Connection(kind):
         def connect(self) -> None:
             super().connect()
-            check_peer(self.sock, (self.host, self.port), trusted)
+            peers.check(self.sock, self.host, self.port)
 
     return Connection(host, **settings)
-
-
-def check_peer(connected: socket.socket, place: tuple[str, int], trusted: set) -> None:
-    """Raise an `OSError` if a socket is connected to a private address, unless its host and port are trusted.
-
-    The name is not resolved again for the check, because it could then have another address.
-    """
-    peer = connected.getpeername()[0]
-    if place not in trusted and not ipaddress.ip_address(peer.partition('%')[0]).is_global:
-        connected.close()
-        raise OSError(f'it redirects to {place[0]}:{place[1]}, which is in a private network ({peer})')

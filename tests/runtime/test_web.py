@@ -1,5 +1,6 @@
 """Downloads from a local server: size, redirects, errors as one line."""
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,6 +23,7 @@ class Handler(BaseHTTPRequestHandler):
             '/other_port': f'http://127.0.0.1:{self.server.other}/a.png',
             '/file': 'file:///etc/passwd',
             '/ftp': 'ftp://127.0.0.1/a.png',
+            '/itself': f'http://LOCALHOST:{port}/a.png',
             '/loop': '/loop',
         }
         if self.path in places:
@@ -47,8 +49,17 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """A function that returns the address of a path, and the paths that were served."""
-    for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'):
+    """A function that returns the address of a path; the paths that both servers served; the other server."""
+    for name in (
+        'http_proxy',
+        'https_proxy',
+        'HTTP_PROXY',
+        'HTTPS_PROXY',
+        'all_proxy',
+        'ALL_PROXY',
+        'no_proxy',
+        'NO_PROXY',
+    ):
         monkeypatch.delenv(name, raising=False)
     with (
         ThreadingHTTPServer(('0.0.0.0', 0), Handler) as server,
@@ -57,20 +68,21 @@ def server(monkeypatch):
         server.served, other.served, server.other = [], [], other.server_address[1]
         for one in (server, other):
             threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
-        yield lambda path: f'http://127.0.0.1:{server.server_address[1]}{path}', [server.served, other.served]
+        address = f'http://127.0.0.1:{server.server_address[1]}'
+        yield lambda path: address + path, [server.served, other.served], f'127.0.0.1:{server.other}'
         for one in (server, other):
             one.shutdown()
 
 
 def test_an_image_is_read_and_named_by_its_address(server):
-    address, _ = server
+    address, *_ = server
     items = list(read_sources([address('/a%20b.png?size=1'), address('/same'), address('/no_name')]))
     assert [str(item.output) for item in items] == ['a b.png', 'same.jpg', 'no_name.jpg']
     assert items[0].source == address('/a%20b.png?size=1') and (items[0].image == 50).all()
 
 
 def test_errors_are_one_line_and_the_next_image_is_read(server, monkeypatch):
-    address, served = server
+    address, served, _ = server
     monkeypatch.setattr(web, 'MAX_BYTES', 1000)
     for path, said in (
         ('/missing.png', 'can not be read: the server answers 404'),
@@ -87,6 +99,25 @@ def test_errors_are_one_line_and_the_next_image_is_read(server, monkeypatch):
         assert said in problem.line and problem.line.startswith(address(path)) and '\n' not in problem.line
         assert isinstance(item, Item)
     assert served[1] == [], 'nothing was sent to a private address'
+
+
+def test_names_without_a_proxy_are_not_trusted(server, monkeypatch):
+    address, served, other = server
+    monkeypatch.setenv('no_proxy', f'{address("")[7:]},localhost,::1')
+    (item,) = read_sources([address('/a.png')])
+    assert isinstance(item, Item)
+    monkeypatch.setenv('no_proxy', other)
+    (problem,) = read_sources([address('/other_port')])
+    assert 'which is in a private network (127.0.0.1)' in problem.line and served[1] == []
+
+
+def test_only_the_ip_address_of_the_first_connection_is_trusted(server, monkeypatch):
+    address, *_ = server
+    assert isinstance(next(read_sources([address('/itself').replace('127.0.0.1', 'LOCALHOST')])), Item)
+    resolve, ips = socket.getaddrinfo, iter(['127.0.0.1', '127.0.0.2'])
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda _, *others, **more: resolve(next(ips), *others, **more))
+    (problem,) = read_sources([address('/itself').replace('127.0.0.1', 'localhost')])
+    assert 'which is in a private network (127.0.0.2)' in problem.line
 
 
 def test_without_a_network():
