@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -278,10 +279,25 @@ class Lines:
 
 
 def names_on_stdin() -> Iterator[str]:
-    """Yield the lines of standard input that aren't empty."""
-    for line in sys.stdin.buffer:
-        if name := os.fsdecode(line.rstrip(b'\r\n')):
-            yield name
+    """Yield the lines of standard input that aren't empty.
+
+    They are read without Python's buffer: a thread that waits for a line would hold the buffer's lock, and the
+    interpreter crashes if it needs the lock to end.
+    """
+    try:
+        read = partial(os.read, sys.stdin.fileno(), 65536)
+    except io.UnsupportedOperation:  # replaced by an object in memory
+        read = sys.stdin.buffer.read
+    rest = b''
+    while part := read():
+        *lines, rest = (rest + part).split(b'\n')
+        yield from filter(None, map(_name, lines))
+    if name := _name(rest):
+        yield name
+
+
+def _name(line: bytes) -> str:
+    return os.fsdecode(line.rstrip(b'\r\n'))
 
 
 @contextlib.contextmanager

@@ -236,6 +236,17 @@ def test_ctrl_c_leaves_only_complete_files(model, folder):
     assert not list(Path().rglob('.unfinished*'))
 
 
+def test_the_process_can_end_while_it_waits_for_a_name():
+    code = (
+        'import threading; from rtmdet_cli.predict import names_on_stdin as names; seen = threading.Event()\n'
+        'threading.Thread(target=lambda: [seen.set() for name in names()], daemon=True).start(); seen.wait(60)'
+    )
+    with subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(b'a.png\n')
+        process.stdin.flush()
+        assert process.wait(timeout=60) == 0, process.stderr.read()
+
+
 def wait_until(condition) -> None:
     end = time.monotonic() + 60
     while not condition():
