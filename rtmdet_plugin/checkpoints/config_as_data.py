@@ -71,17 +71,27 @@ def read_as_data(text: str, name: str) -> Config:
     values = {}
     try:
         for node in ast.parse(text).body:
-            target = node.targets[0] if isinstance(node, ast.Assign) else None
-            if isinstance(node, ast.Assign) and isinstance(target, ast.Name) and target.id in (*PARTS, '_base_'):
-                values[target.id] = plain_value(node.value)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f'{name} must have plain values to be read as data, got {error}; {advice}') from None
+            targets = node.targets if isinstance(node, ast.Assign) else [node]
+            if not any(map(_names_a_part, targets)):
+                continue
+            if not (isinstance(node, ast.Assign) and len(targets) == 1 and isinstance(targets[0], ast.Name)):
+                raise ValueError(f'{ast.unparse(node)[:60]!r}')
+            values[targets[0].id] = plain_value(node.value)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        reason = error if str(error) else type(error).__name__
+        raise ValueError(f'{name} must have plain values to be read as data, got {reason}; {advice}') from None
     if '_base_' in values or not isinstance(values.get('model'), dict):
         raise ValueError(f'{name} must have a model and no _base_ to be read as data; {advice}')
     model = without(values['model'], UNUSED)
     if strange := sorted(types_in(model) - TYPES):
         raise ValueError(f'types in {name} must be those of RTMDet to be read as data, got {strange[0]!r}; {advice}')
     return Config({**values, 'model': model})
+
+
+def _names_a_part(statement: ast.AST) -> bool:
+    """Return whether a statement, or the target of an assignment, may set or change a part or add a base."""
+    names = {getattr(node, key, None) for node in ast.walk(statement) for key in ('id', 'name', 'asname')}
+    return not names.isdisjoint((*PARTS, '_base_', 'read_base'))
 
 
 def plain_value(node: ast.AST) -> Any:

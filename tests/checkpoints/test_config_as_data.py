@@ -15,6 +15,7 @@ def test_a_config_that_mmengine_wrote_is_read_as_it_is(shapes_config):
     assert found.model.backbone == {k: v for k, v in config.model.backbone.items() if k != 'init_cfg'}
     assert found.test_dataloader.dataset.pipeline == config.test_dataloader.dataset.pipeline
     assert 'train_cfg' not in found.model and 'optim_wrapper' not in found
+    assert read_as_data(MODEL + 'import os\na = model\nval = dict(b=test_pipeline)', 'it').model.type == 'RTMDet'
 
 
 @pytest.mark.parametrize('name', ['rtmdet_plugin::rtmdet_nano_person.py', 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py'])
@@ -37,6 +38,14 @@ def test_shipped_configs_have_no_other_types(name):
         ('model = 1', 'must have a model'),
         ('model = dict(', 'must have plain values'),
         ('model = ' + '[' * 1000, 'must have plain values'),
+        ('model = ' + '-' * 5000 + '1', r'got [^;]+; give'),
+        ('model = {[]: 1}', 'must have plain values'),
+        (MODEL + "model['backbone'] = 1", 'got "model.*backbone'),
+        (MODEL + 'model.update(neck=1)', 'got .model.update'),
+        (MODEL + 'if 1:\n    test_pipeline = []', 'got .if 1'),
+        ('a = ' + MODEL, 'got .a = model'),
+        (MODEL + 'model, a = {}, 1', r'got .\(?model, a'),
+        ('from mmengine.config import read_base\n' + MODEL, 'got .from mmengine.config import read_base'),
     ],
 )
 def test_a_config_that_is_a_program_is_refused_and_not_run(text, said, tmp_path, monkeypatch):
