@@ -127,7 +127,9 @@ def command(
     saved = [*saved, f'json={json_file}'] if json_file else saved
     targets = list(saved_targets(saved, out or Path()))
     folders = [Path(source) for source in sources if Path(source).is_dir()]
-    inputs = Inputs(input_files([model, *(source for source in sources if source != STDIN)]), folders, recursive)
+    outputs = [*([out] if out is not None else []), *([crops_folder(out)] if crops else [])]
+    files = input_files([model, *(source for source in sources if source != STDIN)])
+    inputs = Inputs(files, folders, recursive, outputs)
     check_saved(targets, inputs)
     if out is not None:
         check_drawn(sources, out, inputs)
@@ -141,7 +143,8 @@ def command(
     thresholds = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
     settings = dict(backend=backend, size=size, threads=threads, precision=precision, device=device, config=config)
     detector = RTMDetector(model, classes=names or None, **thresholds, **settings)
-    items = read_sources([names_on_stdin() if source == STDIN else source for source in sources], every, recursive)
+    named = [names_on_stdin() if source == STDIN else source for source in sources]
+    items = read_sources(named, every, recursive, outputs)
     to_stdout = any(path == STDOUT for _, path in targets)
     with contextlib.closing(find(detector, items, batch_size, tile, overlap, track)) as results, shown_rate() as report:
         lines = Lines(partial(click.echo, err=to_stdout))
@@ -189,6 +192,11 @@ def check_saved(targets: list[tuple[str, Path]], inputs: Inputs) -> None:
         taken.add(path.resolve())
 
 
+def crops_folder(out: Path | None) -> Path:
+    """Return the folder of --crops."""
+    return (out or Path()) / 'crops'
+
+
 def open_writers(
     out: Path | None, targets: list[tuple[str, Path]], crops: bool, inputs: Inputs, classes: tuple[str, ...]
 ) -> list[Writer]:
@@ -199,7 +207,7 @@ def open_writers(
     from rtmdet_runtime.writers.records import RecordFile
 
     writers: list[Writer] = [DrawnFiles(out, inputs)] if out is not None else []
-    writers += [Crops((out or Path()) / 'crops', inputs)] if crops else []
+    writers += [Crops(crops_folder(out), inputs)] if crops else []
     writers += [LabelFiles(kind, path, classes) for kind, path in targets if kind not in RECORDS]
     return writers + [RecordFile(kind, path, classes) for kind, path in targets if kind in RECORDS]
 

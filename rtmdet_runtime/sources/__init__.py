@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -50,7 +50,9 @@ def is_video(name: str) -> bool:
     return Path(path).suffix.lower() in VIDEOS
 
 
-def read_sources(sources: Iterable[Source], every: int = 1, recursive: bool = False) -> Iterator[Item | Problem]:
+def read_sources(
+    sources: Iterable[Source], every: int = 1, recursive: bool = False, outputs: Sequence[Path] = ()
+) -> Iterator[Item | Problem]:
     """Yield the images and frames of several sources in their order; a list is a source too.
 
     An image that can't be read, or a damaged video, gives a `Problem`, and the others are read.
@@ -59,6 +61,7 @@ def read_sources(sources: Iterable[Source], every: int = 1, recursive: bool = Fa
         sources: see `Source`.
         every: read only every N-th frame of videos and cameras.
         recursive: read the subfolders of folders too.
+        outputs: folders that results are written to, which are skipped in folders and patterns.
 
     Raises:
         ValueError: if a source can't have images: an empty folder, a pattern without files.
@@ -66,10 +69,10 @@ def read_sources(sources: Iterable[Source], every: int = 1, recursive: bool = Fa
         ImportError: if a package for videos isn't installed.
     """
     for source in sources:
-        yield from read_source(source, every, recursive)
+        yield from read_source(source, every, recursive, outputs)
 
 
-def read_source(source: Source, every: int, recursive: bool) -> Iterator[Item | Problem]:
+def read_source(source: Source, every: int, recursive: bool, outputs: Sequence[Path]) -> Iterator[Item | Problem]:
     """Yield the images and frames of one source; see `read_sources`."""
     if is_in_memory(source):
         for image in images_in_memory(source):
@@ -77,9 +80,9 @@ def read_source(source: Source, every: int, recursive: bool) -> Iterator[Item | 
     elif isinstance(source, int):
         yield from read_camera_number(source, every)
     elif isinstance(source, (str, Path)):
-        yield from read_name(str(source), every, recursive)
+        yield from read_name(str(source), every, recursive, outputs)
     elif isinstance(source, Iterable):
-        yield from read_sources(source, every, recursive)
+        yield from read_sources(source, every, recursive, outputs)
     else:
         raise ValueError(
             'source must be a path, pattern, address, camera number, array, PIL image, tensor or a list of these, '
@@ -87,7 +90,7 @@ def read_source(source: Source, every: int, recursive: bool) -> Iterator[Item | 
         )
 
 
-def read_name(name: str, every: int, recursive: bool) -> Iterator[Item | Problem]:
+def read_name(name: str, every: int, recursive: bool, outputs: Sequence[Path]) -> Iterator[Item | Problem]:
     """Yield the images and frames of a path, a pattern, an address or a camera number; see `read_sources`."""
     path = Path(name)
     if is_camera(name):
@@ -100,11 +103,11 @@ def read_name(name: str, every: int, recursive: bool) -> Iterator[Item | Problem
     elif name.startswith(WEB):
         yield from read_address(name, every)
     elif path.is_dir():
-        for file in images_in(path, recursive):
+        for file in images_in(path, recursive, outputs):
             yield read_file(file, file.relative_to(path))
     elif is_pattern(name):
         root = root_of(name)
-        for file in matches(name):
+        for file in matches(name, outputs):
             yield from read_path(file, file.relative_to(root), every)
     else:
         yield from read_path(path, Path(path.name), every)

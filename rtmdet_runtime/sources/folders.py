@@ -14,15 +14,20 @@ SORTED_AT_ONCE = 10_000
 """Number of names that are sorted together. A folder with more is read in parts, each of which is sorted."""
 
 
-def images_in(folder: Path, recursive: bool) -> Iterator[Path]:
+def images_in(folder: Path, recursive: bool, outputs: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield the images in a folder, those of its subfolders after its own; hidden ones are skipped.
+
+    Args:
+        folder: the folder.
+        recursive: read its subfolders too.
+        outputs: see `outputs_in`.
 
     Raises:
         ValueError: at the end, if there were none.
         OSError: if the folder can't be read.
     """
     found = False
-    for path in _walk(folder, recursive, set()):
+    for path in _walk(folder, recursive, outputs_in(folder, outputs), set()):
         found = True
         yield path
     if not found:
@@ -30,7 +35,7 @@ def images_in(folder: Path, recursive: bool) -> Iterator[Path]:
         raise ValueError(f'{folder} must be a folder with images ({", ".join(sorted(ENDINGS))}), got none{advice}')
 
 
-def _walk(folder: Path, recursive: bool, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, recursive: bool, outputs: set[Path], seen: set[tuple[int, int]]) -> Iterator[Path]:
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
         return
@@ -46,7 +51,14 @@ def _walk(folder: Path, recursive: bool, seen: set[tuple[int, int]]) -> Iterator
                     yield Path(entry.path)
     if recursive:
         for name in subfolders:
-            yield from _walk(folder / name, recursive, seen)
+            if (folder / name).resolve() not in outputs:
+                yield from _walk(folder / name, recursive, outputs, seen)
+
+
+def outputs_in(folder: Path, outputs: Iterable[Path]) -> set[Path]:
+    """Return the folders to skip in a folder: those for outputs, unless they contain the folder itself."""
+    place = folder.resolve()
+    return {path.resolve() for path in outputs} - {place, *place.parents}
 
 
 def _sorted_parts(entries: Iterable[os.DirEntry]) -> Iterator[list[os.DirEntry]]:
@@ -60,17 +72,22 @@ def is_pattern(name: str) -> bool:
     return glob.has_magic(name) and not os.path.exists(name)
 
 
-def matches(pattern: str) -> Iterator[Path]:
+def matches(pattern: str, outputs: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield the files that a pattern matches, `**` in any folder; the names of a part are sorted, see above.
+
+    Args:
+        pattern: the pattern.
+        outputs: see `outputs_in`.
 
     Raises:
         ValueError: at the end, if there were none.
     """
     found = False
+    skipped = outputs_in(root_of(pattern), outputs)
     names = glob.iglob(pattern, recursive=True)
     while part := sorted(itertools.islice(names, SORTED_AT_ONCE)):
         for name in part:
-            if os.path.isfile(name):
+            if os.path.isfile(name) and (not skipped or skipped.isdisjoint(Path(name).resolve().parents)):
                 found = True
                 yield Path(name)
     if not found:

@@ -34,7 +34,7 @@ class DrawnFiles:
         image = draw(item.image, found)
         if item.video is None:
             self.finish()
-            write_checked(self.folder / with_image_ending(output, item), image, self.inputs)
+            write_checked(self.folder / with_image_ending(output, item), image, self.inputs, item.source)
             return
         if item.video is not self._source:
             self.finish()
@@ -42,7 +42,7 @@ class DrawnFiles:
             from .video import check_video, video_file, with_video_ending
 
             target = self.folder / with_video_ending(output)
-            check_video(target, self.inputs)
+            check_video(target, self.inputs, item.source)
             with contextlib.ExitStack() as stack:
                 self._append = stack.enter_context(video_file(target, item.video))
                 self._video = stack.pop_all()
@@ -83,7 +83,7 @@ class Crops:
         output = with_image_ending(of_frame(output, item), item)
         for number, (crop, name) in enumerate(zip(found.crops(), found.names, strict=True), 1):
             folder = self.folder / (re.sub(r'[^\w -]+', '_', name).strip() or '_') / output.parent
-            write_checked(folder / f'{output.stem}_{number}{output.suffix}', crop, self.inputs)
+            write_checked(folder / f'{output.stem}_{number}{output.suffix}', crop, self.inputs, item.source)
 
     def finish(self) -> None:
         """Do nothing: all files are complete."""
@@ -99,8 +99,8 @@ def with_image_ending(output: Path, item: Item) -> Path:
     return output
 
 
-def write_checked(path: Path, image: Image, inputs: Inputs) -> None:
+def write_checked(path: Path, image: Image, inputs: Inputs, source: str) -> None:
     """Write an image; see `Inputs.check_target` and `write_image`."""
     if path.exists():
-        inputs.check_target(path)
+        inputs.check_target(path, source)
     write_image(path, image)

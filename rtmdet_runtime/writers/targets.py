@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..drawing import check_image
 from ..image_files import is_image
 from ..output import InputFiles
 from ..sources import is_video
-from ..sources.folders import images_in, is_pattern, matches, root_of
+from ..sources.folders import images_in, is_pattern, matches, outputs_in, root_of
 
 
 @dataclass(frozen=True)
@@ -23,31 +24,42 @@ class Inputs:
         files: files that it names; see `input_files`.
         folders: folders that it names, whose images are inputs.
         recursive: whether the images in their subfolders are inputs too.
+        outputs: folders that it writes to, which aren't read; see `outputs_in`.
     """
 
     files: InputFiles
     folders: Sequence[Path] = ()
     recursive: bool = False
+    outputs: Sequence[Path] = ()
 
-    def check_target(self, path: Path) -> None:
+    def check_target(self, path: Path, source: str = '') -> None:
         """Check that an image can be written to a path.
+
+        Args:
+            path: the file to write.
+            source: file that the image is from; not a file for addresses and arrays.
 
         Raises:
             ValueError: if it would replace an input, or a file that `write_image` did not write.
             OSError: see `check_image`.
         """
-        self.check_no_input(path)
+        self.check_no_input(path, source)
         check_image(path, self.files, (path.suffix,))
 
-    def check_no_input(self, path: Path) -> None:
-        """Raise a `ValueError` if a path is that of an image in one of the folders."""
+    def check_no_input(self, path: Path, source: str = '') -> None:
+        """Raise a `ValueError` if a path is that of `source` or of an image in one of the folders."""
+        if path.exists() and source and os.path.exists(source) and path.samefile(source):
+            raise ValueError(f'{path} would replace the input {source}; choose another name')
         if not path.is_file() or not is_image((actual := path.resolve()).name):
             return
         for folder in self.folders:
             place = folder.resolve()
+            if not outputs_in(folder, self.outputs).isdisjoint(actual.parents):
+                continue
             if actual.parent == place or self.recursive and place in actual.parents:
-                source = folder / actual.relative_to(place)
-                raise ValueError(f'{path} would replace the input {source}; choose another name')
+                raise ValueError(
+                    f'{path} would replace the input {folder / actual.relative_to(place)}; choose another name'
+                )
 
 
 def check_drawn(sources: Iterable[str], out: Path, inputs: Inputs) -> None:
@@ -62,23 +74,25 @@ def check_drawn(sources: Iterable[str], out: Path, inputs: Inputs) -> None:
         ValueError: if the name of a file has no ending that OpenCV can write.
         ValueError, OSError: see `Inputs.check_target`.
     """
-    for path, output, named in _candidates(sources, inputs.recursive, out.exists()):
+    for path, output, named in _candidates(sources, inputs, out.exists()):
         if named and (not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}')):
             raise ValueError(
                 f'--out {out}: the name of {path} must end in .bmp, .jpg, .png, .tif, .webp or another ending that '
                 f'OpenCV can write, got {path.suffix or "no ending"}; rename the image'
             )
-        inputs.check_target(out / output)
+        inputs.check_target(out / output, str(path))
 
 
-def _candidates(sources: Iterable[str], recursive: bool, all_of_them: bool) -> Iterator[tuple[Path, Path, bool]]:
+def _candidates(sources: Iterable[str], inputs: Inputs, all_of_them: bool) -> Iterator[tuple[Path, Path, bool]]:
     """Yield images with their outputs, and whether they are named; those in folders only if `all_of_them`."""
     for source in sources:
         path = Path(source)
         if path.is_file() and not is_video(source):
             yield path, Path(path.name), True
         elif all_of_them and path.is_dir():
-            yield from ((file, file.relative_to(path), False) for file in images_in(path, recursive))
+            files = images_in(path, inputs.recursive, inputs.outputs)
+            yield from ((file, file.relative_to(path), False) for file in files)
         elif all_of_them and is_pattern(source):
             root = root_of(source)
-            yield from ((file, file.relative_to(root), False) for file in matches(source) if not is_video(str(file)))
+            files = matches(source, inputs.outputs)
+            yield from ((file, file.relative_to(root), False) for file in files if not is_video(str(file)))

@@ -35,14 +35,14 @@ def with_video_ending(output: Path) -> Path:
     return output if output.suffix.lower() in ENDINGS else output.with_suffix('.mp4')
 
 
-def check_video(path: Path, inputs: Inputs) -> None:
+def check_video(path: Path, inputs: Inputs, source: str = '') -> None:
     """Check that a video can be written without replacing an input or a file that `video_file` did not write.
 
     Raises:
         ValueError: if it would.
         OSError: see `check_output`.
     """
-    inputs.check_no_input(path)
+    inputs.check_no_input(path, source)
     check_output(path, inputs.files, (path.suffix,))
     if path.exists() and comment(path) != MARK:
         raise ValueError(f'{path} would replace a file that rtmdet did not write; choose another name, or remove it')

@@ -176,9 +176,15 @@ def test_folders_in_folders_keep_their_outputs(model, folder):
     assert sorted(str(path) for path in Path('drawn').rglob('*.png')) == [
         'drawn/1.png', 'drawn/2.png', 'drawn/3.png', 'drawn/4.png', 'drawn/deep/1.png'
     ]  # fmt: skip
-    call(model, 'images', '--recursive', '--out', 'images/drawn')
-    said = call(model, 'images', '--recursive', '--out', 'images/drawn', code=1).stderr
-    assert 'images/drawn/1.png would replace the input images/drawn/1.png' in said
+    for _ in range(2):  # the second run doesn't read what the first one has drawn
+        for source in ('images', 'images/**/*.png'):
+            call(model, source, '--recursive', '--out', 'images/drawn', '--crops')
+    assert len(list(Path('images/drawn').glob('?.png'))) == 4 and not Path('images/drawn/drawn').exists()
+    before = Path('images/drawn/1.png').read_bytes()
+    for source, stdin in (('images/drawn/*.png', None), ('-', 'images/drawn/1.png')):
+        said = call(model, source, '--out', 'images/drawn', stdin=stdin, code=1).stderr
+        assert 'images/drawn/1.png would replace the input images/drawn/1.png' in said
+    assert Path('images/drawn/1.png').read_bytes() == before
 
 
 def test_what_can_not_be_shown_or_opened(model, folder, monkeypatch):
