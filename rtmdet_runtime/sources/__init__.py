@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,9 @@ ARCHIVES = frozenset(['.7z', '.bz2', '.gz', '.rar', '.tar', '.tgz', '.xz', '.zip
 WEB = ('http://', 'https://')
 STREAMS = ('rtsp://', 'rtsps://', 'rtmp://', 'rtmps://', 'udp://', 'tcp://', 'srt://')
 """Beginnings of addresses of live videos, which FFmpeg opens."""
+
+LONGEST_NAME = 255
+"""Maximum length of the name of a file or folder in bytes."""
 
 Source = Any
 """A path, pattern, address or camera number; an array, PIL image or tensor; or an iterable of these."""
@@ -55,7 +59,8 @@ def read_sources(
 ) -> Iterator[Item | Problem]:
     """Yield the images and frames of several sources in their order; a list is a source too.
 
-    An image that can't be read, or a damaged video, gives a `Problem`, and the others are read.
+    An image that can't be read, or a damaged video, gives a `Problem`, and the others are read; so does a source that
+    can't be read, unless it is the only one.
 
     Args:
         sources: see `Source`.
@@ -64,12 +69,19 @@ def read_sources(
         outputs: folders that results are written to, which are skipped in folders and patterns.
 
     Raises:
-        ValueError: if a source can't have images: an empty folder, a pattern without files.
-        OSError: if a folder, a camera or an address can't be read.
+        ValueError: if the only source can't have images: an empty folder, a pattern without files; if a source has
+            another type.
+        OSError: if the only source, a folder or a camera, can't be read.
         ImportError: if a package for videos isn't installed.
     """
+    only = isinstance(sources, Sized) and len(sources) == 1
     for source in sources:
-        yield from read_source(source, every, recursive, outputs)
+        try:
+            yield from read_source(source, every, recursive, outputs)
+        except (OSError, ValueError) as error:
+            if only or not isinstance(source, (str, Path, int)):
+                raise
+            yield Problem(error)
 
 
 def read_source(source: Source, every: int, recursive: bool, outputs: Sequence[Path]) -> Iterator[Item | Problem]:
@@ -92,6 +104,10 @@ def read_source(source: Source, every: int, recursive: bool, outputs: Sequence[P
 
 def read_name(name: str, every: int, recursive: bool, outputs: Sequence[Path]) -> Iterator[Item | Problem]:
     """Yield the images and frames of a path, a pattern, an address or a camera number; see `read_sources`."""
+    if not name.startswith((*WEB, *STREAMS)) and any(
+        len(os.fsencode(part)) > LONGEST_NAME for part in Path(name).parts
+    ):
+        raise ValueError(f'the name of a file must have at most {LONGEST_NAME} bytes, got {name[:60]}...')
     path = Path(name)
     if is_camera(name):
         yield from read_camera_number(int(name), every)
@@ -104,7 +120,7 @@ def read_name(name: str, every: int, recursive: bool, outputs: Sequence[Path]) -
         yield from read_address(name, every)
     elif path.is_dir():
         for file in images_in(path, recursive, outputs):
-            yield read_file(file, file.relative_to(path))
+            yield file if isinstance(file, Problem) else read_file(file, file.relative_to(path))
     elif is_pattern(name):
         root = root_of(name)
         for file in matches(name, outputs):
@@ -144,8 +160,8 @@ def read_address(address: str, every: int) -> Iterator[Item | Problem]:
     """Yield the image or the frames at an http(s) address, which is downloaded to a temporary file."""
     from .web import downloaded
 
-    output = Path(Path(unquote(urlsplit(address).path)).name or 'image.jpg')
     try:
+        output = Path(Path(unquote(urlsplit(address).path)).name or 'image.jpg')
         with downloaded(address) as file:
             if is_video(address):
                 from .video import read_video

@@ -9,13 +9,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..image_files import ENDINGS, is_image
+from .item import Problem
 
 SORTED_AT_ONCE = 10_000
 """Number of names that are sorted together. A folder with more is read in parts, each of which is sorted."""
 
 
-def images_in(folder: Path, recursive: bool, outputs: Iterable[Path] = ()) -> Iterator[Path]:
+def images_in(folder: Path, recursive: bool, outputs: Iterable[Path] = ()) -> Iterator[Path | Problem]:
     """Yield the images in a folder, those of its subfolders after its own; hidden ones are skipped.
+
+    A subfolder that can't be read gives a `Problem`.
 
     Args:
         folder: the folder.
@@ -35,7 +38,7 @@ def images_in(folder: Path, recursive: bool, outputs: Iterable[Path] = ()) -> It
         raise ValueError(f'{folder} must be a folder with images ({", ".join(sorted(ENDINGS))}), got none{advice}')
 
 
-def _walk(folder: Path, recursive: bool, outputs: set[Path], seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, recursive: bool, outputs: set[Path], seen: set[tuple[int, int]]) -> Iterator[Path | Problem]:
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
         return
@@ -45,14 +48,24 @@ def _walk(folder: Path, recursive: bool, outputs: set[Path], seen: set[tuple[int
         visible = (entry for entry in entries if not entry.name.startswith('.'))
         for part in _sorted_parts(visible):
             for entry in part:
-                if entry.is_dir():
+                if _is_folder(entry):
                     subfolders.append(entry.name)
                 elif is_image(entry.name):
                     yield Path(entry.path)
     if recursive:
         for name in subfolders:
-            if (folder / name).resolve() not in outputs:
-                yield from _walk(folder / name, recursive, outputs, seen)
+            try:
+                if (folder / name).resolve() not in outputs:
+                    yield from _walk(folder / name, recursive, outputs, seen)
+            except OSError as error:
+                yield Problem(error)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; if it has the name of an image, reading it gives the error
+        return False
 
 
 def outputs_in(folder: Path, outputs: Iterable[Path]) -> set[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..drawing import check_image
 from ..image_files import is_image
 from ..output import InputFiles
 from ..sources import is_video
-from ..sources.folders import images_in, is_pattern, matches, outputs_in, root_of
+from ..sources.folders import outputs_in
 
 
 @dataclass(frozen=True)
@@ -63,36 +63,32 @@ class Inputs:
 
 
 def check_drawn(sources: Iterable[str], out: Path, inputs: Inputs) -> None:
-    """Check, before anything is computed, that the images of sources can be drawn to a folder.
+    """Check, before anything is computed, that the files among sources can be drawn to a folder.
+
+    Those in folders and patterns may be many; each one is checked when it is written.
 
     Args:
-        sources: paths and patterns; others are skipped.
-        out: folder of the drawn images.
+        sources: what the command reads.
+        out: folder of the drawn images and videos.
         inputs: what the command reads.
 
     Raises:
-        ValueError: if the name of a file has no ending that OpenCV can write.
-        ValueError, OSError: see `Inputs.check_target`.
+        ValueError: if the name of an image has no ending that OpenCV can write.
+        ValueError, OSError: see `Inputs.check_target` and `check_video`.
+        ImportError: if the package for videos isn't installed.
     """
-    for path, output, named in _candidates(sources, inputs, out.exists()):
-        if named and (not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}')):
+    for source in sources:
+        path = Path(source)
+        if not path.is_file():
+            continue
+        if is_video(source):
+            from .video import check_video, with_video_ending
+
+            check_video(out / with_video_ending(Path(path.name)), inputs, source)
+            continue
+        if not path.suffix or not cv2.haveImageWriter(f'x{path.suffix}'):
             raise ValueError(
                 f'--out {out}: the name of {path} must end in .bmp, .jpg, .png, .tif, .webp or another ending that '
                 f'OpenCV can write, got {path.suffix or "no ending"}; rename the image'
             )
-        inputs.check_target(out / output, str(path))
-
-
-def _candidates(sources: Iterable[str], inputs: Inputs, all_of_them: bool) -> Iterator[tuple[Path, Path, bool]]:
-    """Yield images with their outputs, and whether they are named; those in folders only if `all_of_them`."""
-    for source in sources:
-        path = Path(source)
-        if path.is_file() and not is_video(source):
-            yield path, Path(path.name), True
-        elif all_of_them and path.is_dir():
-            files = images_in(path, inputs.recursive, inputs.outputs)
-            yield from ((file, file.relative_to(path), False) for file in files)
-        elif all_of_them and is_pattern(source):
-            root = root_of(source)
-            files = matches(source, inputs.outputs)
-            yield from ((file, file.relative_to(root), False) for file in files if not is_video(str(file)))
+        inputs.check_target(out / path.name, source)

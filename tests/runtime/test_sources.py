@@ -89,6 +89,31 @@ def test_what_can_not_be_read_is_a_problem_and_the_rest_is_read(tree):
     assert lines[5] == 'a.png'
 
 
+def test_an_odd_entry_does_not_end_the_run(tree, monkeypatch):
+    (tree / 'images' / 'itself').symlink_to('itself')
+    (tree / 'images' / 'itself.png').symlink_to('itself.png')
+    (tree / 'empty').mkdir()
+    scan = folders.os.scandir
+    denied = lambda path: scan(path) if 'deep' not in str(path) else scan(tree / 'none')  # noqa: E731
+    monkeypatch.setattr(folders.os, 'scandir', denied)
+    sources = [
+        'images',
+        'empty',
+        'none/*.png',
+        'x' * 300,
+        iter(['y' * 300]),
+        'http://[::1/a.png',
+        'a\0.png',
+        'images/a.png',
+    ]
+    items = list(read_sources(sources, recursive=True))
+    lines = [item.line if isinstance(item, Problem) else item.output.name for item in items]
+    assert lines[:2] == ['a.png', 'b.png'] and 'itself.png' in lines[2] and 'No such file' in lines[3]
+    assert 'empty must be a folder with images' in lines[4] and 'none/*.png must match' in lines[5]
+    assert lines[6] == f'the name of a file must have at most 255 bytes, got {"x" * 60}...' and 'yyy...' in lines[7]
+    assert 'Invalid IPv6' in lines[8] and 'no such image' in lines[9] and lines[10:] == ['a.png']
+
+
 def test_one_image_gives_one_result_and_all_else_an_iterator(tree, detector):
     for source in ('images/a.png', Path('images/a.png'), image()):
         assert is_one_image(source) and isinstance(detector(source), Detections)
