@@ -114,7 +114,7 @@ def read_name(name: str, every: int, recursive: bool, outputs: Sequence[Path]) -
     elif name.startswith(STREAMS):
         from .video import read_video
 
-        shown = re.sub('(?<=//)[^/@]*@', '', name)  # without user and password
+        shown = without_user(name)
         yield from read_video(name, shown, Path(re.sub(r'[^\w.-]+', '_', shown.partition('//')[2]) + '.mp4'), every)
     elif name.startswith(WEB):
         yield from read_address(name, every)
@@ -156,17 +156,26 @@ def read_file(path: Path, output: Path) -> Item | Problem:
         return Problem(error)
 
 
+def without_user(address: str) -> str:
+    """Return an address without its user and password."""
+    return re.sub('(?<=//)[^/]*@', '', address)
+
+
 def read_address(address: str, every: int) -> Iterator[Item | Problem]:
     """Yield the image or the frames at an http(s) address, which is downloaded to a temporary file."""
     from .web import downloaded
 
     try:
+        if without_user(address) != address:
+            raise ValueError(
+                f'{without_user(address)} must be given without user and password, which are not supported'
+            )
         output = Path(Path(unquote(urlsplit(address).path)).name or 'image.jpg')
         with downloaded(address) as file:
             if is_video(address):
                 from .video import read_video
 
-                yield from read_video(file.name, address, output, every)
+                yield from read_video(file, address, output, every)
             else:
                 image = decode_image(file.read(), address)
                 yield Item(image, address, output if output.suffix else output.with_suffix('.jpg'))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -24,16 +25,16 @@ ENDED_EARLY = 0.9
 """Part of the length in the header of a video below which it is incomplete; its sound may be longer."""
 
 
-def read_video(file: str, source: str, output: Path, every: int) -> Iterator[Item | Problem]:
+def read_video(file: str | IO[bytes], source: str, output: Path, every: int) -> Iterator[Item | Problem]:
     """Yield every N-th frame of a video, and at the end a `Problem` if frames are damaged or missing.
 
     Args:
-        file: path of a file, or address of a live stream.
+        file: path of a file, an open file, or address of a live stream.
         source: see `Item`.
         output: see `Item`.
         every: N.
     """
-    live = '://' in file
+    live = isinstance(file, str) and '://' in file
     # A file from the web may be a playlist, whose entries could be other files or addresses.
     options = {'rtsp_transport': 'tcp'} if live else {'protocol_whitelist': 'file', 'format_whitelist': CONTAINERS}
     try:
@@ -69,7 +70,11 @@ def _read_stream(
         # Some files have no timestamps, and some damaged ones go back in time, which no encoder takes.
         pts = pts + step if frame.pts is None else max(frame.pts, pts + 1)
         if number % every == 0:
-            image = frame.to_ndarray(format='bgr24')
+            try:
+                image = frame.to_ndarray(format='bgr24')
+            except (av.FFmpegError, ValueError):  # its size or pixel format can't be converted
+                damaged += 1
+                continue
             if frame.rotation:
                 image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
             yield Item(image, source, output, None, video, number, pts)

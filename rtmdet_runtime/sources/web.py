@@ -34,7 +34,7 @@ PORTS = dict(http=80, https=443)
 
 @contextlib.contextmanager
 def downloaded(address: str) -> Iterator[IO[bytes]]:
-    """Give the content of an http(s) address as a temporary file, which is removed afterwards.
+    """Give the content of an http(s) address as a temporary file without a name, which even a killed process doesn't leave.
 
     The address itself may be in a private network, but it can't redirect to one: a page from outside could otherwise
     read what only this machine can reach.
@@ -42,7 +42,7 @@ def downloaded(address: str) -> Iterator[IO[bytes]]:
     Raises:
         OSError: if it can't be read, redirects to a private address, or has more than `MAX_BYTES`.
     """
-    with tempfile.NamedTemporaryFile(prefix='rtmdet-') as file:
+    with tempfile.TemporaryFile() as file:
         try:
             with opener(address).open(Request(address, headers={'User-Agent': 'rtmdet'}), timeout=TIMEOUT) as response:
                 _receive(response, file, address)
@@ -62,7 +62,7 @@ def _receive(response: http.client.HTTPResponse, file: IO[bytes], address: str) 
     limit = f'{address} must have at most {MAX_BYTES:,} bytes, got'
     if length.isdecimal() and int(length) > MAX_BYTES:
         raise OSError(f'{limit} {int(length):,}')
-    with naming(file.name):
+    with naming(tempfile.gettempdir()):
         while chunk := response.read(CHUNK):
             file.write(chunk)
             if file.tell() > MAX_BYTES:

@@ -70,6 +70,7 @@ def video_file(path: Path, source: Video) -> Iterator[Callable[[Image, int], Non
 
     Raises:
         OSError: if the file can't be written.
+        ValueError: if FFmpeg can't encode a frame.
     """
     unit = source.time_base if source.time_base.denominator <= FINEST else Fraction(1, 60000)
     with unfinished(path) as (file,), contextlib.ExitStack() as stack:
@@ -82,21 +83,34 @@ def video_file(path: Path, source: Video) -> Iterator[Callable[[Image, int], Non
             nonlocal start, last
             frame = av.VideoFrame.from_ndarray(image, format='bgr24')
             if not opened:  # the first frame has the size
-                opened.append(_open_stream(container, frame, source.rate, unit))
+                opened.append(_open_stream(path, container, frame, source.rate, unit))
                 start = pts
             (stream,) = opened
             last = max(round((pts - start) * source.time_base / unit), last + 1)
             frame = frame.reformat(stream.width, stream.height)  # a stream may change its size
             frame.pts, frame.time_base = last, unit
-            container.mux(stream.encode(frame))
+            with _naming(path):
+                container.mux(stream.encode(frame))
 
         yield append
         for stream in opened:
-            container.mux(stream.encode())
+            with _naming(path):
+                container.mux(stream.encode())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn FFmpeg's own errors, but not those of the file system, into a `ValueError`."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise ValueError(f'{path} can not be written by FFmpeg: {error.strerror}') from None
 
 
 def _open_stream(
-    container: av.container.OutputContainer, frame: av.VideoFrame, rate: Fraction, unit: Fraction
+    path: Path, container: av.container.OutputContainer, frame: av.VideoFrame, rate: Fraction, unit: Fraction
 ) -> av.VideoStream:
     """Return a stream of the first of `CODECS` that opens.
 
@@ -105,15 +119,25 @@ def _open_stream(
     """
     even = frame.width % 2 == frame.height % 2 == 0
     for name in CODECS:
-        try:
-            settings = dict(crf='20', preset='veryfast') if name == 'libx264' else {}
-            stream = container.add_stream(name, rate=rate.limit_denominator(FINEST), options=settings)
-        except (av.FFmpegError, ValueError):  # this FFmpeg, or this kind of file, doesn't have the codec
-            continue
-        stream.width, stream.height = frame.width, frame.height
+        settings = dict(crf='20', preset='veryfast') if name == 'libx264' else {}
         # Only the first of these formats has sides of any length in H.264.
-        stream.pix_fmt = 'yuv444p' if name == 'libx264' and not even else 'yuv420p'
-        stream.codec_context.time_base = unit
-        stream.bit_rate = 0 if name == 'libx264' else int(BITS * frame.width * frame.height * rate)
+        pix_fmt = 'yuv444p' if name == 'libx264' and not even else 'yuv420p'
+        bit_rate = 0 if name == 'libx264' else int(BITS * frame.width * frame.height * rate)
+
+        def configure(codec: av.VideoCodecContext, pix_fmt: str = pix_fmt, bit_rate: int = bit_rate) -> None:
+            codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, pix_fmt
+            codec.time_base, codec.bit_rate = unit, bit_rate
+
+        try:
+            trial = av.CodecContext.create(name, 'w')
+            configure(trial)
+            trial.open()  # a stream opens its codec with the first frame, when it's too late for another one
+            stream = container.add_stream(name, rate=rate.limit_denominator(FINEST), options=settings)
+        except (av.FFmpegError, ValueError):  # this FFmpeg, this kind of file or this size doesn't work with the codec
+            continue
+        configure(stream.codec_context)
         return stream
-    raise ValueError(f'FFmpeg must have one of the codecs {", ".join(CODECS)}, got neither')
+    raise ValueError(
+        f'{path}: FFmpeg must have one of the codecs {", ".join(CODECS)} for {frame.width} x {frame.height} pixels, '
+        'got neither'
+    )

@@ -16,6 +16,7 @@ from videos import read_back, write_video  # noqa: E402
 from rtmdet_runtime.image import Image  # noqa: E402
 from rtmdet_runtime.sources import read_sources  # noqa: E402
 from rtmdet_runtime.sources.item import Item, Problem, Video  # noqa: E402
+from rtmdet_runtime.sources.video import read_video  # noqa: E402
 from rtmdet_runtime.writers import video  # noqa: E402
 from rtmdet_runtime.writers.targets import Inputs  # noqa: E402
 
@@ -131,6 +132,19 @@ def test_written_videos_keep_size_and_varying_times(images, tmp_path, monkeypatc
     assert [round(1000 * time) for time in seconds] == times
     assert all(frame.shape == (*size, 3) for frame in frames)
     assert np.abs([f.mean() - i.mean() for f, i in zip(frames, images, strict=True)]).max() < 6
+
+
+def test_a_codec_that_does_not_open_is_replaced(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, 'CODECS', ('h263', 'libx264'))  # H.263 has only a few sizes
+    with video.video_file(tmp_path / 'a.mp4', Video(Fraction(25), Fraction(1, 25))) as append:
+        append(images[0], 0)
+    assert len(read_back(tmp_path / 'a.mp4')[0]) == 1
+
+
+def test_an_open_file_is_read_as_its_path(images, tmp_path):
+    path = write_video(tmp_path / 'a.mkv', images)
+    with open(path, 'rb') as file:
+        assert len(list(read_video(file, 'a', Path('a.mkv'), 1))) == len(images)
 
 
 def test_a_time_unit_that_mpeg4_does_not_have(images, tmp_path, monkeypatch):

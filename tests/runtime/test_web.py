@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtmdet_runtime.sources import read_sources, web
+from rtmdet_runtime.sources import read_sources, web, without_user
 from rtmdet_runtime.sources.item import Item
 
 IMAGE = cv2.imencode('.png', np.full((64, 96, 3), 50, np.uint8))[1].tobytes()
@@ -118,6 +118,18 @@ def test_only_the_ip_address_of_the_first_connection_is_trusted(server, monkeypa
     monkeypatch.setattr(socket, 'getaddrinfo', lambda _, *others, **more: resolve(next(ips), *others, **more))
     (problem,) = read_sources([address('/itself').replace('127.0.0.1', 'localhost')])
     assert 'which is in a private network (127.0.0.2)' in problem.line
+
+
+def test_a_download_has_no_name_that_could_be_left(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(web.tempfile, 'tempdir', str(tmp_path))
+    with web.downloaded(server[0]('/a.png')) as file:
+        assert file.read() == IMAGE and not list(tmp_path.iterdir())
+
+
+def test_passwords_are_not_shown(server):
+    (problem,) = read_sources([server[0]('/a.png').replace('//', '//bob:p@ss@')])
+    assert problem.line.startswith(server[0]('/a.png must be given without user and password'))
+    assert without_user('rtsp://user:p@ss@host/x@y') == 'rtsp://host/x@y'
 
 
 def test_without_a_network():
