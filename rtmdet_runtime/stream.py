@@ -28,6 +28,8 @@ T = TypeVar('T')
 Result = tuple[Item, Detections]
 AHEAD = 1
 """Number of batches that wait between two steps. Each holds its decoded images, which may be large."""
+MAX_PROBLEMS = 64
+"""Number of problems after which a group is yielded before it has all of its images."""
 POLL = 0.1
 """Seconds after which a step that waits looks whether it shall end."""
 LONGEST_READ, LONGEST_CALL = 0.5, 10.0
@@ -124,14 +126,14 @@ def _prepared(detector: RTMDetector, items: Iterator[Item | Problem], size: int)
 
 
 def _groups(items: Iterable[Item | Problem], size: int) -> Iterator[list[Item | Problem]]:
-    """Yield groups of `size` images; an error of the source comes after the images before it."""
+    """Yield groups of `size` images, or fewer after many problems; an error comes after the images before it."""
     group: list[Item | Problem] = []
     images = 0
     try:
         for item in items:
             group.append(item)
             images += isinstance(item, Item)
-            if images == size:
+            if images == size or len(group) >= size + MAX_PROBLEMS:
                 yield group
                 group, images = [], 0
     except Exception:

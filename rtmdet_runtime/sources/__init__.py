@@ -158,7 +158,7 @@ def read_file(path: Path, output: Path) -> Item | Problem:
 
 def without_user(address: str) -> str:
     """Return an address without its user and password."""
-    return re.sub('(?<=//)[^/]*@', '', address)
+    return re.sub('(?<=//)[^/?#]*@', '', address)
 
 
 def read_address(address: str, every: int) -> Iterator[Item | Problem]:
@@ -167,9 +167,7 @@ def read_address(address: str, every: int) -> Iterator[Item | Problem]:
 
     try:
         if without_user(address) != address:
-            raise ValueError(
-                f'{without_user(address)} must be given without user and password, which are not supported'
-            )
+            raise ValueError(f'{without_user(address)} must be given without user and password, got them')
         output = Path(Path(unquote(urlsplit(address).path)).name or 'image.jpg')
         with downloaded(address) as file:
             if is_video(address):

@@ -53,6 +53,10 @@ class Problem:
 
     error: Exception
 
+    def __post_init__(self) -> None:
+        """Drop what refers to local variables, such as the content of a file."""
+        self.error.__traceback__ = self.error.__context__ = None
+
     @property
     def line(self) -> str:
         """The error's message as one line."""

@@ -34,7 +34,9 @@ PORTS = dict(http=80, https=443)
 
 @contextlib.contextmanager
 def downloaded(address: str) -> Iterator[IO[bytes]]:
-    """Give the content of an http(s) address as a temporary file without a name, which even a killed process doesn't leave.
+    """Give the content of an http(s) address as a temporary file.
+
+    The file has no name, so that even a process that is killed doesn't leave it.
 
     The address itself may be in a private network, but it can't redirect to one: a page from outside could otherwise
     read what only this machine can reach.

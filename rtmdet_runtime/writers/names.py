@@ -16,6 +16,7 @@ class OutputNames:
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
+        self._next: dict[int, int] = {}  # the number for the next image of a name
         self._video: Video | None = None
         self._of_video = Path()
 
@@ -23,12 +24,18 @@ class OutputNames:
         """Return the path for the outputs of an image; all frames of a video have the same."""
         if item.video is not None and item.video is self._video:
             return self._of_video
-        path, number = item.output, 2
-        while hash(str(path.with_suffix(''))) in self._taken:
-            path, number = item.output.with_name(f'{item.output.stem}_{number}{item.output.suffix}'), number + 1
-        self._taken.add(hash(str(path.with_suffix(''))))
+        path, wanted = item.output, _key(item.output)
+        while (key := _key(path)) in self._taken:
+            number = self._next.get(wanted, 2)
+            self._next[wanted] = number + 1
+            path = item.output.with_name(f'{item.output.stem}_{number}{item.output.suffix}')
+        self._taken.add(key)
         self._video, self._of_video = item.video, path
         return path
+
+
+def _key(path: Path) -> int:
+    return hash(str(path.with_suffix('')))
 
 
 def of_frame(output: Path, item: Item) -> Path:

@@ -16,6 +16,8 @@ pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
 from rtmdet_cli.main import main  # noqa: E402
 from rtmdet_runtime.drawing import check_image, write_image  # noqa: E402
+from rtmdet_runtime.sources.item import Item  # noqa: E402
+from rtmdet_runtime.writers import names as names_module  # noqa: E402
 
 BOXES, SCORES = [[0, 0, 10 + 1 / 3, 10 + 1 / 7]], [[0.9 + 1 / 300, 0]]
 
@@ -93,6 +95,15 @@ def test_outputs_of_the_same_name_get_a_number(folder):
         'a.png', 'a_2.jpg', 'a_3.png', 'a_4.png', 'b.png', 'labels_yolo'
     ]  # fmt: skip
     assert len(list(Path('new/labels_yolo').glob('a*.txt'))) == 4
+
+
+def test_many_equal_names_take_no_quadratic_time(monkeypatch):
+    key, calls = names_module._key, []
+    monkeypatch.setattr(names_module, '_key', lambda path: calls.append(path) or key(path))
+    names, item = names_module.OutputNames(), Item(None, '', Path('a.png'))
+    found = [names.of(item), names.of(Item(None, '', Path('a_2.png'))), *(names.of(item) for _ in range(1000))]
+    assert [str(path) for path in found[:4]] == ['a.png', 'a_2.png', 'a_3.png', 'a_4.png'] and len(set(found)) == 1002
+    assert len(calls) < 4 * len(found)
 
 
 def test_a_drawn_image_replaces_no_image_that_was_not_drawn(folder):

@@ -9,7 +9,7 @@ import pytest
 from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.sources import read_sources
 from rtmdet_runtime.sources.item import Item, Problem
-from rtmdet_runtime.stream import AHEAD, detect
+from rtmdet_runtime.stream import AHEAD, MAX_PROBLEMS, _groups, detect
 
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
@@ -66,6 +66,13 @@ def test_an_error_comes_after_the_images_before_it(detector):
     assert [isinstance(next(results)[0], Item) for _ in range(3)] == [True] * 3
     with pytest.raises(ValueError, match='broken'):
         next(results)
+
+
+def test_problems_do_not_collect(tmp_path):
+    (tmp_path / 'bad.png').write_text('no image')
+    group = next(_groups(read_sources([tmp_path / 'bad.png'] * 200), 3))
+    assert len(group) == 3 + MAX_PROBLEMS
+    assert all(problem.error.__traceback__ is problem.error.__context__ is None for problem in group)
 
 
 def test_an_error_of_the_network_is_raised(detector, monkeypatch):
