@@ -46,7 +46,14 @@ def threshold_option(*names: str, metavar: str, kind: type, text: str) -> Callab
 @click.argument('sources', metavar='SOURCE...', nargs=-1, required=True)
 @threshold_option('--conf', '--score-thr', 'score_thr', metavar='0..1', kind=float, text='Score threshold.')
 @threshold_option('--iou', '--iou-thr', 'iou_thr', metavar='0..1', kind=float, text='IoU threshold of NMS.')
-@threshold_option('--max', '--max-per-img', 'max_per_img', metavar='N', kind=int, text='Maximum number of boxes.')
+@threshold_option(
+    '--max',
+    '--max-per-img',
+    'max_per_img',
+    metavar='N',
+    kind=int,
+    text='Maximum number of boxes, per tile with --tile.',
+)
 @click.option('--classes', multiple=True, metavar='A,B', help='Names of the classes to find. Default: all.')
 @click.option(
     '--out',

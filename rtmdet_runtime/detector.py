@@ -46,7 +46,7 @@ class RTMDetector:
             the model's graph, it can be raised but not lowered, and the next three can't be changed.
         iou_thr: IoU threshold of the NMS within a class.
         nms_pre: maximum number of candidates per image that take part in NMS.
-        max_per_img: maximum number of boxes per image.
+        max_per_img: maximum number of boxes per image, or per tile with `tile`.
         classes: names of the classes to find; None for all. Others take no part in NMS, unless it is in the graph.
         threads: number of CPU threads of the backend; None for the backend's default.
         precision: precision to compute in. 'auto': the fastest that was seen to keep AP, which is bfloat16 on OpenVINO

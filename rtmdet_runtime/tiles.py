@@ -25,7 +25,8 @@ has the complete object, which must win. benchmarks/tiles.py compares it with ot
 COVERED = 0.8
 """A box is removed if a better box of its class covers more than this share of the smaller one of the two."""
 BORDER = 2.0
-"""Distance in pixels from the border of a tile within which a box ends there."""
+"""Distance from the border of a tile within which a box ends there, in pixels of the tile, or of the network's input if
+the tile is shrunk to it."""
 
 
 class TiledDetector:
@@ -56,6 +57,7 @@ class TiledDetector:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         self.detector = detector
+        self._border = BORDER * max(1, tile / min(detector.info.input_size))
         self._tile, self._overlap, self._batch_size = tile, overlap, batch_size
 
     def predict(self, source: str | Path | Image) -> Detections:
@@ -90,7 +92,7 @@ class TiledDetector:
             tiles = [image[y : y + self._tile, x : x + self._tile] for y, x in batch]
             for (y, x), tile, found in zip(batch, tiles, self.detector.predict(tiles, step), strict=True):
                 inner = (x, y, width - x - tile.shape[1], height - y - tile.shape[0])
-                cut = ends_at_border(found.boxes, tile.shape[:2], inner)
+                cut = ends_at_border(found.boxes, tile.shape[:2], inner, self._border)
                 corner = np.array([x, y, x, y], np.float32)
                 yield replace(
                     found,
@@ -112,17 +114,20 @@ def starts(side: int, tile: int, overlap: float) -> list[int]:
     return [round(i * rest / steps) for i in range(steps + 1)] if steps else [0]
 
 
-def ends_at_border(boxes: np.ndarray, size: tuple[int, ...], beyond: tuple[int, int, int, int]) -> np.ndarray:
+def ends_at_border(
+    boxes: np.ndarray, size: tuple[int, ...], beyond: tuple[int, int, int, int], border: float
+) -> np.ndarray:
     """Return whether each box ends at a border of its tile that isn't a border of the image.
 
     Args:
         boxes: xyxy in pixels of the tile. (N, 4)
         size: height and width of the tile in pixels.
         beyond: number of pixels of the image to the left, above, to the right and below the tile.
+        border: distance in pixels within which a box ends at a border.
 
     Returns:
         Booleans. (N,)
     """
     height, width = size
     distances = boxes * [1, 1, -1, -1] + [0, 0, width, height]  # from the left, upper, right and lower border
-    return np.any((distances < BORDER) & (np.array(beyond) > 0), axis=1)
+    return np.any((distances < border) & (np.array(beyond) > 0), axis=1)

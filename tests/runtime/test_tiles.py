@@ -21,9 +21,10 @@ def test_tiles_cover_the_side_and_overlap(side, tile, overlap):
 
 def test_boxes_that_end_where_their_tile_does():
     boxes = np.array([[0, 9, 20, 20], [9, 0, 20, 20], [9, 9, 64, 20], [9, 9, 20, 48], [9, 9, 20, 20]], np.float32)
-    assert ends_at_border(boxes, (48, 64), (5, 5, 5, 5)).tolist() == [True, True, True, True, False]
-    assert ends_at_border(boxes, (48, 64), (0, 5, 0, 5)).tolist() == [False, True, False, True, False]
-    assert ends_at_border(boxes[:0], (48, 64), (5, 5, 5, 5)).tolist() == []
+    assert ends_at_border(boxes, (48, 64), (5, 5, 5, 5), 2).tolist() == [True, True, True, True, False]
+    assert ends_at_border(boxes, (48, 64), (0, 5, 0, 5), 2).tolist() == [False, True, False, True, False]
+    assert ends_at_border(boxes, (48, 64), (5, 5, 5, 5), 10).all()
+    assert ends_at_border(boxes[:0], (48, 64), (5, 5, 5, 5), 2).tolist() == []
 
 
 class Seer:
@@ -32,7 +33,7 @@ class Seer:
     def __init__(self, objects: np.ndarray, score_thr: float = 0.3) -> None:
         self.objects, self.shapes = objects, []
         self.backend = SimpleNamespace(batch=None)
-        self.info = SimpleNamespace(score_thr=score_thr)
+        self.info = SimpleNamespace(score_thr=score_thr, input_size=(128, 128))
 
     def predict(self, images, batch_size=1):
         if isinstance(images, list):
