@@ -223,6 +223,7 @@ def write_results(results, writers: list[Writer], lines: Lines, report: Callable
     """Write each result with all writers, and end them; after Ctrl-C or an error, say how many images are done."""
     from rtmdet_runtime.sources.item import Problem
     from rtmdet_runtime.uninterrupted import uninterrupted
+    from rtmdet_runtime.writers.drawn import DrawnFiles
     from rtmdet_runtime.writers.names import OutputNames
 
     names = OutputNames()
@@ -250,6 +251,9 @@ def write_results(results, writers: list[Writer], lines: Lines, report: Callable
         with uninterrupted(), contextlib.ExitStack() as stack:
             for writer in writers:
                 stack.callback(writer.stop)
+        for writer in writers:
+            if isinstance(writer, DrawnFiles) and writer.removed is not None:
+                click.echo(f'{writer.removed} is not written, because its video was not complete', err=True)
         if lines.done or isinstance(error, KeyboardInterrupt):
             click.echo(f'images that are done, with complete outputs: {lines.done}', err=True)
         raise

@@ -32,7 +32,7 @@ def read_camera(number: int, every: int) -> Iterator[Item]:
         log.setLogLevel(before)
     count = 0
     try:
-        video = Video(Fraction(camera.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001), MILLISECOND)
+        video = Video(Fraction(camera.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001), MILLISECOND, True)
         start = time.monotonic()
         while True:
             seen, image = camera.read()

@@ -17,10 +17,12 @@ class Video:
     Attributes:
         rate: frames per second; if it varies, the average.
         time_base: unit of `Item.pts` in seconds.
+        live: whether it is a camera or a stream, which can't be read again.
     """
 
     rate: Fraction
     time_base: Fraction
+    live: bool = False
 
 
 @dataclass(frozen=True)

@@ -52,16 +52,16 @@ def read_video(file: str | IO[bytes], source: str, output: Path, every: int) -> 
                 ValueError(f'{source} must have at most {max_pixels():,} pixels, got {stream.width} x {stream.height}')
             )
             return
-        yield from _read_stream(container, stream, source, output, every)
+        rate = stream.average_rate or Fraction(25)
+        video = Video(rate, stream.time_base or 1 / rate, live)
+        yield from _read_stream(container, stream, video, source, output, every)
 
 
 def _read_stream(
-    container: av.container.InputContainer, stream: av.VideoStream, source: str, output: Path, every: int
+    container: av.container.InputContainer, stream: av.VideoStream, video: Video, source: str, output: Path, every: int
 ) -> Iterator[Item | Problem]:
     stream.thread_type = 'AUTO'
-    rate = stream.average_rate or Fraction(25)
-    video = Video(rate, stream.time_base or 1 / rate)
-    step = max(1, round(1 / (rate * video.time_base)))
+    step = max(1, round(1 / (video.rate * video.time_base)))
     number, damaged, pts = 0, 0, -step
     for frame in _decoded(container, stream):
         if frame is None or frame.is_corrupt:

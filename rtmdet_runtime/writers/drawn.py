@@ -22,10 +22,15 @@ class DrawnFiles:
     Args:
         folder: folder to write to.
         inputs: what the command reads, which isn't replaced.
+
+    Attributes:
+        removed: the last video if `stop` has removed it, because it wasn't complete.
     """
 
     def __init__(self, folder: Path, inputs: Inputs) -> None:
         self.folder, self.inputs = folder, inputs
+        self.removed: Path | None = None
+        self._target = Path()
         self._source: Video | None = None
         self._video: contextlib.ExitStack | None = None
 
@@ -41,10 +46,10 @@ class DrawnFiles:
             self._source = item.video  # before the checks, so that a video is refused once and not for each frame
             from .video import check_video, video_file, with_video_ending
 
-            target = self.folder / with_video_ending(output)
-            check_video(target, self.inputs, item.source)
+            self._target, self.removed = self.folder / with_video_ending(output), None
+            check_video(self._target, self.inputs, item.source)
             with contextlib.ExitStack() as stack:
-                self._append = stack.enter_context(video_file(target, item.video))
+                self._append = stack.enter_context(video_file(self._target, item.video))
                 self._video = stack.pop_all()
         if self._video is not None:
             try:
@@ -61,10 +66,16 @@ class DrawnFiles:
             video.close()
 
     def stop(self) -> None:
-        """Remove the current video."""
-        video, self._source, self._video = self._video, None, None
-        if video is not None:
+        """Remove the current video, or complete a live one, which can't be read again."""
+        video, source, self._source, self._video = self._video, self._source, None, None
+        if video is None:
+            return
+        if source is not None and source.live:
+            with contextlib.suppress(OSError, ValueError):  # the first error is the one to report
+                video.close()
+        else:
             video.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+            self.removed = self._target
 
 
 class Crops:

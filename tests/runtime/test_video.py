@@ -13,11 +13,13 @@ av = pytest.importorskip('av', reason='av is not installed')
 
 from videos import read_back, write_video  # noqa: E402
 
+from rtmdet_runtime import Detections  # noqa: E402
 from rtmdet_runtime.image import Image  # noqa: E402
 from rtmdet_runtime.sources import read_sources  # noqa: E402
 from rtmdet_runtime.sources.item import Item, Problem, Video  # noqa: E402
 from rtmdet_runtime.sources.video import read_video  # noqa: E402
 from rtmdet_runtime.writers import video  # noqa: E402
+from rtmdet_runtime.writers.drawn import DrawnFiles  # noqa: E402
 from rtmdet_runtime.writers.targets import Inputs  # noqa: E402
 
 
@@ -163,6 +165,17 @@ def test_a_video_appears_complete_or_not_at_all(images, tmp_path):
         append(images[0], 0)
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('live', [False, True])
+def test_only_a_live_video_is_kept_after_ctrl_c(images, tmp_path, live):
+    writer = DrawnFiles(tmp_path, Inputs({}))
+    item = Item(images[0], 'a.mp4', Path('a.mp4'), None, Video(Fraction(25), Fraction(1, 25), live))
+    writer.write(item, Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)), item.output)
+    writer.stop()
+    assert [path.name for path in tmp_path.iterdir()] == ['a.mp4'] * live
+    assert writer.removed == (None if live else tmp_path / 'a.mp4')
+    assert not live or len(read_back(tmp_path / 'a.mp4')[0]) == 1
 
 
 def test_only_our_own_videos_are_replaced(images, tmp_path):
