@@ -224,9 +224,10 @@ def write_results(results, writers: list[Writer], lines: Lines, report: Callable
     from rtmdet_runtime.sources.item import Problem
     from rtmdet_runtime.uninterrupted import uninterrupted
     from rtmdet_runtime.writers.drawn import DrawnFiles
+    from rtmdet_runtime.writers.labels import CLASSES, LabelFiles
     from rtmdet_runtime.writers.names import OutputNames
 
-    names = OutputNames()
+    names = OutputNames([CLASSES] if any(isinstance(writer, LabelFiles) for writer in writers) else [])
     try:
         for result in results:
             if isinstance(result, Problem):

@@ -13,6 +13,8 @@ from ..output import write_result
 from ..sources.item import Item
 from .names import of_frame
 
+CLASSES = 'classes'
+"""Name of YOLO's file with the class names, without ending."""
 MARK = '.rtmdet'
 """File in each folder of `LabelFiles`. Label files in other folders aren't replaced, because people write some."""
 
@@ -41,7 +43,7 @@ class LabelFiles:
         self.kind, self.folder = kind, folder
         write_result(folder / MARK, b'')
         if kind == 'yolo':
-            write_result(folder / 'classes.txt', ''.join(f'{name}\n' for name in classes).encode(errors='replace'))
+            write_result(folder / f'{CLASSES}.txt', ''.join(f'{name}\n' for name in classes).encode(errors='replace'))
 
     def write(self, item: Item, found: Detections, output: Path) -> None:
         """Write the labels of an image; see `Writer`."""

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
 from rtmdet_cli.main import main  # noqa: E402
 from rtmdet_runtime.drawing import check_image, write_image  # noqa: E402
-from rtmdet_runtime.sources.item import Item  # noqa: E402
+from rtmdet_runtime.sources.item import Item, Video  # noqa: E402
 from rtmdet_runtime.writers import names as names_module  # noqa: E402
 
 BOXES, SCORES = [[0, 0, 10 + 1 / 3, 10 + 1 / 7]], [[0.9 + 1 / 300, 0]]
@@ -104,6 +105,16 @@ def test_many_equal_names_take_no_quadratic_time(monkeypatch):
     found = [names.of(item), names.of(Item(None, '', Path('a_2.png'))), *(names.of(item) for _ in range(1000))]
     assert [str(path) for path in found[:4]] == ['a.png', 'a_2.png', 'a_3.png', 'a_4.png'] and len(set(found)) == 1002
     assert len(calls) < 4 * len(found)
+
+
+@pytest.mark.parametrize('video_first', [False, True])
+def test_frames_and_images_have_different_names(video_first):
+    names = names_module.OutputNames(['classes'])
+    frame = Item(None, '', Path('a/clip.mp4'), video=Video(Fraction(25), Fraction(1, 25)), frame=1)
+    items = [frame, Item(None, '', Path('a/clip_000001.jpg')), Item(None, '', Path('clip_000001.jpg'))]
+    found = [names_module.of_frame(names.of(item), item) for item in (items if video_first else items[1:] + items[:1])]
+    assert len({path.with_suffix('') for path in found}) == 3 and Path('clip_000001.jpg') in found
+    assert names.of(Item(None, '', Path('classes.png'))) == Path('classes_2.png')
 
 
 def test_a_drawn_image_replaces_no_image_that_was_not_drawn(folder):
