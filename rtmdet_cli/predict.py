@@ -131,7 +131,7 @@ def command(
         raise ValueError(f'--conf must be from 0 to 1, got {score_thr}')
     from rtmdet_runtime.writers.targets import Inputs, check_drawn
 
-    saved = [*saved, f'json={json_file}'] if json_file else saved
+    saved = [*saved, f'json={json_file}'] if json_file is not None else saved
     targets = list(saved_targets(saved, out or Path()))
     folders = [Path(source) for source in sources if Path(source).is_dir()]
     outputs = [*([out] if out is not None else []), *([crops_folder(out)] if crops else [])]

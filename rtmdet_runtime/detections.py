@@ -63,13 +63,15 @@ class Detections:
         """Select boxes by number, slice, mask, list of numbers, or by one or more class names.
 
         Raises:
-            IndexError: if there is no such box.
+            IndexError: if there is no such box, or names and numbers are mixed.
             ValueError: if the model has no class of a name.
         """
         if isinstance(index, str):
             index = [index]
         names = [name for name in index if isinstance(name, str)] if isinstance(index, (list, tuple)) else []
         if names:
+            if len(names) < len(index):
+                raise IndexError(f'index must have only class names or only numbers, got {index}')
             kept: Any = np.isin(self.labels, labels_of(names, self.classes))
         elif isinstance(index, (int, np.integer)):
             if not -len(self) <= index < len(self):

@@ -132,7 +132,7 @@ class RTMDetector:
             tile: width and height in pixels of overlapping tiles that are predicted one by one, see `TiledDetector`,
                 for images that are larger than the network's input; None for complete images.
             overlap: minimum share of a tile that it has in common with the next one.
-            track: follow the objects of videos, see `tracked`: results have `ids`.
+            track: follow the objects of videos, see `tracked`: results have `ids`. Ignored for one image, as `every`.
 
         Returns:
             `Detections` for one image, otherwise an iterator of them. It reads while it is used, so memory doesn't grow

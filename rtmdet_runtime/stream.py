@@ -17,6 +17,7 @@ import numpy as np
 
 from .choices import TILE_OVERLAP
 from .detections import Detections
+from .messages import needed_by
 from .sources.item import Item, Problem
 from .tiles import TiledDetector
 from .tracking import tracked, with_low_scores
@@ -69,6 +70,9 @@ def find(
     Raises:
         ImportError, ValueError: see `TiledDetector` and `tracked`.
     """
+    if track:
+        with needed_by('tracking'):  # before anything is computed or written
+            import trackers  # noqa: F401
     used = with_low_scores(detector) if track else detector
     if tile is None:
         results = detect(used, items, batch_size)

@@ -82,10 +82,12 @@ class Batcher:
                     found = await loop.run_in_executor(thread, self.detector.predict, images, len(images))
                 except Exception as error:
                     for _, future in batch:
-                        future.set_exception(error)
+                        if not future.done():  # its client may have left
+                            future.set_exception(error)
                 else:
                     for (_, future), detections in zip(batch, found, strict=True):
-                        future.set_result(detections)
+                        if not future.done():
+                            future.set_result(detections)
 
 
 async def read_files(request: Request, limits: Limits) -> list[tuple[str, bytes]]:

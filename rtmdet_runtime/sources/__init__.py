@@ -93,7 +93,7 @@ def read_source(source: Source, every: int, recursive: bool, outputs: Sequence[P
         yield from read_camera_number(source, every)
     elif isinstance(source, (str, Path)):
         yield from read_name(str(source), every, recursive, outputs)
-    elif isinstance(source, Iterable):
+    elif isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
         yield from read_sources(source, every, recursive, outputs)
     else:
         raise ValueError(

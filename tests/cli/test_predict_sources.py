@@ -166,6 +166,7 @@ def test_labels_of_people_are_not_replaced(model, folder):
         call(model, 'images', '--save', 'yolo=new')
     for value, said in (('xml', '--save must be FORMAT or FORMAT=PATH'), ('csv=', 'got csv='), ('csv=a.txt', '.csv')):
         assert said in call(model, 'images', '--save', value, code=1).stderr
+    assert 'got json=' in call(model, 'images', '--json', '', code=1).stderr
     assert 'got a.json twice' in call(model, 'images', '--save', 'json=a.json', '--json', 'a.json', code=1).stderr
 
 

@@ -42,6 +42,8 @@ def test_boxes_are_selected_by_number_slice_mask_list_and_name(found):
 
 
 def test_what_does_not_exist_can_not_be_selected(found):
+    with pytest.raises(IndexError, match='only class names or only numbers'):
+        found[['bird s', 1]]
     with pytest.raises(IndexError, match='index must be below 3, the number of boxes, got 3'):
         found[3]
     with pytest.raises(ValueError, match="class must be one of the model's 3 classes, got 'bird s'; the nearest: bird"):

@@ -73,6 +73,7 @@ def test_sources_without_images(tree):
         ('images/*.jpg', 'must match at least one file, got none'),
         (object(), 'source must be a path, pattern, .* got object'),
         (3.5, 'got float'),
+        (b'a.png', 'got bytes'),
     ):
         with pytest.raises(ValueError, match=said):
             list(read_sources([source]))
