@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 
+from ..atomic_files import check_writable
 from ..drawing import check_image
 from ..image_files import is_image
 from ..output import InputFiles
@@ -74,9 +75,10 @@ def check_drawn(sources: Iterable[str], out: Path, inputs: Inputs) -> None:
 
     Raises:
         ValueError: if the name of an image has no ending that OpenCV can write.
-        ValueError, OSError: see `Inputs.check_target` and `check_video`.
+        ValueError, OSError: see `check_writable`, `Inputs.check_target` and `check_video`.
         ImportError: if the package for videos isn't installed.
     """
+    check_writable(out / 'image')  # the folder itself
     for source in sources:
         path = Path(source)
         if not path.is_file():

@@ -221,7 +221,7 @@ def test_places_that_can_not_be_written_come_before_the_work(model, checkpoint, 
         ):
             assert f'{arguments[-1]} can not be written' in refusal(verb, *arguments)
     said = refusal('predict', model, tmp_path, '--out', tmp_path / 'a.png')
-    assert f'{tmp_path}/a.png/a.png can not be written: {tmp_path}/a.png: Not a directory' in said
+    assert f'{tmp_path}/a.png/image can not be written: {tmp_path}/a.png: Not a directory' in said
     assert 'can not be written' in refusal('publish', checkpoint, '--out', tmp_path / 'folder.pth')
     assert len(list(tmp_path.iterdir())) == 4
 
