@@ -69,7 +69,7 @@ class Detections:
         if isinstance(index, str):
             index = [index]
         names = [name for name in index if isinstance(name, str)] if isinstance(index, (list, tuple)) else []
-        if names:
+        if isinstance(index, (list, tuple)) and names:
             if len(names) < len(index):
                 raise IndexError(f'index must have only class names or only numbers, got {index}')
             kept: Any = np.isin(self.labels, labels_of(names, self.classes))

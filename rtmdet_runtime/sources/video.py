@@ -38,7 +38,7 @@ def read_video(file: str | IO[bytes], source: str, output: Path, every: int) -> 
     # A file from the web may be a playlist, whose entries could be other files or addresses.
     options = {'rtsp_transport': 'tcp'} if live else {'protocol_whitelist': 'file', 'format_whitelist': CONTAINERS}
     try:
-        container = av.open(file, options=options, timeout=TIMEOUT if live else None)
+        container = av.open(file, 'r', options=options, timeout=TIMEOUT if live else None)
     except av.FFmpegError as error:
         yield Problem(ValueError(f'{source} must be a video that FFmpeg can read, got an error: {error.strerror}'))
         return
