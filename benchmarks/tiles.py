@@ -75,10 +75,7 @@ def figures(predict, images: list[np.ndarray], truth: dict[str, list[dict]]) -> 
     """Return AP, AP of small objects, and precision and recall at the threshold with the best F1."""
     found = []
     for image_id, image in enumerate(track(images, 'predicting', transient=True)):
-        detections = predict(image)
-        for (x1, y1, x2, y2), score in zip(detections.boxes.tolist(), detections.scores.tolist(), strict=True):
-            box = dict(bbox=[x1, y1, x2 - x1, y2 - y1], score=score)
-            found.append(dict(box, image_id=image_id, category_id=1))
+        found += predict(image).to_coco(image_id)
     result = evaluate_detections(truth, found)
     best = result.best
     points = {} if best is None else dict(precision=best.precision, recall=best.recall, f1=best.f1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rtmdet_runtime.choices import DEPLOY_THRESHOLDS, TILE_OVERLAP
+from rtmdet_runtime.choices import DEPLOY_THRESHOLDS, LABELS, RECORDS, TILE_OVERLAP
 from rtmdet_runtime.output import STDOUT, input_files
 
 from .options import backend_option, batch_size_option, precision_option, size_option, threads_option
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rtmdet_runtime.writers import Writer
     from rtmdet_runtime.writers.targets import Inputs
 
-FORMATS = ('json', 'jsonl', 'csv', 'coco', 'yolo', 'voc')
+FORMATS = RECORDS | LABELS
 STDIN = '-'
 """Source that stands for names on standard input."""
 KEYS_TO_END = (ord('q'), 27)
@@ -169,13 +169,11 @@ def saved_targets(saved: list[str], folder: Path) -> Iterator[tuple[str, Path]]:
     Raises:
         ValueError: if the format is unknown, or its path is empty.
     """
-    from rtmdet_runtime.writers import FORMATS as DEFAULTS
-
     for value in saved:
         kind, separator, path = value.partition('=')
         if kind not in FORMATS or separator and not path:
             raise ValueError(f'--save must be FORMAT or FORMAT=PATH with one of {", ".join(FORMATS)}, got {value}')
-        yield kind, Path(path) if path else folder / DEFAULTS[kind]
+        yield kind, Path(path) if path else folder / FORMATS[kind]
 
 
 def check_saved(targets: list[tuple[str, Path]], inputs: Inputs) -> None:
@@ -184,7 +182,6 @@ def check_saved(targets: list[tuple[str, Path]], inputs: Inputs) -> None:
     Raises:
         ValueError, OSError: see `check_records` and `check_labels`.
     """
-    from rtmdet_runtime.writers import RECORDS
     from rtmdet_runtime.writers.labels import check_labels
     from rtmdet_runtime.writers.records import check_records
 
@@ -208,7 +205,6 @@ def open_writers(
     out: Path | None, targets: list[tuple[str, Path]], crops: bool, inputs: Inputs, classes: tuple[str, ...]
 ) -> list[Writer]:
     """Return the writers; those of records are last, because they keep what was found if another one fails."""
-    from rtmdet_runtime.writers import RECORDS
     from rtmdet_runtime.writers.drawn import Crops, DrawnFiles
     from rtmdet_runtime.writers.labels import LabelFiles
     from rtmdet_runtime.writers.records import RecordFile

@@ -9,12 +9,12 @@ import click
 
 from rtmdet_runtime.atomic_files import check_writable
 from rtmdet_runtime.backends import BACKENDS
+from rtmdet_runtime.choices import CHECKPOINTS
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
 from .config import cfg_options, changed_config, config_argument
 from .options import ap_precision_option, backend_option, describe_thresholds, size_option, threads_option
 
-CHECKPOINTS = ('.pth', '.safetensors')
 EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
 METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
 """Pattern of the beginning of the JSON file: a name such as coco/bbox_mAP, and a number. Label maps don't match."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rtmdet_runtime.choices import CHECKPOINTS
 from rtmdet_runtime.output import STDOUT, check_json, check_output, input_files, write_json, write_result
 
 from .evaluation_tables import csv_of_classes, show
@@ -19,7 +20,7 @@ from .options import (
     size_option,
     threads_option,
 )
-from .test import CHECKPOINTS, EXPORTED
+from .test import EXPORTED
 
 if TYPE_CHECKING:
     from mmengine.config import Config

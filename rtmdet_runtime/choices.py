@@ -21,6 +21,12 @@ TARGETS = ('onnxruntime', 'openvino', 'tensorrt')
 """Runtime that an INT8 file is for. ONNX Runtime computes in 8 bits between Q/DQ nodes, so they surround every
 operation. OpenVINO and TensorRT fuse a convolution with its activation, so only the inputs of convolutions are rounded,
 which is faster and closer to float. TensorRT requires zero points of 0, and weights and biases stored in float."""
+CHECKPOINTS = ('.pth', '.safetensors')
+"""Endings of checkpoints."""
+RECORDS = dict(json='predictions.json', jsonl='predictions.jsonl', csv='predictions.csv', coco='predictions.coco.json')
+"""Formats of predictions with one file for all images: its default name."""
+LABELS = dict(yolo='labels_yolo', voc='labels_voc')
+"""Formats of predictions with one file per image: the default name of their folder."""
 MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
 """Sizes of RTMDet that `rtmdet train` offers."""
 TORCH_PRECISIONS = ('float32', 'bfloat16', 'float16')

@@ -192,8 +192,8 @@ class Predictor:
 
     def record(self, name: str, found: Detections) -> dict:
         """Return the row of an image."""
-        names = [self.detector.info.classes[label] for label in found.labels]
-        return dict(image=name, error=None, boxes=found.boxes.tolist(), scores=found.scores.tolist(), classes=names)
+        values = dict(boxes=found.boxes.tolist(), scores=found.scores.tolist(), classes=found.names)
+        return dict(image=name, error=None, **values)
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.choices import CHECKPOINTS
 
 from ..checkpoints.load_model import read_config
 from .evaluation import use_thresholds
 from .predictor import RTMDetPredictor
 
-CHECKPOINTS = ('.pth', '.safetensors')
 TEST_CFG = ConfigDict(nms_pre=30000, score_thr=0.001, nms=dict(type='nms', iou_threshold=0.65), max_per_img=300)
 """Thresholds to measure AP with, as in `configs/_base_/model.py`; for exported models without a config."""
 

@@ -9,6 +9,7 @@ Differences from mmdet:
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise, starmap
 
 import torch
@@ -207,6 +208,17 @@ class DenseHead(BaseDenseHead):
 def branch(layer: Callable[[int, int], nn.Module], channels: Sequence[int], num_levels: int) -> nn.ModuleList:
     """Build the layers of a branch for each level: `layer(channels[i], channels[i + 1])` for each i."""
     return nn.ModuleList(nn.ModuleList(starmap(layer, pairwise(channels))) for _ in range(num_levels))
+
+
+def prediction_layer(channels: int, kernel_size: int) -> Callable[[int], nn.Conv2d]:
+    """Return a function that builds the layer after a branch with `channels`, given the number of its outputs.
+
+    Raises:
+        ValueError: if the size of its kernel isn't odd and positive.
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f'pred_kernel_size must be odd and positive, got {kernel_size}')
+    return partial(nn.Conv2d, channels, kernel_size=kernel_size, padding=kernel_size // 2)
 
 
 def share_layers(levels: nn.ModuleList, share_norm: bool = False) -> None:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..errors import RefusedError
 from ..stride_masks import STRIDE, StrideMasks
-from .dense_head import DenseHead, branch, share_layers, through
+from .dense_head import DenseHead, branch, prediction_layer, share_layers, through
 from .dynamic_conv import KERNEL_PARTS, NUM_PROTOTYPES, mask_logits
 from .mask_feat import MaskFeatModule
 from .mask_loss import mask_loss
@@ -96,8 +96,6 @@ class RTMInsSepBNHead(DenseHead):
             test_cfg=test_cfg,
             init_cfg=init_cfg,
         )
-        if pred_kernel_size < 1 or pred_kernel_size % 2 == 0:
-            raise ValueError(f'pred_kernel_size must be odd and positive, got {pred_kernel_size}')
         strides = self.prior_generator.strides
         self.mask_stride = strides[0][0]  # of the prototypes, in pixels
         if self.mask_stride % STRIDE:
@@ -108,7 +106,7 @@ class RTMInsSepBNHead(DenseHead):
             raise ValueError(f"loss_mask.reduction must be 'sum', got {reduction!r}; the head divides by the positives")
 
         layer = partial(ConvModule, kernel_size=3, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        prediction = partial(nn.Conv2d, feat_channels, kernel_size=pred_kernel_size, padding=pred_kernel_size // 2)
+        prediction = prediction_layer(feat_channels, pred_kernel_size)
         channels = [in_channels, *[feat_channels] * stacked_convs]
         self.cls_convs = branch(layer, channels, len(strides))
         if share_conv:

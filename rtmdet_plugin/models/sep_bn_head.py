@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..mmyolo_support.letterbox import check_test_cfg, is_letterboxed, select_boxes
 from ..mmyolo_support.training_batch import unpack_batch
-from .dense_head import DenseHead, branch, share_layers, through
+from .dense_head import DenseHead, branch, prediction_layer, share_layers, through
 
 
 @MODELS.register_module()
@@ -76,7 +76,7 @@ class RTMSepBNHead(DenseHead):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        check_settings(share_conv, share_norm, use_depthwise, pred_kernel_size, with_objectness)
+        check_settings(share_conv, share_norm, use_depthwise, with_objectness)
         check_test_cfg(test_cfg)
         super().__init__(
             num_classes,
@@ -97,7 +97,7 @@ class RTMSepBNHead(DenseHead):
             norm_cfg=norm_cfg,
             act_cfg=act_cfg,
         )
-        prediction = partial(nn.Conv2d, feat_channels, kernel_size=pred_kernel_size, padding=pred_kernel_size // 2)
+        prediction = prediction_layer(feat_channels, pred_kernel_size)
         channels = [in_channels, *[feat_channels] * stacked_convs]
         num_levels = len(self.prior_generator.strides)
         self.cls_convs, self.reg_convs = (branch(layer, channels, num_levels) for _ in range(2))
@@ -208,7 +208,6 @@ def check_settings(
     share_conv: bool,
     share_norm: bool,
     use_depthwise: bool,
-    pred_kernel_size: int,
     with_objectness: bool,
 ) -> None:
     """Raise a `ValueError` for settings of `RTMSepBNHead` that are out of range or don't go together."""
@@ -216,7 +215,5 @@ def check_settings(
         raise ValueError('with_objectness=True is not supported: RTMDet has no objectness branch; leave it out')
     if share_norm and not share_conv:
         raise ValueError('share_norm=True needs share_conv=True: a shared norm belongs to a shared convolution')
-    if pred_kernel_size < 1 or pred_kernel_size % 2 == 0:
-        raise ValueError(f'pred_kernel_size must be odd and positive, got {pred_kernel_size}')
     if use_depthwise and share_conv:
         raise ValueError('use_depthwise=True needs share_conv=False: depthwise branches are not shared')

@@ -6,14 +6,12 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..choices import MODELS
+from ..choices import CHECKPOINTS, MODELS
 from ..messages import needed_by
 
 if TYPE_CHECKING:
     from . import Backend
 
-CHECKPOINTS = ('.pth', '.safetensors')
-"""Endings of checkpoints."""
 PUBLISHED = {f'rtmdet_{size}': size for size in MODELS}
 """Name of published weights: size of the model."""
 MODULE = 'rtmdet_plugin.inference.predictor'

@@ -12,12 +12,6 @@ from typing import Protocol
 from ..detections import Detections
 from ..sources.item import Item
 
-RECORDS = dict(json='predictions.json', jsonl='predictions.jsonl', csv='predictions.csv', coco='predictions.coco.json')
-"""Formats of one file for all images: default name."""
-LABELS = dict(yolo='labels_yolo', voc='labels_voc')
-"""Formats of one file per image: default name of their folder."""
-FORMATS = dict(RECORDS, **LABELS)
-
 
 class Writer(Protocol):
     """Writes one kind of result."""
