@@ -13,6 +13,8 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from rtmdet_runtime.masks import edges_of, runs_of
+
 from .interpolation import interpolation_matrix
 
 MAX_PIXELS = 2**21
@@ -128,31 +130,6 @@ def span_of(above: Tensor, axis: Tensor) -> Tensor:
     return torch.stack(ends, dim=1)
 
 
-def edges_of(strip: np.ndarray, x: int, y: int, height: int) -> np.ndarray:
-    """Return the indices at which runs begin and end, alternately, in a part of a mask.
-
-    Args:
-        strip: some pixels, columns first. (w, h)
-        x: first column of the part.
-        y: first row of the part.
-        height: height of the mask.
-
-    Returns:
-        Indices of pixels, down the columns of the mask, from left to right.
-    """
-    padded = np.zeros((strip.shape[0], strip.shape[1] + 2), bool)
-    padded[:, 1:-1] = strip
-    changes = np.flatnonzero(padded[:, 1:] != padded[:, :-1])  # of one axis: several times as fast as of two
-    column, row = np.divmod(changes, strip.shape[1] + 1)
-    return (x + column) * height + y + row
-
-
 def rle_of(edges: np.ndarray, size: tuple[int, int]) -> RLE:
     """Encode a mask from the beginnings and ends of its runs, see `edges_of`."""
-    # A run that ends where the next one begins continues from the bottom of one column to the top of the next.
-    joined = np.flatnonzero(edges[1:] == edges[:-1])
-    edges = np.delete(edges, np.concatenate([joined, joined + 1]))
-    counts = np.diff(edges, prepend=0, append=size[0] * size[1]).tolist()
-    if len(counts) > 1 and not counts[-1]:  # the last run ends with the mask
-        counts.pop()
-    return RLE(coco_mask.frPyObjects({'counts': counts, 'size': list(size)}, *size))
+    return RLE(coco_mask.frPyObjects({'counts': runs_of(edges, size).tolist(), 'size': list(size)}, *size))
