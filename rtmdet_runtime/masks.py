@@ -58,7 +58,7 @@ class Masks:
 
     @property
     def areas(self) -> np.ndarray:
-        """Number of pixels of each mask, int64. (n,)"""
+        """Number of pixels of each mask, int64, (n,)."""
         return np.array([runs[1::2].sum() for runs in self.runs], np.int64)
 
     def cut(self, number: int) -> tuple[np.ndarray, int, int]:
@@ -90,7 +90,7 @@ class Masks:
         return [dict(size=list(self.size), counts=compressed(runs)) for runs in self.runs]
 
     def polygons(self) -> list[list[np.ndarray]]:
-        """Return the polygons of each mask in pixels of the image, one per connected part; see `outlines`. (k, 2)"""
+        """Return the polygons (k, 2) of each mask, one per connected part, in pixels of the image; see `outlines`."""
         found = []
         for number in range(len(self)):
             pixels, x, y = self.cut(number)

@@ -1,8 +1,9 @@
-"""Masks as runs: the same as their arrays, COCO's text, and polygons that draw them again."""
+"""Masks as runs: the same as their arrays, COCO's text, and polygons with the same pixels."""
 
 import cv2
 import numpy as np
 import pytest
+from filled_polygons import filled
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
@@ -17,22 +18,6 @@ def arrays(draw):
     shape = draw(st.integers(0, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
     density = draw(st.sampled_from([0, 0.1, 0.5, 0.9, 1]))
     return np.random.default_rng(draw(st.integers(0, 99))).random(shape) < density
-
-
-def ellipse(radius):
-    """A mask with rounded and slanted sides."""
-    y, x = np.mgrid[: 2 * radius + 8, : 2 * radius + 8] - radius - 3.7
-    return ((x + 0.4 * y) / radius) ** 2 + (y / radius / 0.6) ** 2 < 1
-
-
-def filled(polygon, shape):
-    """Fill by the even-odd rule: a pixel belongs to a polygon that has its centre."""
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
-    inside = np.zeros(shape, bool)
-    for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if y1 != y2:
-            inside ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-    return inside
 
 
 @given(arrays())
@@ -73,14 +58,21 @@ def test_placed_in_a_larger_image():
     np.testing.assert_array_equal(placed.numpy(), expected)
 
 
-@pytest.mark.parametrize(('radius', 'iou'), [(4, 0.92), (12, 0.97), (100, 0.995)])
-def test_polygons_draw_the_mask_again(radius, iou):
-    mask = ellipse(radius)
+@given(arrays())
+def test_polygons_have_the_pixels_of_the_mask(array):
+    for polygons, mask in zip(Masks.from_arrays(array).polygons(), array, strict=True):
+        np.testing.assert_array_equal(filled(polygons, mask.shape), mask)
+        if polygons:
+            np.testing.assert_array_equal(filled([joined(polygons)], mask.shape), mask)
+
+
+def test_slanted_sides_take_few_points():
+    y, x = np.mgrid[:200, :200] - 99.7
+    mask = (x + 0.4 * y) ** 2 + (y / 0.6) ** 2 < 80**2
     (polygon,) = outlines(mask)
-    drawn = filled(polygon, mask.shape)
-    assert (drawn & mask).sum() / (drawn | mask).sum() > iou
+    np.testing.assert_array_equal(filled([polygon], mask.shape), mask)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    assert len(polygon) <= len(contours[0])
+    assert len(polygon) < 1.4 * len(contours[0])
 
 
 def test_polygons_of_rectangles_are_exact():
@@ -103,5 +95,5 @@ def test_holes_and_parts():
     mask[8:12, 32:38] = True  # a part of its own
     polygons = Masks.from_arrays(mask[None]).polygons()[0]
     assert len(polygons) == 3
-    np.testing.assert_array_equal(np.logical_xor.reduce([filled(part, mask.shape) for part in polygons]), mask)
-    np.testing.assert_array_equal(filled(joined(polygons), mask.shape), mask)
+    np.testing.assert_array_equal(filled(polygons, mask.shape), mask)
+    np.testing.assert_array_equal(filled([joined(polygons)], mask.shape), mask)
