@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from .boxes import Boxes
+from .masks import RLE
 
 try:
     from faster_coco_eval import COCO
@@ -48,20 +51,28 @@ class CocoAP:
     ap50_of_class: tuple[float, ...]
 
 
-def coco_ap(objects: Boxes, detections: Boxes, classes: int) -> CocoAP:
-    """Compute AP and AR.
+def coco_ap(
+    objects: Boxes, detections: Boxes, classes: int, masks: tuple[Sequence[RLE], Sequence[RLE]] | None = None
+) -> CocoAP:
+    """Compute AP and AR of boxes or masks.
 
     Args:
         objects: ground truth. (M,)
         detections: of all scores. (N,)
         classes: number of classes C.
+        masks: masks of the objects and of the detections, for AP of masks; None for AP of boxes.
     """
     images = np.union1d(objects.image, detections.image).tolist()  # images without any box change nothing
     if not images:
         nan, of_class = float('nan'), (float('nan'),) * classes
         return CocoAP(nan, nan, nan, nan, nan, nan, nan, of_class, of_class)
+    if masks is not None:  # COCO's area of a detection is that of its mask
+        areas = [coco_mask.area(mask) for mask in masks[1]]  # pycocotools takes at most 255 at once
+        detections = replace(detections, area=np.array(areas, float))
+    parts = zip((objects, detections), masks or (None, None), strict=True)
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(objects, images, classes), _coco(detections, images, classes), 'bbox')
+        lists = [_coco(boxes, images, classes, part) for boxes, part in parts]
+        evaluation = COCOeval(*lists, 'bbox' if masks is None else 'segm')
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -86,17 +97,19 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float('nan')
 
 
-def _coco(boxes: Boxes, images: list[int], classes: int) -> COCO:
-    """Return boxes as pycocotools takes them."""
+def _coco(boxes: Boxes, images: list[int], classes: int, masks: Sequence[RLE] | None) -> COCO:
+    """Return boxes, and masks if there are any, as pycocotools takes them."""
     rows = zip(*(array.tolist() for array in vars(boxes).values()), strict=True)
     content: Any = dict(
-        images=[dict(id=image) for image in images],
+        images=[dict(id=image, height=0, width=0) for image in images],  # each mask has its size
         categories=[dict(id=label) for label in range(classes)],
         annotations=[  # numbered from 1, because pycocotools takes a match with object 0 for none
             dict(id=i, image_id=image, category_id=label, bbox=xywh, score=score, area=area, iscrowd=int(crowd))
             for i, (image, label, xywh, score, area, crowd) in enumerate(rows, 1)
         ],
     )
+    for annotation, mask in zip(content['annotations'], masks or (), strict=masks is not None):
+        annotation['segmentation'] = mask
     coco = COCO()
     coco.dataset = content
     coco.createIndex()
