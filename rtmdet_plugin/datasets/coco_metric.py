@@ -11,6 +11,7 @@ or `area` can be used for evaluation, and a broken one stops the run before its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,23 @@ class RTMCocoMetric(CocoMetric):
         return super().compute_metrics(results)
 
 
-def _check_masks(ann_file: str, content: dict[str, list[dict]]) -> None:
-    """Raise a `RefusedError` if a mask is one that pycocotools can't read or would score as one without pixels."""
+def unscored_masks(content: Mapping[str, Sequence[dict]]) -> dict[str, list[int]]:
+    """Return the ids of the objects whose masks pycocotools can't read or would score as empty, by the reason.
+
+    Args:
+        content: COCO's lists, complete as `read_coco_file` returns them.
+    """
     objects = [{**annotation, 'iscrowd': 0} for annotation in content['annotations']]  # crowds need masks as well
     lost = unusable_masks(content['images'], objects)
     known = {number for ids in lost.values() for number in ids}
     if boxes := [a['id'] for a in objects if _is_read_as_box(a.get('segmentation')) and a['id'] not in known]:
         lost['begin with a polygon of fewer than three points, which pycocotools reads as a box'] = boxes
-    if lost:
+    return lost
+
+
+def _check_masks(ann_file: str, content: dict[str, list[dict]]) -> None:
+    """Raise a `RefusedError` if an object has no mask that can be evaluated."""
+    if lost := unscored_masks(content):
         reasons = '; '.join(f'{len(ids)} that {reason}, ids {ids[:20]}' for reason, ids in lost.items())
         raise RefusedError(
             f"{ann_file}: every object must have a mask for metric 'segm', got {reasons}; add the masks, or set "

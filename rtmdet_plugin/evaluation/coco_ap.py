@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from .boxes import Boxes
-from .masks import RLE
 
 try:
     from faster_coco_eval import COCO
@@ -51,28 +49,25 @@ class CocoAP:
     ap50_of_class: tuple[float, ...]
 
 
-def coco_ap(
-    objects: Boxes, detections: Boxes, classes: int, masks: tuple[Sequence[RLE], Sequence[RLE]] | None = None
-) -> CocoAP:
+def coco_ap(objects: Boxes, detections: Boxes, classes: int, masks: bool = False) -> CocoAP:
     """Compute AP and AR of boxes or masks.
 
     Args:
         objects: ground truth. (M,)
         detections: of all scores. (N,)
         classes: number of classes C.
-        masks: masks of the objects and of the detections, for AP of masks; None for AP of boxes.
+        masks: compare masks instead of boxes.
     """
     images = np.union1d(objects.image, detections.image).tolist()  # images without any box change nothing
     if not images:
         nan, of_class = float('nan'), (float('nan'),) * classes
         return CocoAP(nan, nan, nan, nan, nan, nan, nan, of_class, of_class)
-    if masks is not None:  # COCO's area of a detection is that of its mask
-        areas = [coco_mask.area(mask) for mask in masks[1]]  # pycocotools takes at most 255 at once
+    if masks and detections.mask is not None:  # COCO's area of a detection is that of its mask
+        areas = [coco_mask.area(mask) for mask in detections.mask]  # pycocotools takes at most 255 at once
         detections = replace(detections, area=np.array(areas, float))
-    parts = zip((objects, detections), masks or (None, None), strict=True)
     with contextlib.redirect_stdout(io.StringIO()):
-        lists = [_coco(boxes, images, classes, part) for boxes, part in parts]
-        evaluation = COCOeval(*lists, 'bbox' if masks is None else 'segm')
+        lists = [_coco(boxes, images, classes) for boxes in (objects, detections)]
+        evaluation = COCOeval(*lists, 'segm' if masks else 'bbox')
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -97,19 +92,28 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float('nan')
 
 
-def _coco(boxes: Boxes, images: list[int], classes: int, masks: Sequence[RLE] | None) -> COCO:
+def _coco(boxes: Boxes, images: list[int], classes: int) -> COCO:
     """Return boxes, and masks if there are any, as pycocotools takes them."""
-    rows = zip(*(array.tolist() for array in vars(boxes).values()), strict=True)
+    masks = np.full(len(boxes), None) if boxes.mask is None else boxes.mask
+    columns = boxes.image, boxes.label, boxes.xywh, boxes.score, boxes.area, boxes.crowd, masks
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     content: Any = dict(
         images=[dict(id=image, height=0, width=0) for image in images],  # each mask has its size
         categories=[dict(id=label) for label in range(classes)],
         annotations=[  # numbered from 1, because pycocotools takes a match with object 0 for none
-            dict(id=i, image_id=image, category_id=label, bbox=xywh, score=score, area=area, iscrowd=int(crowd))
-            for i, (image, label, xywh, score, area, crowd) in enumerate(rows, 1)
+            dict(
+                id=i,
+                image_id=image,
+                category_id=label,
+                bbox=xywh,
+                score=score,
+                area=area,
+                iscrowd=int(crowd),
+                segmentation=mask,
+            )
+            for i, (image, label, xywh, score, area, crowd, mask) in enumerate(rows, 1)
         ],
     )
-    for annotation, mask in zip(content['annotations'], masks or (), strict=masks is not None):
-        annotation['segmentation'] = mask
     coco = COCO()
     coco.dataset = content
     coco.createIndex()

@@ -12,7 +12,6 @@ from .coco_ap import CocoAP, coco_ap
 from .confusion import confusion_matrix
 from .curves import Curve, Point, curve
 from .error_kinds import ErrorKinds, error_kinds
-from .masks import masks_of
 from .matching import Matches, match
 
 
@@ -75,7 +74,7 @@ def evaluate_detections(
         truth: COCO's lists `images`, `annotations` and `categories`. The categories are in the order of the labels.
         found: detections of all scores, dicts with `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`.
         iou_thr: IoU from which a detection is correct, for everything but AP.
-        masks: compute the AP of the masks too. All annotations and detections need a `segmentation`, see `masks_of`.
+        masks: compute the AP of the masks too. All annotations and detections need a `segmentation`, see `boxes_of`.
 
     Raises:
         ValueError: if `iou_thr` isn't above 0 and at most 1, or a box belongs to an image or category that isn't in
@@ -84,9 +83,8 @@ def evaluate_detections(
     if not 0 < iou_thr <= 1:
         raise ValueError(f'iou_thr must be above 0 and at most 1, got {iou_thr}')
     classes = tuple(category['name'] for category in truth['categories'])
-    objects, detections = boxes_of(truth['annotations'], truth), boxes_of(found, truth)
+    objects, detections = (boxes_of(entries, truth, masks) for entries in (truth['annotations'], found))
     matches = match(objects, detections, iou_thr)
-    codes = (masks_of(truth['annotations'], truth), masks_of(found, truth)) if masks else None
     counts = np.bincount(objects.label[~objects.crowd], minlength=len(classes))
 
     def curve_of(chosen: np.ndarray, count: int) -> Curve:
@@ -101,7 +99,7 @@ def evaluate_detections(
         detections=detections,
         iou_thr=iou_thr,
         ap=coco_ap(objects, detections, len(classes)),
-        mask_ap=coco_ap(objects, detections, len(classes), codes) if codes else None,
+        mask_ap=coco_ap(objects, detections, len(classes), masks=True) if masks else None,
         matches=matches,
         curve=curve_of(np.ones(len(detections), bool), int(counts.sum())),
         curve_of_class=tuple(curve_of(detections.label == label, int(n)) for label, n in enumerate(counts)),

@@ -17,7 +17,6 @@ from rtmdet_plugin.datasets.coco_metric import RTMCocoMetric
 from rtmdet_plugin.evaluation.boxes import boxes_of
 from rtmdet_plugin.evaluation.coco_ap import coco_ap
 from rtmdet_plugin.evaluation.evaluation import evaluate_detections
-from rtmdet_plugin.evaluation.masks import masks_of
 from rtmdet_plugin.evaluation.summary import summary
 from rtmdet_runtime.masks import Masks
 
@@ -119,13 +118,12 @@ def test_faster_coco_eval_has_the_numbers_of_pycocotools(monkeypatch):
     for entry in truth['annotations'] + found:
         entry['segmentation'] = rhombus(entry)
     truth['images'] = [dict(image, width=200, height=200) for image in truth['images']]
-    masks = masks_of(truth['annotations'], truth), masks_of(found, truth)
-    boxes = boxes_of(truth['annotations'], truth), boxes_of(found, truth)
+    boxes = [boxes_of(entries, truth, masks=True) for entries in (truth['annotations'], found)]
     numbers = []
     for coco, evaluator in ((COCO, COCOeval), (faster.COCO, faster.COCOeval_faster)):
         monkeypatch.setattr('rtmdet_plugin.evaluation.coco_ap.COCO', coco)
         monkeypatch.setattr('rtmdet_plugin.evaluation.coco_ap.COCOeval', evaluator)
-        numbers.append([np.hstack(astuple(coco_ap(*boxes, 3, part))) for part in (None, masks)])
+        numbers.append([np.hstack(astuple(coco_ap(*boxes, 3, masks))) for masks in (False, True)])
     np.testing.assert_allclose(*numbers, atol=1e-9)
     assert numbers[0][0][0] != numbers[0][1][0]
 
