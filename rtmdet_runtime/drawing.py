@@ -48,8 +48,9 @@ def draw(image: Image, detections: Detections) -> Image:
     image = image.copy()
     scale = max(1.0, max(image.shape[:2]) / LARGE)
     colours = [label_colour(label) for label in detections.labels.tolist()]
-    for number in reversed(range(0 if detections.masks is None else len(detections))):  # the best one on top
-        draw_mask(image, *detections.masks.cut(number), colours[number])
+    if detections.masks is not None:
+        for number in reversed(range(len(detections))):  # the best one on top, as below
+            draw_mask(image, *detections.masks.cut(number), colours[number])
     for box, colour in reversed(list(zip(detections.boxes, colours, strict=True))):
         draw_box(image, box, colour, width=max(1, round(LINE * scale)))
     taken: list[Rectangle] = []

@@ -70,7 +70,7 @@ def yolo(item: Item, found: Detections) -> str:
     """
     found = found.clipped()
     if found.masks is None:
-        x1, y1, x2, y2 = found.boxes.T
+        x1, y1, x2, y2 = found.boxes.astype(float).T
         places = list(np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1).reshape(-1, 2, 2))
     else:
         found = found[found.masks.areas > 0]
