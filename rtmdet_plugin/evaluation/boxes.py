@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class Boxes:
 
     def __getitem__(self, chosen: np.ndarray) -> Boxes:
         """Return the chosen boxes; `chosen` is a mask or indices."""
-        return Boxes(*(None if array is None else array[chosen] for array in vars(self).values()))
+        return replace(self, **{name: array[chosen] for name, array in vars(self).items() if array is not None})
 
 
 def boxes_of(entries: Sequence[Mapping], truth: Mapping[str, Sequence[Mapping]], masks: bool = False) -> Boxes:
@@ -75,7 +75,7 @@ def _masks_of(entries: Sequence[Mapping], images: Sequence[Mapping]) -> np.ndarr
     return np.array(codes, object)
 
 
-def _encoded(mask: Any, height: int, width: int) -> dict[str, Any]:
+def _encoded(mask: Any, height: int, width: int) -> Any:
     if isinstance(mask, list):
         return coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
     return coco_mask.frPyObjects(mask, height, width) if isinstance(mask['counts'], list) else mask

@@ -63,11 +63,11 @@ def coco_ap(objects: Boxes, detections: Boxes, classes: int, masks: bool = False
         nan, of_class = float('nan'), (float('nan'),) * classes
         return CocoAP(nan, nan, nan, nan, nan, nan, nan, of_class, of_class)
     if masks and detections.mask is not None:  # COCO's area of a detection is that of its mask
-        areas = [coco_mask.area(mask) for mask in detections.mask]  # pycocotools takes at most 255 at once
+        areas = [coco_mask.area(mask) for mask in detections.mask.tolist()]  # pycocotools takes at most 255 at once
         detections = replace(detections, area=np.array(areas, float))
     with contextlib.redirect_stdout(io.StringIO()):
-        lists = [_coco(boxes, images, classes) for boxes in (objects, detections)]
-        evaluation = COCOeval(*lists, 'segm' if masks else 'bbox')
+        truth, found = (_coco(boxes, images, classes) for boxes in (objects, detections))
+        evaluation = COCOeval(truth, found, 'segm' if masks else 'bbox')
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()

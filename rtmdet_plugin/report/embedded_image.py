@@ -103,7 +103,7 @@ def _drawn(boxes: Boxes, texts: Sequence[str], kinds: Sequence[str]) -> list[Dra
     ]
 
 
-def _path(mask: dict[str, Any]) -> str:
+def _path(mask: Any) -> str:
     """Return a mask, a run-length code of pycocotools, as the data of an SVG path."""
     (polygons,) = Masks.from_arrays(coco_mask.decode(mask)[None].astype(bool)).polygons()
     return ''.join(f'M{" ".join(f"{value:g}" for value in polygon.flat)}Z' for polygon in polygons)

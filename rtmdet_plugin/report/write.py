@@ -29,7 +29,7 @@ EARLIER = r'(?s)<!DOCTYPE html>.*<meta name="generator" content="rtmdet_plugin'
 """Pattern of the beginning of earlier reports, which may be replaced."""
 MAX_IMAGES = 2000
 """Number of validation images that the checkpoint is run on."""
-Truth = Mapping[str, Sequence[Mapping]]
+Truth = Mapping[str, Sequence[dict]]
 Part = TypeVar('Part')
 
 

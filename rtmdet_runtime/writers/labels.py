@@ -69,12 +69,12 @@ def yolo(item: Item, found: Detections) -> str:
     several polygons, so those of one mask are joined. A box whose mask is empty has no line.
     """
     found = found.clipped()
-    if found.masks is None:
+    if (masks := found.masks) is None:
         x1, y1, x2, y2 = found.boxes.astype(float).T
         places = list(np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1).reshape(-1, 2, 2))
     else:
-        found = found[found.masks.areas > 0]
-        places = [joined(parts) for parts in found.masks.polygons()]
+        shown = masks.areas > 0
+        found, places = found[shown], [joined(parts) for parts in masks[shown].polygons()]
     ids = [''] * len(found) if found.ids is None else [f' {number}' for number in found.ids.tolist()]
     height, width = item.image.shape[:2]
     return ''.join(
