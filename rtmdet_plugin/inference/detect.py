@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rtmdet_runtime import RTMDetector
 
 from ..datasets.bad_samples import error_message
-from ..datasets.coco_metric import unscored_masks
+from ..datasets.mask_annotations import unscorable_masks
 from ..export.metadata import numbered_classes
 from ..transforms.decoding import BadImageError
 from ..transforms.loading import load_image
@@ -63,7 +63,9 @@ def masks_to_compare(detector: RTMDetector, truth: Mapping[str, Sequence[dict]])
     """
     if not detector.info.mask_stride:
         return False, ''
-    lost = '; '.join(f'{len(ids)} {reason}' for reason, ids in unscored_masks(truth).items())
+    lost = '; '.join(
+        f'{len(ids)} {reason}' for reason, ids in unscorable_masks(truth['images'], truth['annotations']).items()
+    )
     return not lost, lost and f'AP is that of boxes only, because objects have no mask to compare with: {lost}'
 
 
