@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from rtmdet_plugin.export.forms import predict_maps
+from rtmdet_plugin.export.forms import predict_boxes
 from rtmdet_runtime.image import Image, letterbox
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -46,7 +46,7 @@ def random_checkpoint(size: str, path: Path, image: Image, candidates: int = 300
         for layer in head.rtm_reg:
             layer.weight.normal_(std=0.1)
             layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
-        logits, _ = predict_maps(model, inputs.permute(2, 0, 1)[None])
+        logits, _ = predict_boxes(head, model.extract_feat(inputs.permute(2, 0, 1)[None]))
         lowest = torch.cat([level.flatten() for level in logits]).topk(candidates).values[-1]
         threshold = torch.tensor(config.model.test_cfg.score_thr).logit()
         for layer in head.rtm_cls:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 MAX_CONFUSION = 12
 """Number of classes up to which the confusion matrix is printed."""
 AVERAGES = ('AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large', 'AR')
-COLUMNS = ('images', 'objects', 'AP', 'AP50', 'precision', 'recall', 'F1', 'score_thr')
-"""Numbers of each class."""
+COLUMNS = ('images', 'objects', 'AP', 'AP50', 'mask_AP', 'mask_AP50', 'precision', 'recall', 'F1', 'score_thr')
+"""Numbers of each class; those of masks only if they are evaluated."""
 WIDE = 200
 """Width of the tables in characters if the output isn't a terminal."""
 
@@ -40,9 +40,14 @@ def show(numbers: dict, err: bool) -> None:
         console.print(table)
         console.print()
 
-    print_table(AVERAGES, [[numbers[name] for name in AVERAGES]])
-    rows = [[row['name'], *(row[name] for name in COLUMNS)] for row in numbers['classes']]
-    print_table(('class', *COLUMNS), [*rows, ['all', *(numbers[name] for name in COLUMNS)]])
+    averages = [[numbers[prefix + name] for name in AVERAGES] for prefix in ('', 'mask_') if prefix + 'AP' in numbers]
+    if len(averages) > 1:
+        print_table(('', *AVERAGES), [[of, *row] for of, row in zip(('boxes', 'masks'), averages, strict=True)])
+    else:
+        print_table(AVERAGES, averages)
+    columns = [name for name in COLUMNS if name in numbers]
+    rows = [[row['name'], *(row[name] for name in columns)] for row in numbers['classes']]
+    print_table(('class', *columns), [*rows, ['all', *(numbers[name] for name in columns)]])
     errors = numbers['errors']
     if any(errors.values()):
         print_table(list(errors), [list(errors.values())], 'AP50 that each kind of error costs')
@@ -67,10 +72,11 @@ def _text(column: str, value: float | str | None) -> str:
     return str(value).encode(errors='replace').decode()  # a name of a class may not be valid Unicode
 
 
-def csv_of_classes(classes: Iterable[dict]) -> str:
+def csv_of_classes(classes: Sequence[dict]) -> str:
     """Return the numbers of each class as CSV."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, ('class', *COLUMNS), lineterminator='\n')
+    columns = [name for name in COLUMNS if name in classes[0]]
+    writer = csv.DictWriter(file, ('class', *columns), lineterminator='\n')
     writer.writeheader()
-    writer.writerows({'class': row['name'], **{name: row[name] for name in COLUMNS}} for row in classes)
+    writer.writerows({'class': row['name'], **{name: row[name] for name in columns}} for row in classes)
     return file.getvalue()

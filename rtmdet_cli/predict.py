@@ -66,15 +66,15 @@ def threshold_option(*names: str, metavar: str, kind: type, text: str) -> Callab
     '--out',
     type=click.Path(path_type=Path),
     metavar='FOLDER',
-    help='Folder to write copies of the images and videos to, with boxes drawn on them.',
+    help='Folder to write copies of the images and videos to, with boxes and masks drawn on them.',
 )
 @click.option(
     '--save',
     'saved',
     multiple=True,
     metavar='FORMAT[=PATH]',
-    help=f'Format to write boxes in: {", ".join(FORMATS)}. Default of PATH: predictions.FORMAT or labels_FORMAT, in '
-    'the folder of --out, or else in this one. May be repeated.',
+    help=f'Format to write boxes and masks in: {", ".join(FORMATS)}. Default of PATH: predictions.FORMAT or '
+    'labels_FORMAT, in the folder of --out, or else in this one. May be repeated.',
 )
 @click.option(
     '--json',

@@ -77,7 +77,8 @@ def command(
     matched by their names.
 
     Prints AP, AP of each class, precision, recall and F1, the score threshold with the best F1, what each kind of error
-    costs, and the confusion matrix. AP is measured with a score threshold of 0.001 and 300 boxes per image.
+    costs, and the confusion matrix. AP is measured with a score threshold of 0.001 and 300 boxes per image. For a
+    model with masks, AP of masks is printed too, if all objects of DATA have one; the thresholds are 0.05 and 100.
     """
     if not model.is_dir() and model.suffix not in (*CHECKPOINTS, *EXPORTED):
         endings = ', '.join((*EXPORTED, *CHECKPOINTS))
@@ -90,7 +91,7 @@ def command(
     # Import rtmdet_plugin first: its error names the missing package of PyTorch or OpenMMLab.
     from rtmdet_plugin.evaluation.evaluation import evaluate_detections
     from rtmdet_plugin.evaluation.summary import summary
-    from rtmdet_plugin.inference.detect import detect
+    from rtmdet_plugin.inference.detect import detect, masks_to_compare
     from rtmdet_plugin.inference.quiet import quiet, show_warnings
     from rtmdet_runtime.info import NMS_FORMS
 
@@ -100,7 +101,8 @@ def command(
         if classes is not None:
             truth = of_classes(truth, classes.split(','))
         found, bad = detect(detector, truth, batch_size)
-        result = evaluate_detections(truth, found, iou_thr)
+        masks, note = masks_to_compare(detector, truth)
+        result = evaluate_detections(truth, found, iou_thr, masks)
     numbers = summary(result, score_thr)
     numbers.update(model=str(model), bad_images=list(bad.values()), skipped=skipped)
     notes = list(skipped)
@@ -111,6 +113,7 @@ def command(
     if detector.info.form in NMS_FORMS:
         used = describe_thresholds(detector.info)
         notes.append(f'AP is measured with the thresholds in the graph ({used}); export the model with --for-map')
+    notes += [note] if note else []
     for line in notes:
         click.echo(line, err=True)
     show(numbers, err=json_file == STDOUT)

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from .detections import Detections
     from .detector import RTMDetector
     from .info import FORMS, ModelInfo
+    from .masks import Masks
 
-__all__ = ['FORMS', 'Detections', 'ModelInfo', 'RTMDetector']
+__all__ = ['FORMS', 'Detections', 'Masks', 'ModelInfo', 'RTMDetector']
 
-_MODULES = dict(FORMS='.info', Detections='.detections', ModelInfo='.info', RTMDetector='.detector')
+_MODULES = dict(FORMS='.info', Detections='.detections', Masks='.masks', ModelInfo='.info', RTMDetector='.detector')
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""`Detections`: the boxes of one image, to select, draw, crop and convert."""
+"""`Detections`: the boxes and masks of one image, to select, draw, crop and convert."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from .classes import labels_of
 from .image import Image, read_image
+from .masks import Masks
 from .messages import needed_by
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Index = int | slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | np.
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """Boxes of one image, by descending score.
+    """Boxes, and masks if the model has them, of one image, by descending score.
 
     `found[0]`, `found[:5]`, `found[found.scores > 0.5]`, `found['dog']` and `found['dog', 'cat']` are the `Detections`
     with some of the boxes.
@@ -38,6 +39,7 @@ class Detections:
         frame: number of the frame in a video, from 0; None for an image.
         time: time of the frame in seconds; None for an image.
         ids: number of each box's track, int64; None without tracking. (N,)
+        masks: mask of each box, in pixels of the original image; None if the model has none.
     """
 
     boxes: np.ndarray
@@ -49,6 +51,7 @@ class Detections:
     frame: int | None = None
     time: float | None = None
     ids: np.ndarray | None = None
+    masks: Masks | None = None
 
     @cached_property
     def names(self) -> list[str]:
@@ -79,8 +82,8 @@ class Detections:
             kept = [index]
         else:
             kept = index if isinstance(index, slice) or len(index) else slice(0)
-        ids = None if self.ids is None else self.ids[kept]
-        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], ids=ids)
+        fields = ('boxes', 'scores', 'labels', 'ids', 'masks')
+        return replace(self, **{name: field[kept] for name in fields if (field := getattr(self, name)) is not None})
 
     def __repr__(self) -> str:
         """Return the number of boxes of each class, the range of the scores, and the source."""
@@ -123,7 +126,7 @@ class Detections:
         return read_image(self.source)
 
     def plot(self) -> Image:
-        """Return a copy of the image with boxes, class names and scores drawn on it: BGR, uint8, (H, W, 3).
+        """Return a copy of the image with boxes, masks, class names and scores drawn on it: BGR, uint8, (H, W, 3).
 
         Raises:
             FileNotFoundError, ValueError: see `pixels`.
@@ -149,7 +152,8 @@ class Detections:
 
         Returns:
             `image`, the source; `boxes`, xyxy in pixels with 3 decimals; `scores` with 4; `classes`, the class name of
-            each box; for a frame of a video also `frame` and `time`, in seconds; with tracking also `ids`.
+            each box; for a frame of a video also `frame` and `time`, in seconds; with tracking also `ids`; with masks
+            also `polygons`: for each box a list of polygons [x1, y1, x2, y2, ...] in pixels, see `Masks.polygons`.
         """
         # float64, because a rounded float32 would have many decimals in JSON; + 0.0 turns -0.0 into 0.0.
         boxes, scores = (
@@ -160,30 +164,41 @@ class Detections:
         )
         if self.frame is not None:
             values.update(frame=self.frame, time=self.time)
-        return values if self.ids is None else dict(values, ids=self.ids.tolist())
+        if self.ids is not None:
+            values.update(ids=self.ids.tolist())
+        if self.masks is not None:
+            polygons = self.masks.polygons()
+            values.update(polygons=[[part.round(1).ravel().tolist() for part in parts] for parts in polygons])
+        return values
 
     def to_coco(
         self, image_id: int | str = 0, category_ids: Sequence[int | None] | None = None
     ) -> list[dict[str, Any]]:
         """Return results as pycocotools reads them: `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`.
 
-        With tracking, there is also `track_id`.
+        With tracking, there is also `track_id`, and with masks `segmentation`, compressed RLE.
 
         Args:
             image_id: id of the image.
             category_ids: id of each class; None in it drops the boxes of a class. By default 1, 2, ...
         """
         ids = category_ids or range(1, int(self.labels.max(initial=-1)) + 2)
-        tracks = [{}] * len(self) if self.ids is None else [dict(track_id=number) for number in self.ids.tolist()]
-        rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), tracks, strict=True)
-        return [
-            dict(image_id=image_id, category_id=ids[label], bbox=[x1, y1, x2 - x1, y2 - y1], score=score, **track)
-            for (x1, y1, x2, y2), score, label, track in rows
-            if ids[label] is not None
+        found = self[np.array([ids[label] is not None for label in self.labels.tolist()], bool)]
+        rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+        results: list[dict[str, Any]] = [
+            dict(image_id=image_id, category_id=ids[label], bbox=[x1, y1, x2 - x1, y2 - y1], score=score)
+            for (x1, y1, x2, y2), score, label in rows
         ]
+        if found.ids is not None:
+            for result, number in zip(results, found.ids.tolist(), strict=True):
+                result.update(track_id=number)
+        if found.masks is not None:
+            for result, mask in zip(results, found.masks.rle(), strict=True):
+                result.update(segmentation=mask)
+        return results
 
     def to_supervision(self) -> supervision.Detections:
-        """Return supervision's `Detections`, with the class names as `data['class_name']`.
+        """Return supervision's `Detections`, with the class names as `data['class_name']`, and masks as arrays.
 
         Raises:
             ImportError: if supervision isn't installed.
@@ -195,6 +210,7 @@ class Detections:
             confidence=self.scores,
             class_id=self.labels,
             tracker_id=self.ids,
+            mask=None if self.masks is None else self.masks.numpy(),
             data=dict(class_name=np.array(self.names, dtype=str)),
         )
 

@@ -1,4 +1,4 @@
-"""`RTMDetector`: find objects in images, as boxes in the coordinates of the original image."""
+"""`RTMDetector`: find objects in images, as boxes, and masks, in the coordinates of the original image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from .backends.pytorch import is_checkpoint, open_checkpoint
 from .choices import TILE_OVERLAP
 from .classes import labels_of
 from .detections import Detections
-from .image import Image, letterbox, normalization_table, read_image, write_input
+from .image import Image, Placement, letterbox, normalization_table, read_image, write_input
 from .info import NMS_FORMS, PREFIX, ModelInfo
-from .postprocess import Candidates, check_outputs, class_wise_nms, decode_maps, select_candidates
+from .mask_decoding import decode_masks
+from .postprocess import Candidates, check_outputs, class_wise_nms, decode_maps, select_candidates, take
 from .sources import Source, is_one_image, read_sources
 from .sources.item import Problem
 from .stream import Result, find, with_origin
@@ -195,55 +196,59 @@ class RTMDetector:
         return [detections for batch in batches for detections in self._predict_batch(batch)]
 
     def _predict_batch(self, sources: Sequence[ImageSource]) -> list[Detections]:
-        inputs, scales = self.preprocess(sources)
+        inputs, placements = self.preprocess(sources)
         outputs = self.backend(inputs)
         found = []
-        for i, (source, scale) in enumerate(zip(sources, scales, strict=True)):
+        for i, (source, placement) in enumerate(zip(sources, placements, strict=True)):
             origin = dict(image=source) if isinstance(source, np.ndarray) else dict(source=str(source))
-            found.append(replace(self.postprocess([output[i] for output in outputs], scale), **origin))
+            found.append(replace(self.postprocess([output[i] for output in outputs], placement), **origin))
         return found
 
-    def preprocess(self, sources: Sequence[ImageSource]) -> tuple[np.ndarray, list[tuple[float, float]]]:
-        """Return the network's input (B, 3, H, W), float32, and the scale factors (x, y) of each image.
+    def preprocess(self, sources: Sequence[ImageSource]) -> tuple[np.ndarray, list[Placement]]:
+        """Return the network's input (B, 3, H, W), float32, and where each image is in it.
 
         If the model has a fixed batch size and there are fewer images, the rest of the input is 0.
         """
         height, width = self.info.input_size
         inputs = np.zeros((self.backend.batch or len(sources), 3, height, width), np.float32)
-        scales = []
+        placements = []
         for source, out in zip(sources, inputs, strict=False):
-            canvas, scale = letterbox(read_image(source), (height, width), self.info.pad_value, self.info.keep_ratio)
+            image = read_image(source)
+            canvas, scale = letterbox(image, (height, width), self.info.pad_value, self.info.keep_ratio)
             write_input(canvas, self._table, self.info.to_rgb, out)
-            scales.append(scale)
-        return inputs, scales
+            placements.append(Placement(scale, image.shape[:2]))
+        return inputs, placements
 
-    def postprocess(self, outputs: Sequence[np.ndarray], scale: tuple[float, float]) -> Detections:
-        """Return the detections of one image, given its outputs without the batch axis and its scale factors."""
+    def postprocess(self, outputs: Sequence[np.ndarray], placement: Placement) -> Detections:
+        """Return the detections of one image, given its outputs without the batch axis and where it is in the input."""
         check_outputs(outputs, self.info)
-        boxes, scores, labels = self._boxes(outputs)
+        boxes, scores, labels, rows = self._boxes(outputs)
         if labels.max(initial=-1) >= len(self.info.classes):
             raise ValueError(
                 f'metadata {PREFIX}classes must have at least {labels.max() + 1:.0f} names, because the network '
                 f'predicts label {labels.max():.0f}, got {len(self.info.classes)}'
             )
-        factors = np.array([1 / scale[0], 1 / scale[1]] * 2, np.float32)
-        return Detections(boxes * factors, scores, labels.astype(np.int64), self.info.classes)
+        factors = np.array([1 / placement.scale[0], 1 / placement.scale[1]] * 2, np.float32)
+        masks = decode_masks(outputs, rows, self.info, placement) if self.info.mask_stride else None
+        return Detections(boxes * factors, scores, labels.astype(np.int64), self.info.classes, masks=masks)
 
     def _boxes(self, outputs: Sequence[np.ndarray]) -> Candidates:
+        """Return boxes, scores, labels, and where their masks come from: priors, or the rows of a graph with NMS."""
         info = self.info
         if info.form == 'nms':
-            dets, labels = outputs
+            dets, labels = outputs[:2]
             found = (labels >= 0) & (dets[:, 4] > info.score_thr)
-            return self._selected((dets[found, :4], dets[found, 4], labels[found]))
+            return self._selected(take((dets[:, :4], dets[:, 4], labels, np.arange(len(labels))), found))
         if info.form == 'trt':
             count, boxes, scores, labels = outputs
             found = (np.arange(len(scores)) < count[0]) & (scores > info.score_thr)
-            return self._selected((boxes[found], scores[found], labels[found]))
+            return self._selected(take((boxes, scores, labels, np.arange(len(labels))), found))
         if info.form == 'raw':
             levels = len(info.strides)
-            candidates = decode_maps(outputs[:levels], outputs[levels:], info.strides, info.exp_on_reg, info.score_thr)
+            logits, distances = outputs[:levels], outputs[levels : 2 * levels]
+            candidates = decode_maps(logits, distances, info.strides, info.exp_on_reg, info.score_thr)
         else:
-            boxes, scores = outputs
+            boxes, scores = outputs[:2]
             candidates = select_candidates(boxes, scores, info.score_thr)
         return class_wise_nms(self._selected(candidates), info.iou_thr, info.nms_pre, info.max_per_img)
 
@@ -251,8 +256,7 @@ class RTMDetector:
         """Return the candidates of the classes to find."""
         if self._wanted is None:
             return candidates
-        wanted = np.isin(candidates[2], self._wanted)
-        return candidates[0][wanted], candidates[1][wanted], candidates[2][wanted]
+        return take(candidates, np.isin(candidates[2], self._wanted))
 
 
 def _open(

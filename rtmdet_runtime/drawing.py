@@ -24,6 +24,8 @@ LINE = 1.6
 """Width of the lines of boxes in an image of up to `LARGE` pixels; both lines and names grow with larger images."""
 LARGE = 1000
 """Longer side of an image, in pixels, above which lines and names grow."""
+OPACITY = 0.5
+"""Opacity of masks."""
 DARK = 110
 """Brightness of a colour below which names on it are white."""
 Rectangle = tuple[int, int, int, int]
@@ -39,14 +41,17 @@ def label_colour(label: int) -> tuple[int, int, int]:
 
 
 def draw(image: Image, detections: Detections) -> Image:
-    """Return a copy of an image with boxes, class names and scores drawn on it.
+    """Return a copy of an image with masks, boxes, class names and scores drawn on it.
 
     Names are moved so that they don't cover each other; a name without a free place is left out.
     """
     image = image.copy()
     scale = max(1.0, max(image.shape[:2]) / LARGE)
     colours = [label_colour(label) for label in detections.labels.tolist()]
-    for box, colour in reversed(list(zip(detections.boxes, colours, strict=True))):  # the best one on top
+    if detections.masks is not None:
+        for number in reversed(range(len(detections))):  # the best one on top, as below
+            draw_mask(image, *detections.masks.cut(number), colours[number])
+    for box, colour in reversed(list(zip(detections.boxes, colours, strict=True))):
         draw_box(image, box, colour, width=max(1, round(LINE * scale)))
     taken: list[Rectangle] = []
     names = detections.names
@@ -59,6 +64,14 @@ def draw(image: Image, detections: Detections) -> Image:
             taken.append(place)
             draw_text(image, place, text, colour, scale)
     return image
+
+
+def draw_mask(image: Image, pixels: np.ndarray, x: int, y: int, colour: tuple[int, int, int]) -> None:
+    """Tint the pixels of a mask in an image, in place; see `Masks.cut`."""
+    part = image[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+    if part.size:
+        tinted = cv2.addWeighted(part, 1 - OPACITY, np.full_like(part, colour), OPACITY, 0)
+        np.copyto(part, tinted, where=pixels[..., None])
 
 
 def draw_box(

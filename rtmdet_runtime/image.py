@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -60,6 +61,18 @@ def decode_image(data: bytes, path: object) -> Image:
 def opencv_reason(error: cv2.error) -> str:
     """Return the message of an OpenCV error as one line."""
     return ' '.join(str(error).split())
+
+
+class Placement(NamedTuple):
+    """Where an image is in the network's input, whose upper left corner is its own.
+
+    Attributes:
+        scale: factors (x, y) from the image to the input.
+        size: (height, width) of the image in pixels.
+    """
+
+    scale: tuple[float, float]
+    size: tuple[int, int]
 
 
 def letterbox(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
+
+from .mask_kernel import KERNEL_PARTS, NUM_PROTOTYPES
 
 INPUT = 'images'
 """Name of the network's input."""
@@ -22,6 +24,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = dict(
     trt=('num_dets', 'det_boxes', 'det_scores', 'det_classes'),
 )
 """Names of the network's outputs by export format; those of raw with the stride of each level: `cls_8`, ..."""
+MASK_OUTPUTS: dict[str, tuple[str, ...]] = dict(
+    raw=('kernel', 'prototypes'), decoded=('kernels', 'prototypes'), nms=('mask_logits',)
+)
+"""Names of the outputs that a model with masks has in addition; those of raw are `kernel_8`, ... and `prototypes`."""
 FORMS = tuple(OUTPUTS)
 NMS_FORMS = ('nms', 'trt')
 """Export formats whose graph ends with NMS, which contains the thresholds."""
@@ -88,6 +94,8 @@ class ModelInfo:
         nms_pre: maximum number of candidates per image that take part in NMS, those with the highest scores.
         max_per_img: maximum number of boxes per image.
         version: version of the package that wrote the file.
+        mask_stride: stride of the mask prototypes in pixels, that of the finest level; 0 for a model without masks.
+        mask_thr: score above which a pixel belongs to a mask.
     """
 
     form: str
@@ -105,26 +113,40 @@ class ModelInfo:
     nms_pre: int
     max_per_img: int
     version: str
+    mask_stride: int = 0
+    mask_thr: float = 0.5
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Return the names of the network's outputs in order."""
-        names = OUTPUTS[self.form]
-        return tuple(f'{name}_{stride}' for name in names for stride in self.strides) if self.form == 'raw' else names
+        return tuple(self.output_shapes)
 
     @property
-    def output_shapes(self) -> tuple[tuple[int | None, ...], ...]:
-        """Return the shapes of the network's outputs for one image, without the batch axis; None for any length."""
-        count = len(self.classes)
-        sides = [tuple(length // stride for length in self.input_size) for stride in self.strides]
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Return the (height, width) of each level in cells, finest first."""
+        height, width = self.input_size
+        return tuple((height // stride, width // stride) for stride in self.strides)
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Return the shape of each output of the network by its name, in their order.
+
+        Shapes are those of one image, without the batch axis; None for any length.
+        """
+        count, kernel, sizes = len(self.classes), sum(KERNEL_PARTS), self.level_sizes
+        priors, prototypes = sum(height * width for height, width in sizes), (NUM_PROTOTYPES, *sizes[0])
+        names = OUTPUTS[self.form] + (MASK_OUTPUTS[self.form] if self.mask_stride else ())
         if self.form == 'raw':
-            return tuple((channels, *side) for channels in (count, 4) for side in sides)
-        priors = sum(height * width for height, width in sides)
-        return dict(
-            decoded=((priors, 4), (priors, count)),
-            nms=((None, 5), (None,)),
+            levels = list(zip(self.strides, sizes, strict=True))
+            channels = zip(names, (count, 4, kernel), strict=False)
+            maps = {f'{name}_{stride}': (number, *size) for name, number in channels for stride, size in levels}
+            return maps | dict.fromkeys(names[3:], prototypes)
+        shapes = dict(
+            decoded=((priors, 4), (priors, count), (priors, kernel), prototypes),
+            nms=((None, 5), (None,), (None, *sizes[0])),
             trt=((1,), (None, 4), (None,), (None,)),
         )[self.form]
+        return dict(zip(names, shapes, strict=False))
 
     def check(self) -> None:
         """Raise a `ValueError` that begins with the name of the first field whose value is invalid."""
@@ -147,6 +169,11 @@ class ModelInfo:
             require(name, getattr(self, name), lambda value: 0 <= value <= 1, 'from 0 to 1')
         for name in ('nms_pre', 'max_per_img'):
             require(name, getattr(self, name), lambda value: value >= 1, 'at least 1')
+        finest = self.strides[0]
+        require('mask_stride', self.mask_stride, (0, finest).__contains__, f'0 (no masks) or {finest}')
+        require('mask_thr', self.mask_thr, lambda value: 0 < value < 1, 'above 0 and below 1')
+        if self.mask_stride:
+            require('form', self.form, MASK_OUTPUTS.__contains__, f'one of {", ".join(MASK_OUTPUTS)} with masks')
 
     def check_given(self) -> None:
         """Like `check`, for values of a caller: errors call `input_size` by the name of the argument, `size`."""
@@ -168,8 +195,11 @@ class ModelInfo:
                 `source`.
         """
         values = {}
-        for name in (field.name for field in fields(cls)):
+        for field in fields(cls):
+            name = field.name
             if PREFIX + name not in properties:
+                if field.default is not MISSING:  # a file from before the field existed
+                    continue
                 raise ValueError(
                     f'{source} must be a model that `rtmdet export` wrote, got metadata without {PREFIX + name!r}'
                 )

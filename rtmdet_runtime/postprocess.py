@@ -13,8 +13,8 @@ import numpy as np
 
 from .info import PREFIX, ModelInfo
 
-Candidates = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Boxes (M, 4), scores (M,), labels (M,)."""
+Candidates = tuple[np.ndarray, ...]
+"""Boxes (M, 4), scores (M,), labels (M,), and any further columns (M, ...)."""
 
 BLOCK = 256
 """Number of candidates per step of NMS; their IoUs fit into a core's cache."""
@@ -38,7 +38,7 @@ def check_outputs(outputs: Sequence[np.ndarray], info: ModelInfo) -> None:
             f'metadata {PREFIX}form and {PREFIX}strides must be those of the network with its {len(outputs)} outputs, '
             f'got {info.form!r} and {info.strides}, which have {len(info.outputs)}'
         )
-    for name, output, shape in zip(info.outputs, outputs, info.output_shapes, strict=True):
+    for (name, shape), output in zip(info.output_shapes.items(), outputs, strict=True):
         if output.ndim != len(shape) or any(b not in (None, a) for a, b in zip(output.shape, shape, strict=True)):
             wanted = ', '.join('any' if length is None else str(length) for length in shape)
             raise ValueError(
@@ -60,7 +60,7 @@ def decode_maps(
     exp_on_reg: bool,
     score_thr: float,
 ) -> Candidates:
-    """Return the candidates above the score threshold from the maps of the export format `raw`.
+    """Return the candidates above the score threshold from the maps of the export format `raw`, with their priors.
 
     `decode` of `rtmdet_plugin.export.forms` does the same in exported graphs, for all priors; a test compares them.
 
@@ -71,12 +71,15 @@ def decode_maps(
         strides: stride of each level in pixels.
         exp_on_reg: whether `distances` are logarithms.
         score_thr: minimum score, exclusive.
+
+    Returns:
+        Boxes, scores, labels, and the index of each candidate's prior, see `select_candidates`.
     """
     # The sigmoid of all logits would take longer than the rest of this function, so it is computed only for logits
     # above a threshold, which has a margin for rounding.
     thr = np.clip(score_thr, 1e-9, 1 - 1e-9)
     logit_thr = np.log(thr / (1 - thr)) - 1e-2 if score_thr > 0 else -np.inf
-    levels = []
+    levels, first = [], 0
     for level_logits, level_distances, stride in zip(logits, distances, strides, strict=True):
         num_classes, height, width = level_logits.shape
         flat = level_logits.reshape(-1)
@@ -90,10 +93,11 @@ def decode_maps(
         y, x = np.divmod(cells, width)
         points = np.stack([x, y]).astype(np.float32) * np.float32(stride)
         boxes = np.concatenate([points - sides[:2], points + sides[2:]])
-        levels.append((boxes.T, scores, labels))
+        levels.append((boxes.T, scores, labels, first + cells))
+        first += height * width
     height, width = (length * strides[0] for length in logits[0].shape[1:])
-    boxes, scores, labels = (np.concatenate(parts) for parts in zip(*levels, strict=True))
-    return boxes.clip(0, np.array([width, height, width, height], np.float32)), scores, labels
+    boxes, *columns = (np.concatenate(parts) for parts in zip(*levels, strict=True))
+    return boxes.clip(0, np.array([width, height, width, height], np.float32)), *columns
 
 
 def select_candidates(boxes: np.ndarray, scores: np.ndarray, score_thr: float) -> Candidates:
@@ -103,10 +107,14 @@ def select_candidates(boxes: np.ndarray, scores: np.ndarray, score_thr: float) -
         boxes: boxes of all priors. (N, 4)
         scores: scores of all priors and classes. (N, C)
         score_thr: minimum score, exclusive.
+
+    Returns:
+        Boxes, scores, labels, and the index of each candidate's prior: a row of `boxes`. Priors are counted from the
+        finest level, row by row.
     """
     index = np.flatnonzero(scores.reshape(-1) > score_thr)
     priors, labels = np.divmod(index, scores.shape[1])
-    return boxes[priors], scores.reshape(-1)[index], labels
+    return boxes[priors], scores.reshape(-1)[index], labels, priors
 
 
 def class_wise_nms(
@@ -119,22 +127,21 @@ def class_wise_nms(
     mmcv's signature, for PyTorch; a test compares the two.
 
     Args:
-        candidates: candidates in any order.
+        candidates: candidates in any order; all columns are returned for the boxes that are kept.
         iou_thr: a box is removed if its IoU with a better box of its class is above it.
         nms_pre: maximum number of candidates, those with the highest scores.
         max_per_img: maximum number of boxes to return.
         of_smaller: compare the intersection with the smaller box instead of the union, so that a part of a box is
             removed.
     """
-    boxes, scores, labels = candidates
-    valid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    boxes, scores, labels = boxes[valid], scores[valid], labels[valid]
-    if len(scores) > nms_pre:
-        best = np.argpartition(scores, -nms_pre)[-nms_pre:]
+    boxes, scores = candidates[:2]
+    order = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    if len(order) > nms_pre:
+        best = np.argpartition(scores[order], -nms_pre)[-nms_pre:]
         best.sort()  # equal scores keep their order
-        boxes, scores, labels = boxes[best], scores[best], labels[best]
-    order = np.argsort(-scores, kind='stable')
-    boxes, scores, labels = boxes[order], scores[order], labels[order]
+        order = order[best]
+    candidates = take(candidates, order[np.argsort(-scores[order], kind='stable')])
+    boxes, scores, labels = candidates[:3]
     kept = np.empty(0, np.intp)
     for start in range(0, len(scores), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(scores)))
@@ -147,8 +154,12 @@ def class_wise_nms(
         kept = np.concatenate([kept, block[alive]])
         if len(kept) >= max_per_img:
             break
-    kept = kept[:max_per_img]
-    return boxes[kept], scores[kept], labels[kept]
+    return take(candidates, kept[:max_per_img])
+
+
+def take(candidates: Candidates, kept: np.ndarray) -> Candidates:
+    """Return some of the candidates, given their indices or a boolean for each."""
+    return tuple(column[kept] for column in candidates)
 
 
 def overlaps(

@@ -17,6 +17,7 @@ import numpy as np
 
 from .choices import TILE_OVERLAP
 from .detections import Detections
+from .image import Placement
 from .messages import needed_by
 from .sources.item import Item, Problem
 from .tiles import TiledDetector
@@ -45,7 +46,7 @@ class Batch:
     entries: list[Item | Problem]
     arrays: list[np.ndarray]
     """The network's input, later its outputs."""
-    scales: list[tuple[float, float]]
+    placements: list[Placement]
 
 
 def find(
@@ -99,7 +100,7 @@ def detect(
                 if isinstance(entry, Problem):
                     yield entry
                     continue
-                found = detector.postprocess([output[number] for output in batch.arrays], batch.scales[number])
+                found = detector.postprocess([output[number] for output in batch.arrays], batch.placements[number])
                 number += 1
                 yield entry, with_origin(found, entry)
 
@@ -123,8 +124,8 @@ def _prepared(detector: RTMDetector, items: Iterator[Item | Problem], size: int)
     for entries in _groups(items, size):
         images = [entry.image for entry in entries if isinstance(entry, Item)]
         if images:
-            inputs, scales = detector.preprocess(images)
-            yield Batch(entries, [inputs], scales)
+            inputs, placements = detector.preprocess(images)
+            yield Batch(entries, [inputs], placements)
         else:
             yield Batch(entries, [], [])
 

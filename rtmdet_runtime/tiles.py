@@ -14,6 +14,7 @@ import numpy as np
 from .choices import TILE_OVERLAP
 from .detections import Detections
 from .image import Image, read_image
+from .masks import Masks
 from .postprocess import class_wise_nms
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class TiledDetector:
 
     Each tile is resized to the network's input, like an image. The complete image adds the objects that are larger than
     a tile. Memory grows with the number of boxes and with the tiles of a batch; of the image, only the decoded pixels
-    are kept.
+    are kept. A mask is that of the tile, or of the complete image, that its box is from.
 
     Args:
         detector: finds objects in a tile. Its `max_per_img` limits the boxes per tile.
@@ -78,10 +79,12 @@ class TiledDetector:
         boxes, scores, labels = (
             np.concatenate([getattr(part, name) for part in found]) for name in ('boxes', 'scores', 'labels')
         )
-        above = scores > self.detector.info.score_thr
-        candidates = boxes[above], scores[above], labels[above]
-        boxes, scores, labels = class_wise_nms(candidates, COVERED, len(scores), len(scores), of_smaller=True)
-        return replace(complete, boxes=boxes, scores=scores, labels=labels)
+        above = np.flatnonzero(scores > self.detector.info.score_thr)
+        candidates = boxes[above], scores[above], labels[above], above
+        boxes, scores, labels, kept = class_wise_nms(candidates, COVERED, len(scores), len(scores), of_smaller=True)
+        masks = [part.masks for part in found if part.masks is not None]
+        merged = Masks.concatenate(masks)[kept] if masks else None
+        return replace(complete, boxes=boxes, scores=scores, labels=labels, masks=merged)
 
     def _in_tiles(self, image: Image) -> Iterator[Detections]:
         """Yield the detections of each tile in the coordinates of the image, with lower scores for cut boxes."""
@@ -98,6 +101,7 @@ class TiledDetector:
                     found,
                     boxes=found.boxes + corner,
                     scores=np.where(cut, np.float32(CUT), np.float32(1)) * found.scores,
+                    masks=None if found.masks is None else found.masks.placed(x, y, (height, width)),
                 )
 
 

@@ -21,7 +21,7 @@ def write_constant_model(path: Path, boxes, scores, properties=None, batch='batc
     """
     boxes, scores = np.asarray(boxes, np.float32), np.asarray(scores, np.float32)
     # As many priors as the metadata's size and strides have; those after the given ones have scores of 0.
-    missing = INFO.output_shapes[0][0] - len(boxes)
+    missing = INFO.output_shapes['boxes'][0] - len(boxes)
     boxes, scores = (np.pad(values, ((0, missing), (0, 0))) for values in (boxes, scores))
     nodes, initializers = [], []
     for name, value in (('boxes', boxes), ('scores', scores)):

@@ -114,7 +114,7 @@ class Network:
             for shape, kind in (((1,), np.int32), ((k, 4), np.float32), ((k,), np.float32), ((k,), np.int32))
         ]
         for i in range(batch):
-            candidates = select_candidates(boxes[i], scores[i], self.plugin['score_threshold'])
+            candidates = select_candidates(boxes[i], scores[i], self.plugin['score_threshold'])[:3]
             found = class_wise_nms(candidates, self.plugin['iou_threshold'], 4096, k)
             outputs[0][i] = len(found[1])
             for output, values in zip(outputs[1:], found, strict=True):

@@ -171,12 +171,34 @@ def random_gt(generator: torch.Generator, num_images: int, size: int, num_classe
     return images
 
 
-def build_random(size: str) -> nn.Module:
-    """Build a shipped model with random weights and norm statistics, so that boxes differ between priors."""
+def build_random(size: str, changes: dict | None = None) -> nn.Module:
+    """Build a shipped model, with changes, and random weights and norm statistics, so that boxes differ."""
     torch.manual_seed(0)
     config = Config.fromfile(ROOT / 'configs' / f'rtmdet_{size}.py')
     config.model.backbone.init_cfg = None
+    config.merge_from_dict(changes or {})
     model = MODELS.build(config.model)
     vary_predictions(model, norm_std=0.1)
     model.cfg = config
+    return model.eval()
+
+
+def build_small_ins() -> nn.Module:
+    """Build an RTMDet-Ins with few channels and two classes, whose random weights find objects in noise."""
+    changes = {
+        'model.backbone.widen_factor': 0.125,
+        'model.neck': dict(in_channels=[32, 64, 128], out_channels=16),
+        'model.bbox_head': dict(in_channels=16, feat_channels=16, num_classes=2),
+    }
+    model = build_random('ins_tiny', changes)
+    head = model.bbox_head
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+                module.weight.mul_(0.5)  # small activations, with which random layers hardly amplify differences
+        for layers, factor in ((head.rtm_cls, 10), (head.rtm_reg, 20), (head.rtm_kernel, 4)):
+            for layer in layers:
+                layer.weight.mul_(factor)
+        model.train()(torch.randn(8, 3, 64, 96))  # sets the norms' statistics, so that activations don't fade
     return model.eval()

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     'engine': ['models', 'datasets', 'checkpoints', 'config'],
     'training': ['engine', 'config', 'report'],
     'doctor': ['training'],
-    'export': ['checkpoints', 'config'],
+    'export': ['checkpoints', 'config', 'models'],
     'quantization': ['export'],
     'tensorrt': ['export'],
     'mmdeploy_support': ['export'],

@@ -1,11 +1,13 @@
-"""Objects and detections of COCO's lists as arrays, and the overlap of their boxes."""
+"""Objects and detections of COCO's lists as arrays, with their masks, and the overlap of their boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Boxes:
         score: score of a detection; 1 for an object. (N,)
         area: area in square pixels, which decides whether a box counts as small, medium or large. (N,)
         crowd: whether it is neither to be found nor wrong to be found. (N,)
+        mask: dicts `size` and `counts` of compressed run-length codes, as pycocotools reads them; None if masks aren't
+            evaluated. (N,)
     """
 
     image: np.ndarray
@@ -27,22 +31,25 @@ class Boxes:
     score: np.ndarray
     area: np.ndarray
     crowd: np.ndarray
+    mask: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image)
 
     def __getitem__(self, chosen: np.ndarray) -> Boxes:
         """Return the chosen boxes; `chosen` is a mask or indices."""
-        return Boxes(*(array[chosen] for array in vars(self).values()))
+        return replace(self, **{name: array[chosen] for name, array in vars(self).items() if array is not None})
 
 
-def boxes_of(entries: Sequence[Mapping], truth: Mapping[str, Sequence[Mapping]]) -> Boxes:
+def boxes_of(entries: Sequence[Mapping], truth: Mapping[str, Sequence[Mapping]], masks: bool = False) -> Boxes:
     """Return annotations or detections as arrays.
 
     Args:
         entries: dicts with `image_id`, `category_id` and `bbox` (xywh in pixels); for detections with `score`; for
-            annotations with `area` and `iscrowd`, which default to the area of the box and 0.
+            annotations with `area` and `iscrowd`, which default to the area of the box and 0; for masks with
+            `segmentation`: polygons or a run-length code, compressed or not.
         truth: COCO's lists, of which `images` and `categories` are used.
+        masks: read the masks too.
 
     Raises:
         ValueError: if an image or a category isn't in `truth`.
@@ -58,7 +65,20 @@ def boxes_of(entries: Sequence[Mapping], truth: Mapping[str, Sequence[Mapping]])
         score=np.array([entry.get('score', 1) for entry in entries], np.float64),
         area=np.where([area is None for area in areas], xywh[:, 2] * xywh[:, 3], np.array(areas, np.float64)),
         crowd=np.array([bool(entry.get('iscrowd')) for entry in entries], bool),
+        mask=_masks_of(entries, truth['images']) if masks else None,
     )
+
+
+def _masks_of(entries: Sequence[Mapping], images: Sequence[Mapping]) -> np.ndarray:
+    sizes = {image['id']: (image['height'], image['width']) for image in images}
+    codes = [_encoded(entry['segmentation'], *sizes[entry['image_id']]) for entry in entries]
+    return np.array(codes, object)
+
+
+def _encoded(mask: Any, height: int, width: int) -> Any:
+    if isinstance(mask, list):
+        return coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
+    return coco_mask.frPyObjects(mask, height, width) if isinstance(mask['counts'], list) else mask
 
 
 def _places(key: str, entries: Sequence[Mapping], ids: Iterable) -> np.ndarray:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from .boxes import Boxes
 
@@ -48,20 +49,25 @@ class CocoAP:
     ap50_of_class: tuple[float, ...]
 
 
-def coco_ap(objects: Boxes, detections: Boxes, classes: int) -> CocoAP:
-    """Compute AP and AR.
+def coco_ap(objects: Boxes, detections: Boxes, classes: int, masks: bool = False) -> CocoAP:
+    """Compute AP and AR of boxes or masks.
 
     Args:
         objects: ground truth. (M,)
         detections: of all scores. (N,)
         classes: number of classes C.
+        masks: compare masks instead of boxes.
     """
     images = np.union1d(objects.image, detections.image).tolist()  # images without any box change nothing
     if not images:
         nan, of_class = float('nan'), (float('nan'),) * classes
         return CocoAP(nan, nan, nan, nan, nan, nan, nan, of_class, of_class)
+    if masks and detections.mask is not None:  # COCO's area of a detection is that of its mask
+        areas = [coco_mask.area(mask) for mask in detections.mask.tolist()]  # pycocotools takes at most 255 at once
+        detections = replace(detections, area=np.array(areas, float))
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(objects, images, classes), _coco(detections, images, classes), 'bbox')
+        truth, found = (_coco(boxes, images, classes) for boxes in (objects, detections))
+        evaluation = COCOeval(truth, found, 'segm' if masks else 'bbox')
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -87,14 +93,25 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _coco(boxes: Boxes, images: list[int], classes: int) -> COCO:
-    """Return boxes as pycocotools takes them."""
-    rows = zip(*(array.tolist() for array in vars(boxes).values()), strict=True)
+    """Return boxes, and masks if there are any, as pycocotools takes them."""
+    masks = np.full(len(boxes), None) if boxes.mask is None else boxes.mask
+    columns = boxes.image, boxes.label, boxes.xywh, boxes.score, boxes.area, boxes.crowd, masks
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     content: Any = dict(
-        images=[dict(id=image) for image in images],
+        images=[dict(id=image, height=0, width=0) for image in images],  # each mask has its size
         categories=[dict(id=label) for label in range(classes)],
         annotations=[  # numbered from 1, because pycocotools takes a match with object 0 for none
-            dict(id=i, image_id=image, category_id=label, bbox=xywh, score=score, area=area, iscrowd=int(crowd))
-            for i, (image, label, xywh, score, area, crowd) in enumerate(rows, 1)
+            dict(
+                id=i,
+                image_id=image,
+                category_id=label,
+                bbox=xywh,
+                score=score,
+                area=area,
+                iscrowd=int(crowd),
+                segmentation=mask,
+            )
+            for i, (image, label, xywh, score, area, crowd, mask) in enumerate(rows, 1)
         ],
     )
     coco = COCO()

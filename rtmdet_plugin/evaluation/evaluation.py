@@ -22,11 +22,13 @@ class Evaluation:
     Attributes:
         classes: class names by label, which is the position in `truth['categories']`.
         truth: COCO's lists `images`, `annotations` and `categories`.
-        found: detections, dicts with `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`.
+        found: detections, dicts with `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`, and with
+            `segmentation` for masks.
         objects: `truth['annotations']` as arrays. (M,)
         detections: `found` as arrays. (N,)
-        iou_thr: IoU from which a detection is correct in everything below but `ap`.
-        ap: AP and AR.
+        iou_thr: IoU of boxes from which a detection is correct in everything below but `ap` and `mask_ap`.
+        ap: AP and AR of the boxes.
+        mask_ap: AP and AR of the masks; None if they aren't evaluated.
         matches: which detection matches which object.
         curve: precision and recall of all classes together.
         curve_of_class: precision and recall of each class. (C,)
@@ -40,6 +42,7 @@ class Evaluation:
     detections: Boxes
     iou_thr: float
     ap: CocoAP
+    mask_ap: CocoAP | None
     matches: Matches
     curve: Curve
     curve_of_class: tuple[Curve, ...]
@@ -63,7 +66,7 @@ class Evaluation:
 
 
 def evaluate_detections(
-    truth: Mapping[str, Sequence[Mapping]], found: Sequence[Mapping], iou_thr: float = 0.5
+    truth: Mapping[str, Sequence[Mapping]], found: Sequence[Mapping], iou_thr: float = 0.5, masks: bool = False
 ) -> Evaluation:
     """Evaluate detections.
 
@@ -71,6 +74,7 @@ def evaluate_detections(
         truth: COCO's lists `images`, `annotations` and `categories`. The categories are in the order of the labels.
         found: detections of all scores, dicts with `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`.
         iou_thr: IoU from which a detection is correct, for everything but AP.
+        masks: compute the AP of the masks too. All annotations and detections need a `segmentation`, see `boxes_of`.
 
     Raises:
         ValueError: if `iou_thr` isn't above 0 and at most 1, or a box belongs to an image or category that isn't in
@@ -79,7 +83,7 @@ def evaluate_detections(
     if not 0 < iou_thr <= 1:
         raise ValueError(f'iou_thr must be above 0 and at most 1, got {iou_thr}')
     classes = tuple(category['name'] for category in truth['categories'])
-    objects, detections = boxes_of(truth['annotations'], truth), boxes_of(found, truth)
+    objects, detections = (boxes_of(entries, truth, masks) for entries in (truth['annotations'], found))
     matches = match(objects, detections, iou_thr)
     counts = np.bincount(objects.label[~objects.crowd], minlength=len(classes))
 
@@ -95,6 +99,7 @@ def evaluate_detections(
         detections=detections,
         iou_thr=iou_thr,
         ap=coco_ap(objects, detections, len(classes)),
+        mask_ap=coco_ap(objects, detections, len(classes), masks=True) if masks else None,
         matches=matches,
         curve=curve_of(np.ones(len(detections), bool), int(counts.sum())),
         curve_of_class=tuple(curve_of(detections.label == label, int(n)) for label, n in enumerate(counts)),

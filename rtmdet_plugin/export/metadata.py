@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmengine.config import ConfigDict
+from torch import nn
 
 from rtmdet_runtime import ModelInfo
 from rtmdet_runtime.choices import DEPLOY_THRESHOLDS
@@ -81,6 +82,11 @@ def thresholds(test_cfg: ConfigDict) -> dict:
     )
 
 
+def has_masks(head: nn.Module) -> bool:
+    """Return whether a head predicts masks, as that of RTMDet-Ins."""
+    return hasattr(head, 'rtm_kernel')
+
+
 def model_info(
     model: BaseDetector, form: str, size: tuple[int, int] | None, *, for_map: bool = False, **given: float | None
 ) -> ModelInfo:
@@ -102,6 +108,10 @@ def model_info(
     own = thresholds(head.test_cfg)
     settings.update(own if for_map else DEPLOY_THRESHOLDS)
     settings.update({name: value for name, value in given.items() if value is not None})
+    if has_masks(head):
+        settings.update(
+            mask_stride=head.prior_generator.strides[0][0], mask_thr=head.test_cfg.get('mask_thr_binary', 0.5)
+        )
     settings.update(
         mean=tuple(normalization.get('mean') or (0, 0, 0)), std=tuple(normalization.get('std') or (1, 1, 1))
     )
@@ -112,7 +122,7 @@ def model_info(
         classes=class_names(model),
         to_rgb=normalization.get('bgr_to_rgb', False),
         strides=tuple(stride[0] for stride in head.prior_generator.strides),
-        exp_on_reg=head.exp_on_reg,
+        exp_on_reg=getattr(head, 'exp_on_reg', False),  # heads with masks don't have it
         version=__version__,
         **settings,
     )

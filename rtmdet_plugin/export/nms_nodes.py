@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from rtmdet_runtime import ModelInfo
-from rtmdet_runtime.info import OUTPUTS
+from rtmdet_runtime.info import MASK_OUTPUTS, OUTPUTS
+
+from .mask_nodes import append_mask_logits
+from .node_writer import NodeWriter
 
 BOXES, SCORES = OUTPUTS['decoded']
 
@@ -24,23 +27,13 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
 
     New outputs: `dets` (B, K, 5), xyxy in pixels of the input and the score, by descending score; `labels` (B, K),
     int64. K is `max_per_img`; if there are fewer boxes, the other rows have boxes and scores of 0 and labels of -1.
-    Names and shapes are those of mmdeploy's models.
+    Names and shapes are those of mmdeploy's models. With masks, there is also `mask_logits`, see `append_mask_logits`.
     """
     graph = model.graph
-    batch = graph.output[0].type.tensor_type.shape.dim[0]
-    batch = batch.dim_param or batch.dim_value
-    k = info.max_per_img
-
-    def constant(name: str, value, dtype: type[np.generic] = np.int64) -> str:
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), f'nms/{name}'))
-        return f'nms/{name}'
-
-    def node(op: str, *inputs: str, out: str | None = None, **attributes) -> str:
-        count = sum(n.name.startswith('nms/') for n in graph.node)
-        out = out or f'nms/{op}_{count}'
-        outputs = ['nms/top_scores', 'nms/top_index'] if op == 'TopK' else [out]
-        graph.node.append(helper.make_node(op, inputs, outputs, f'nms/{op}_{count}', **attributes))
-        return outputs[0]
+    dims = [[axis.dim_param or axis.dim_value for axis in v.type.tensor_type.shape.dim] for v in graph.output]
+    batch, k = dims[0][0], info.max_per_img
+    writer = NodeWriter(graph, 'nms')
+    constant, node = writer.constant, writer.node
 
     zero, one = constant('zero', [0]), constant('one', [1])
     # Boxes without width or height are removed, as in mmdet: their scores become 0.
@@ -70,16 +63,22 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     mine = node('Equal', image_of, node('Unsqueeze', rows, one))  # (B, M)
     filler = node('Expand', none, node('Concat', images, constant('k', [k]), axis=0))
     ranked = node('Concat', node('Where', mine, own_scores, none), filler, axis=1)  # (B, M + K)
-    best = node('TopK', ranked, 'nms/k', axis=1)
+    best, best_index = writer.several('TopK', 2, ranked, 'nms/k', axis=1)
     found = node('Greater', best, constant('half', -0.5, np.float32))  # (B, K)
     boxes = node('Concat', own_boxes, constant('no_boxes', np.zeros((k, 4)), np.float32), axis=0)
     labels = node('Concat', own_labels, constant('no_labels', np.full(k, -1)), axis=0)
-    boxes = node('Gather', boxes, 'nms/top_index')
+    boxes = node('Gather', boxes, best_index)
     boxes = node('Concat', boxes, node('Unsqueeze', best, 'nms/axis'), axis=2)
     dets_name, labels_name = OUTPUTS['nms']
     node('Where', node('Unsqueeze', found, 'nms/axis'), boxes, 'nms/float_zero', out=dets_name)
-    node('Where', found, node('Gather', labels, 'nms/top_index'), constant('no_label', -1), out=labels_name)
-    _outputs(graph, [(dets_name, TensorProto.FLOAT, [batch, k, 5]), (labels_name, TensorProto.INT64, [batch, k])])
+    node('Where', found, node('Gather', labels, best_index), constant('no_label', -1), out=labels_name)
+    outputs = [(dets_name, TensorProto.FLOAT, [batch, k, 5]), (labels_name, TensorProto.INT64, [batch, k])]
+    if info.mask_stride:
+        own_priors = node('Gather', selected, constant('prior', 2), axis=1)
+        priors = node('Concat', own_priors, constant('no_priors', np.zeros(k)), axis=0)
+        append_mask_logits(writer, node('Gather', priors, best_index), found, k)
+        outputs.append((*MASK_OUTPUTS['nms'], TensorProto.FLOAT, [batch, k, *dims[-1][2:]]))
+    _outputs(graph, outputs)
 
 
 def efficient_nms_attributes(score_thr: float, iou_thr: float, max_per_img: int) -> dict:

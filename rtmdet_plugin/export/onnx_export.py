@@ -16,6 +16,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 import torch
@@ -25,13 +26,18 @@ from torch import Tensor, nn
 from rtmdet_runtime import FORMS, ModelInfo
 from rtmdet_runtime.atomic_files import unfinished
 from rtmdet_runtime.choices import DYNAMIC, OPSETS
-from rtmdet_runtime.info import INPUT, OUTPUTS
+from rtmdet_runtime.info import INPUT, MASK_OUTPUTS, OUTPUTS
+from rtmdet_runtime.mask_kernel import KERNEL_PARTS, NUM_PROTOTYPES
 
 from .folding import fold_batch_norms
-from .forms import DecodedForm, RawForm
+from .forms import BoxMaps, DecodedForm, DecodedMaskForm, MaskMaps, PlacedMaskForm, RawForm
 from .graph_parts import check_initializers
-from .metadata import model_info
+from .mask_nodes import MASK_INPUTS
+from .metadata import has_masks, model_info
 from .nms_nodes import append_efficient_nms, append_nms
+
+if TYPE_CHECKING:
+    from mmdet.models import BaseDetector
 
 FIRST_OF_DYNAMO = 18
 
@@ -60,6 +66,13 @@ def export_onnx(
     - decoded: `boxes` (B, N, 4), xyxy in pixels of the input, clipped to it; `scores` (B, N, C).
     - nms: `dets` (B, K, 5) and `labels` (B, K), see `append_nms`.
     - trt: `num_dets`, `det_boxes`, `det_scores`, `det_classes`, see `append_efficient_nms`.
+
+    A model with masks has further outputs, and no export format `trt`, because `EfficientNMS_TRT` doesn't tell which
+    priors it keeps:
+
+    - raw: `kernel_8`, ... (B, 169, H / 8, W / 8), `prototypes` (B, 8, H / 8, W / 8); distances are at least 0.
+    - decoded: `kernels` (B, N, 169) and `prototypes`.
+    - nms: `mask_logits` (B, K, H / 8, W / 8), see `append_mask_logits`.
 
     Args:
         model: model of `load_model`; it isn't changed.
@@ -92,11 +105,16 @@ def export_onnx(
     info.check_given()
 
     height, width = info.input_size
-    folded = fold_batch_norms(model)
+    maps = maps_of(model)
+    fixed = None if dynamic == 'all' else (height, width)
     if form == 'raw':
-        module, names = RawForm(folded), info.outputs
+        module, names = RawForm(maps), info.outputs
+    elif not info.mask_stride:
+        module, names = DecodedForm(maps, fixed), OUTPUTS['decoded']
+    elif form == 'decoded':
+        module, names = DecodedMaskForm(maps, fixed), info.outputs
     else:
-        module, names = DecodedForm(folded, None if dynamic == 'all' else (height, width)), OUTPUTS['decoded']
+        module, names = PlacedMaskForm(maps, fixed), OUTPUTS['decoded'] + MASK_INPUTS
     # torch.export treats a batch of 1 as a constant, so a dynamic batch is traced with 2.
     images = torch.zeros(1 if dynamic == 'none' else 2, 3, height, width)
     if opset >= FIRST_OF_DYNAMO:
@@ -109,13 +127,28 @@ def export_onnx(
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise a `ValueError` if the head of a model isn't RTMDet's, or has an objectness branch or shifted priors."""
+    """Raise a `ValueError` if the head of a model isn't RTMDet's, or has an objectness branch or shifted priors.
+
+    The kernels of masks must have RTMDet-Ins' number of weights.
+    """
     head = getattr(model, 'bbox_head', None)
-    parts = ('cls_convs', 'reg_convs', 'rtm_cls', 'rtm_reg', 'exp_on_reg')
-    if head is None or not all(hasattr(head, part) for part in parts):
+    levels = (
+        'cls_convs',
+        'reg_convs',
+        'rtm_cls',
+        'rtm_reg',
+        *(['kernel_convs', 'rtm_kernel'] if has_masks(head) else []),
+    )
+    separate = all(isinstance(getattr(head, part, None), nn.ModuleList) for part in levels)
+    if not separate or not (hasattr(head, 'exp_on_reg') or has_masks(head)):
         raise ValueError(
-            f'bbox_head must be RTMSepBNHead or RTMDetSepBNHead, got {type(head or model).__name__}; models with masks '
-            "can't be exported yet"
+            'bbox_head must be RTMSepBNHead or RTMInsSepBNHead, or RTMDetSepBNHead or RTMDetInsSepBNHead of mmdet, got '
+            f'{type(head or model).__name__}'
+        )
+    if has_masks(head) and (found := head.rtm_kernel[0].out_channels) != sum(KERNEL_PARTS):
+        raise ValueError(
+            f'a mask kernel must have {sum(KERNEL_PARTS)} weights to export, as in all configs of RTMDet-Ins, got '
+            f'{found}'
         )
     if getattr(head, 'with_objectness', False):
         raise ValueError('with_objectness must be False to export, as in all configs of RTMDet, got True')
@@ -123,6 +156,11 @@ def check_model(model: nn.Module) -> None:
         raise ValueError(
             f'offset of the priors must be 0 to export, as in all configs of RTMDet, got {head.prior_generator.offset}'
         )
+
+
+def maps_of(model: BaseDetector) -> BoxMaps:
+    """Return the module that computes the maps of a model, with its batch norms folded."""
+    return (MaskMaps if has_masks(model.bbox_head) else BoxMaps)(fold_batch_norms(model)).eval()
 
 
 def _export_dynamo(
@@ -187,14 +225,24 @@ def finish(model: onnx.ModelProto, dynamic: str, info: ModelInfo) -> onnx.ModelP
     priors = 'num_priors' if dynamic == 'all' else num_priors
     boxes, scores = OUTPUTS['decoded']
     cls, reg = OUTPUTS['raw']
+    kernel, prototypes = MASK_OUTPUTS['raw']
+    kernels, _ = MASK_OUTPUTS['decoded']
+    placed_kernels, mask_inputs = MASK_INPUTS
     shapes = {
         INPUT: [batch, 3, height, width],
         boxes: [batch, priors, 4],
         scores: [batch, priors, len(info.classes)],
+        kernels: [batch, priors, sum(KERNEL_PARTS)],
+        placed_kernels: [batch, priors, sum(KERNEL_PARTS)],
     }
-    for stride in info.strides:
-        at = [f'{side}_{stride}' if isinstance(side, str) else side // stride for side in (height, width)]
-        shapes |= {f'{cls}_{stride}': [batch, len(info.classes), *at], f'{reg}_{stride}': [batch, 4, *at]}
+
+    def at(stride: int) -> list[int | str]:
+        return [f'{side}_{stride}' if isinstance(side, str) else side // stride for side in (height, width)]
+
+    for name, channels in ((cls, len(info.classes)), (reg, 4), (kernel, sum(KERNEL_PARTS))):
+        shapes |= {f'{name}_{stride}': [batch, channels, *at(stride)] for stride in info.strides}
+    for name, channels in ((prototypes, NUM_PROTOTYPES), (mask_inputs, 2 + NUM_PROTOTYPES)):
+        shapes[name] = [batch, channels, *at(info.strides[0])]
     for values in (graph.input, graph.output):
         named = [helper.make_tensor_value_info(v.name, onnx.TensorProto.FLOAT, shapes[v.name]) for v in values]
         del values[:]

@@ -86,11 +86,11 @@ def latency_steps(detectors: Mapping[str, RTMDetector], image: np.ndarray) -> di
     """
     steps: dict[tuple[str, str], Step] = {}
     for name, detector in detectors.items():
-        inputs, scales = detector.preprocess([image])
+        inputs, placements = detector.preprocess([image])
         outputs = [output[0] for output in detector.backend(inputs)]
         steps[name, 'predict'] = lambda detector=detector: detector.predict(image)
         steps[name, 'network'] = lambda detector=detector, inputs=inputs: detector.backend(inputs)
-        steps[name, 'post'] = lambda d=detector, o=outputs, s=scales[0]: d.postprocess(o, s)
+        steps[name, 'post'] = lambda d=detector, o=outputs, p=placements[0]: d.postprocess(o, p)
     return steps
 
 

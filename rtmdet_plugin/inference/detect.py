@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rtmdet_runtime import RTMDetector
 
 from ..datasets.bad_samples import error_message
+from ..datasets.mask_annotations import unscorable_masks
 from ..export.metadata import numbered_classes
 from ..transforms.decoding import BadImageError
 from ..transforms.loading import load_image
@@ -25,7 +26,8 @@ def detect(
         batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
 
     Returns:
-        found: detections: dicts with `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`.
+        found: detections: dicts with `image_id`, `category_id`, `bbox` (xywh in pixels) and `score`; with masks also
+            with `segmentation`, a run-length code.
         bad: reason by file, for each image that can't be read or has another size than `truth` says. Nothing is found
             in it.
 
@@ -50,6 +52,21 @@ def detect(
                 found += boxes.to_coco(image_id, categories)
             report(start + step)
     return found, bad
+
+
+def masks_to_compare(detector: RTMDetector, truth: Mapping[str, Sequence[dict]]) -> tuple[bool, str]:
+    """Return whether AP of masks can be computed, and a sentence about it if only the model has masks.
+
+    Args:
+        detector: the model.
+        truth: COCO's lists, complete as `read_coco_file` returns them.
+    """
+    if not detector.info.mask_stride:
+        return False, ''
+    lost = '; '.join(
+        f'{len(ids)} {reason}' for reason, ids in unscorable_masks(truth['images'], truth['annotations']).items()
+    )
+    return not lost, lost and f'AP is that of boxes only, because objects have no mask to compare with: {lost}'
 
 
 def category_of_label(classes: Sequence[str], categories: Sequence[Mapping]) -> list[int | None]:

@@ -22,7 +22,8 @@ from mmengine.structures import InstanceData
 from rtmdet_runtime import Detections, RTMDetector
 
 from ..checkpoints.load_model import config_name, load_model
-from ..export.metadata import check_test_cfg, class_names, numbered_classes, thresholds
+from ..export.metadata import check_test_cfg, class_names, has_masks, numbered_classes, thresholds
+from ..models.rle_masks import RLE, RLEMasks
 from .quiet import ProgressHook, progress, show_warnings
 
 
@@ -40,11 +41,12 @@ def evaluate(config: Config, detector: RTMDetector, batch_size: int = 1) -> dict
         The evaluator's metrics, such as `coco/bbox_mAP`.
 
     Raises:
-        FileNotFoundError, ValueError: see `build_test`, `check_classes` and `check_metrics`; FileNotFoundError also if
-            an image doesn't exist.
+        FileNotFoundError, ValueError: see `build_test`, `check_classes`, `check_masks` and `check_metrics`;
+            FileNotFoundError also if an image doesn't exist.
     """
     dataset, evaluator = build_test(config)
     check_classes(detector.info.classes, dataset.metainfo['classes'])
+    check_masks(bool(detector.info.mask_stride), evaluator, config)
     with progress(len(dataset)) as report:
         for start in range(0, len(dataset), batch_size):
             batch = [dataset.get_data_info(i) for i in range(start, min(start + batch_size, len(dataset)))]
@@ -69,14 +71,15 @@ def evaluate_checkpoint(
         The evaluator's metrics, such as `coco/bbox_mAP`, and the log file.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_model`, `build_test`, `check_classes`, `check_test_cfg` and
-            `check_metrics`.
+        FileNotFoundError, ValueError: see `load_model`, `build_test`, `check_classes`, `check_masks`, `check_test_cfg`
+            and `check_metrics`.
     """
     config = copy.deepcopy(config)
     check_test_cfg(config.model.get('test_cfg'))
-    dataset, _ = build_test(config)
+    dataset, evaluator = build_test(config)
     model = load_model(config, checkpoint)
     check_classes(class_names(model), dataset.metainfo['classes'])
+    check_masks(has_masks(model.bbox_head), evaluator, config)
     config.load_from, config.resume = None, False
     if batch_size is not None:
         config.test_dataloader.batch_size = batch_size
@@ -158,6 +161,21 @@ def check_classes(model: Sequence[str], dataset: Sequence[str]) -> None:
             )
 
 
+def check_masks(predicted: bool, evaluator: Evaluator, config: Config) -> None:
+    """Raise a `ValueError` if an evaluator needs masks that a model doesn't predict.
+
+    Args:
+        predicted: whether the model predicts masks.
+        evaluator: test evaluator of the config.
+        config: the config.
+    """
+    if not predicted and any('segm' in getattr(metric, 'metrics', ()) for metric in evaluator.metrics):
+        raise ValueError(
+            f"test_evaluator.metric of {config_name(config)} must be 'bbox' for a model without masks, got 'segm' too; "
+            'add --cfg-options test_evaluator.metric=bbox, or use a model with masks (RTMDet-Ins)'
+        )
+
+
 def use_thresholds(detector: RTMDetector, test_cfg: ConfigDict) -> RTMDetector:
     """Return a detector with a config's thresholds on the same backend; the detector itself if its graph has NMS.
 
@@ -174,6 +192,8 @@ def data_sample(info: dict, detections: Detections) -> DetDataSample:
     """Return the input of mmdet's metrics: the predictions, and the id and size of the image."""
     names = dict(bboxes=detections.boxes, scores=detections.scores, labels=detections.labels)
     predictions = InstanceData(**{name: torch.from_numpy(array) for name, array in names.items()})
+    if detections.masks is not None:
+        predictions.masks = RLEMasks(map(RLE, detections.masks.rle()), detections.masks.size)
     size = (info['height'], info['width'])
     metainfo = dict(img_id=info['img_id'], img_path=info['img_path'], ori_shape=size, instances=info['instances'])
     return DetDataSample(metainfo=metainfo, pred_instances=predictions)

@@ -15,6 +15,8 @@ from .predictor import RTMDetPredictor
 
 TEST_CFG = ConfigDict(nms_pre=30000, score_thr=0.001, nms=dict(type='nms', iou_threshold=0.65), max_per_img=300)
 """Thresholds to measure AP with, as in `configs/_base_/model.py`; for exported models without a config."""
+TEST_CFG_WITH_MASKS = ConfigDict(nms_pre=1000, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100)
+"""The same for models with masks, as in `configs/_base_/ins_model.py`."""
 
 
 def open_for_map(
@@ -27,7 +29,7 @@ def open_for_map(
     precision: str = 'float32',
     device: str = 'cpu',
 ) -> RTMDetector:
-    """Open a model with the thresholds of a config's `model.test_cfg`, or else with `TEST_CFG`.
+    """Open a model with the thresholds of a config's `model.test_cfg`, or else with `TEST_CFG` or that with masks.
 
     Args:
         model: an exported model, or a checkpoint (.pth, .safetensors).
@@ -47,7 +49,8 @@ def open_for_map(
     """
     if Path(model).suffix not in CHECKPOINTS:
         detector = RTMDetector(model, backend=backend, size=size, threads=threads, precision=precision)
-        return use_thresholds(detector, TEST_CFG if config is None else read_config(config).model.get('test_cfg'))
+        own = TEST_CFG_WITH_MASKS if detector.info.mask_stride else TEST_CFG
+        return use_thresholds(detector, own if config is None else read_config(config).model.get('test_cfg'))
     if config is None:
         raise ValueError(f'config must be that of the model in {model}, got none; add --config CONFIG')
     precision = 'float32' if precision == 'auto' else precision

@@ -16,10 +16,9 @@ from rtmdet_runtime.choices import TORCH_PRECISIONS
 
 from ..checkpoints.load_model import load_model
 from ..checkpoints.published import published_weights
-from ..export.folding import fold_batch_norms
 from ..export.forms import RawForm
 from ..export.metadata import model_info
-from ..export.onnx_export import check_model
+from ..export.onnx_export import check_model, maps_of
 from .device import check_device, device_type
 
 PRECISIONS = {name: getattr(torch, name) for name in TORCH_PRECISIONS}
@@ -163,7 +162,7 @@ def load_backend(
     model = load_model(config, checkpoint)
     check_model(model)
     info = model_info(model, 'raw', None, for_map=for_map)
-    network = RawForm(fold_batch_norms(model)).eval()
+    network = RawForm(maps_of(model)).eval()
     return TorchBackend(network, info, precision, compile, cuda_graphs, device, threads)
 
 

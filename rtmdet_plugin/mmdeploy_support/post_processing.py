@@ -69,7 +69,7 @@ def postprocess(boxes: np.ndarray, scores: np.ndarray, settings: PostProcessing)
     if 0 < settings.pre_top_k < len(boxes):
         best = np.sort(np.argsort(-scores.max(axis=1), kind='stable')[: settings.pre_top_k])
         boxes, scores = boxes[best], scores[best]
-    candidates = select_candidates(boxes, scores, settings.score_threshold)
+    candidates = select_candidates(boxes, scores, settings.score_threshold)[:3]
     count, num_classes = len(candidates[1]), scores.shape[1]
     # NMS must keep all boxes only if the limit per class may drop some of them.
     most = settings.keep_top_k if settings.max_output_boxes_per_class >= settings.keep_top_k else count

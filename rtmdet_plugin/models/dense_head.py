@@ -284,6 +284,6 @@ def pad_ground_truth(
     return GroundTruth(padded, middles, labels, mask.to(like.device, non_blocking=True))
 
 
-def flatten_levels(maps: tuple[Tensor, ...]) -> Tensor:
+def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
     """Concatenate maps (B, C, H_i, W_i) of all levels to (B, sum of H_i * W_i, C), row by row, finest level first."""
     return torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)

@@ -13,10 +13,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from .interpolation import interpolation_matrix
-
-MAX_PIXELS = 2**21
-"""Pixels of a mask that are in memory at a time."""
+from rtmdet_runtime import mask_decoding
 
 
 class RLE(dict):
@@ -76,83 +73,20 @@ def encode_masks(
     size: tuple[int, int],
     cells_per_pixel: tuple[float, float],
     threshold: float,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = mask_decoding.MAX_PIXELS,
 ) -> RLEMasks:
     """Enlarge mask logits to the size of an image, and encode the pixels above a threshold.
 
-    Each mask is interpolated once, and only around its cells above the threshold, some columns at a time. Beyond these
-    cells and their neighbours no interpolated value can be above it, so the result is that of the entire image.
+    The runtime does it, on the CPU, so that exported models have the same masks. Its NumPy takes two thirds of the time
+    of the same operations in PyTorch.
 
     Args:
-        logits: mask logits of each instance. (n, h, w)
-        size: (height, width) of the image in pixels. The logits may extend beyond the image, on the right and below.
+        logits: mask logits of each instance, float32. (n, h, w)
+        size: see `rtmdet_runtime.mask_decoding.encode_masks`, as for the others.
         cells_per_pixel: height and width of a pixel of the image in cells of the logits.
         threshold: logit above which a pixel belongs to the mask.
-        max_pixels: pixels in memory at a time; at least one column.
+        max_pixels: pixels in memory at a time.
     """
-    axes = zip(size, logits.shape[1:], cells_per_pixel, strict=True)
-    rows, columns = (interpolation_matrix(*axis, logits.device) for axis in axes)  # (height, h) and (width, w)
-    above = logits > threshold
-    spans = [span_of(above.any(dim=dim), axis) for dim, axis in ((2, rows), (1, columns))]
-    step = max(1, max_pixels // size[0])
-    found = RLEMasks([], size)
-    for mask, *extents in zip(logits, *(span.tolist() for span in spans), strict=True):
-        (top, bottom, y1, y2), (left, right, x1, x2) = extents
-        # Columns come first, because COCO's encoding goes down each column.
-        tall = (rows[y1:y2, top:bottom] @ mask[top:bottom, left:right]).T  # (right - left, y2 - y1)
-        edges = [np.zeros(0, np.int64)]
-        for x in range(x1, x2, step):
-            strip = columns[x : min(x + step, x2), left:right] @ tall > threshold
-            edges.append(edges_of(strip.cpu().numpy(), x, y1, size[0]))
-        found.append(rle_of(np.concatenate(edges), size))
-    return found
-
-
-def span_of(above: Tensor, axis: Tensor) -> Tensor:
-    """Return the range of cells and of pixels of each mask that must be interpolated along one axis.
-
-    Args:
-        above: cells above the threshold. (n, cells)
-        axis: matrix of the interpolation. (pixels, cells)
-
-    Returns:
-        First and last + 1 of the cells, and first and last + 1 of the pixels; 0, 0, 0, 0 if there are none. (n, 4)
-    """
-    near = above.float() @ axis.T > 0  # (n, pixels): those that a cell above the threshold contributes to
-    used = near.float() @ axis > 0  # (n, cells): all that contribute to these pixels
-    ends = []
-    for flags in (used, near):
-        first = flags.byte().argmax(dim=1)
-        last = flags.size(1) - flags.flip(1).byte().argmax(dim=1)
-        ends += [first, last.where(flags.any(dim=1), 0)]
-    return torch.stack(ends, dim=1)
-
-
-def edges_of(strip: np.ndarray, x: int, y: int, height: int) -> np.ndarray:
-    """Return the indices at which runs begin and end, alternately, in a part of a mask.
-
-    Args:
-        strip: some pixels, columns first. (w, h)
-        x: first column of the part.
-        y: first row of the part.
-        height: height of the mask.
-
-    Returns:
-        Indices of pixels, down the columns of the mask, from left to right.
-    """
-    padded = np.zeros((strip.shape[0], strip.shape[1] + 2), bool)
-    padded[:, 1:-1] = strip
-    changes = np.flatnonzero(padded[:, 1:] != padded[:, :-1])  # of one axis: several times as fast as of two
-    column, row = np.divmod(changes, strip.shape[1] + 1)
-    return (x + column) * height + y + row
-
-
-def rle_of(edges: np.ndarray, size: tuple[int, int]) -> RLE:
-    """Encode a mask from the beginnings and ends of its runs, see `edges_of`."""
-    # A run that ends where the next one begins continues from the bottom of one column to the top of the next.
-    joined = np.flatnonzero(edges[1:] == edges[:-1])
-    edges = np.delete(edges, np.concatenate([joined, joined + 1]))
-    counts = np.diff(edges, prepend=0, append=size[0] * size[1]).tolist()
-    if len(counts) > 1 and not counts[-1]:  # the last run ends with the mask
-        counts.pop()
-    return RLE(coco_mask.frPyObjects({'counts': counts, 'size': list(size)}, *size))
+    runs = mask_decoding.encode_masks(logits.cpu().numpy(), size, cells_per_pixel, threshold, max_pixels)
+    encoded = [coco_mask.frPyObjects({'counts': counts.tolist(), 'size': list(size)}, *size) for counts in runs]
+    return RLEMasks(map(RLE, encoded), size)

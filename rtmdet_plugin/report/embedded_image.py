@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from rtmdet_runtime.drawing import jpeg_uri
+from rtmdet_runtime.masks import Masks
 from rtmdet_runtime.messages import one_line
 
 from ..evaluation.boxes import Boxes
@@ -21,7 +23,7 @@ MAX_SIDE = 1280  # pixels
 
 
 class DrawnBox(NamedTuple):
-    """A box with its text; lengths in pixels of the image."""
+    """A box with its text and its mask; lengths in pixels of the image."""
 
     left: float
     top: float
@@ -30,6 +32,8 @@ class DrawnBox(NamedTuple):
     text: str
     kind: str
     """'right', 'missed', 'wrong', or 'ignored'."""
+    mask: str
+    """Data of an SVG path; '' without mask."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,19 @@ def embed(image: int, entry: Mapping, judged: Judged, classes: Sequence[str]) ->
 
 
 def _drawn(boxes: Boxes, texts: Sequence[str], kinds: Sequence[str]) -> list[DrawnBox]:
+    masks = [''] * len(boxes) if boxes.mask is None else map(_path, boxes.mask)
     return [
-        DrawnBox(left, top, width, height, text, kind)
-        for (left, top, width, height), text, kind in zip(boxes.xywh.round(1).tolist(), texts, kinds, strict=True)
+        DrawnBox(left, top, width, height, text, kind, mask)
+        for (left, top, width, height), text, kind, mask in zip(
+            boxes.xywh.round(1).tolist(), texts, kinds, masks, strict=True
+        )
     ]
+
+
+def _path(mask: Any) -> str:
+    """Return a mask, a run-length code of pycocotools, as the data of an SVG path."""
+    (polygons,) = Masks.from_arrays(coco_mask.decode(mask)[None].astype(bool)).polygons()
+    return ''.join(f'M{" ".join(f"{value:g}" for value in polygon.flat)}Z' for polygon in polygons)
 
 
 def _jpeg(entry: Mapping) -> str:

@@ -45,6 +45,9 @@ class ClassRow(NamedTuple):
     bar: str
     """Length of the bar of AP, from 0 to 1."""
     ap50: float
+    mask_ap: float | None
+    """None if masks aren't evaluated, as for the next one."""
+    mask_ap50: float | None
     point: Point
     best: float | None
     """Score threshold with the best F1 of this class."""
@@ -88,6 +91,8 @@ class EvaluationPart:
     advice: str
     """Sentence with the recommended score threshold."""
     classes: list[ClassRow]
+    masks: bool
+    """Whether masks are evaluated."""
     plots: list[Plot]
     kinds: list[KindRow]
     confusion: Confusion
@@ -115,6 +120,7 @@ def evaluation_part(evaluation: Evaluation, measured: str, train_counts: Mapping
         measured=measured,
         advice=_advice(best, _never_found(evaluation, score_thr)),
         classes=_class_rows(evaluation, score_thr, train_counts),
+        masks=evaluation.mask_ap is not None,
         plots=list(evaluation_plots(evaluation.curve, best)),
         kinds=_kind_rows(evaluation, score_thr),
         confusion=confusion_of(evaluation.confusion(score_thr), evaluation.classes),
@@ -145,7 +151,7 @@ def _advice(best: Point | None, never_found: Sequence[str]) -> str:
 
 
 def _class_rows(evaluation: Evaluation, score_thr: float, train_counts: Mapping[str, int]) -> list[ClassRow]:
-    rows = []
+    rows, masks = [], evaluation.mask_ap
     for label, name in enumerate(evaluation.classes):
         curve, ap = evaluation.curve_of_class[label], evaluation.ap.ap_of_class[label]
         best = curve.best()
@@ -157,6 +163,8 @@ def _class_rows(evaluation: Evaluation, score_thr: float, train_counts: Mapping[
                 ap=ap,
                 bar=_bar(ap),
                 ap50=evaluation.ap.ap50_of_class[label],
+                mask_ap=masks and masks.ap_of_class[label],
+                mask_ap50=masks and masks.ap50_of_class[label],
                 point=curve.at(score_thr),
                 best=None if best is None else best.score_thr,
             )

@@ -17,7 +17,7 @@ from .dataset_plots import dataset_plots
 from .evaluation_part import EvaluationPart
 from .run_files import Run
 from .settings import settings_of
-from .training_plots import AP, AP50, training_plots
+from .training_plots import AP, AP50, MASK_AP, training_plots
 
 TEMPLATES = Path(__file__).parent / 'templates'
 LIMIT = 100
@@ -96,12 +96,18 @@ def _summary(run: Run, splits: Mapping[str, SplitData], evaluation: Evaluation |
             ('AP', f'{evaluation.ap.ap:.3f}', 'of the best checkpoint'),
             ('AP50', f'{evaluation.ap.ap50:.3f}', ''),
         ]
+        if (masks := evaluation.mask_ap) is not None:
+            cards += [('Mask AP', f'{masks.ap:.3f}', ''), ('Mask AP50', f'{masks.ap50:.3f}', '')]
         if (best := evaluation.best) is not None:
             cards.append(('Score threshold', f'{best.score_thr:.3f}', f'best F1: {best.f1:.3f}'))
     elif (record := run.best(AP)) is not None:
         when = f'validation after epoch {record["step"]}' if record['step'] else 'the weights before the training'
         cards.append(('AP', f'{record[AP]:.3f}', when))
-        cards += [('AP50', f'{record[AP50]:.3f}', '')] if AP50 in record else []
+        cards += [
+            (name, f'{record[metric]:.3f}', '')
+            for metric, name in {AP50: 'AP50', MASK_AP: 'Mask AP'}.items()
+            if metric in record
+        ]
     if run.max_epochs is not None:
         cards.append(('Epochs', f'{run.finished_epochs} of {run.max_epochs}', ''))
     cards.append(('Time', duration(run.log.seconds), 'training and validations'))

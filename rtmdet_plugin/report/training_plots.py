@@ -12,7 +12,8 @@ from .svg_plot import INK, Plot, plot, thinned
 
 AP = 'coco/bbox_mAP'
 AP50 = 'coco/bbox_mAP_50'
-LOSSES = dict(loss='sum', loss_cls='classes', loss_bbox='boxes')
+MASK_AP = 'coco/segm_mAP'
+LOSSES = dict(loss='sum', loss_cls='classes', loss_bbox='boxes', loss_mask='masks')
 STAGE2 = 'The dashed line marks the beginning of stage 2, without mosaic and MixUp.'
 
 
@@ -22,7 +23,7 @@ def training_plots(run: Run) -> Iterator[Plot]:
     losses = {name: label for name, label in LOSSES.items() if any(name in record for record in run.steps)}
     if losses:
         yield plot('losses', 'Training loss', lambda axes: _lines(axes, run, losses, 'loss'), caption)
-    measured = {name: label for name, label in {AP: 'AP', AP50: 'AP50'}.items() if run.best(name)}
+    measured = {name: label for name, label in {AP: 'AP', AP50: 'AP50', MASK_AP: 'mask AP'}.items() if run.best(name)}
     if measured:
         yield plot('ap', 'AP of each validation', lambda axes: _validations(axes, run, measured), caption)
     if any('lr' in record for record in run.steps):

@@ -16,7 +16,7 @@ from rtmdet_runtime.output import check_output, input_files, write_result
 from ..checkpoints.recommended import save_recommended
 from ..checkpoints.work_dir import best_or_last
 from ..evaluation.evaluation import Evaluation, evaluate_detections
-from ..inference.detect import detect
+from ..inference.detect import detect, masks_to_compare
 from ..inference.device import device_type
 from ..inference.open_for_map import open_for_map
 from ..inference.quiet import quiet
@@ -29,7 +29,7 @@ EARLIER = r'(?s)<!DOCTYPE html>.*<meta name="generator" content="rtmdet_plugin'
 """Pattern of the beginning of earlier reports, which may be replaced."""
 MAX_IMAGES = 2000
 """Number of validation images that the checkpoint is run on."""
-Truth = Mapping[str, Sequence[Mapping]]
+Truth = Mapping[str, Sequence[dict]]
 Part = TypeVar('Part')
 
 
@@ -46,6 +46,8 @@ class Measured:
     seconds: float
     """Duration of the prediction of one image."""
     device: str
+    note: str
+    """Why AP is that of boxes only, although the model has masks; '' otherwise."""
 
 
 def write_report(work_dir: Path, out: Path | None = None) -> Path:
@@ -135,7 +137,9 @@ def measure(run: Run, truth: Truth) -> Measured:
     start = time.perf_counter()
     found, bad = detect(detector, used)
     seconds = (time.perf_counter() - start) / len(used['images'])
-    return Measured(checkpoint, evaluate_detections(used, found), len(truth['images']), bad, seconds, device)
+    masks, note = masks_to_compare(detector, used)
+    evaluation = evaluate_detections(used, found, masks=masks)
+    return Measured(checkpoint, evaluation, len(truth['images']), bad, seconds, device, note)
 
 
 def sample(truth: Truth, number: int) -> Truth:
@@ -156,7 +160,7 @@ def _sentence(measured: Measured) -> str:
 
 def _about(measured: Measured) -> list[str]:
     """Return sentences about what limits the figures."""
-    lines = []
+    lines = [measured.note] if measured.note else []
     used = len(measured.evaluation.truth['images'])
     if used < measured.images:
         lines.append(

@@ -8,8 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
 from ..detections import Detections
 from ..output import write_result
+from ..polygons import joined
 from ..sources.item import Item
 from .names import of_frame
 
@@ -34,7 +37,8 @@ class LabelFiles:
 
     Args:
         kind: 'yolo': `IMAGE.txt` with label, centre, width and height of each box, relative to the image, and
-            `classes.txt`; 'voc': `IMAGE.xml`. With tracking, the track's id follows in YOLO; in VOC it is an attribute.
+            `classes.txt`; of a model with masks, label and polygon of each mask. 'voc': `IMAGE.xml`, with boxes. With
+            tracking, the track's id follows in YOLO; in VOC it is an attribute.
         folder: folder to write to.
         classes: class names of the model.
     """
@@ -59,14 +63,23 @@ class LabelFiles:
 
 
 def yolo(item: Item, found: Detections) -> str:
-    """Return a line per box: label, centre, width and height relative to the image, and the id of its track."""
-    height, width = item.image.shape[:2]
+    """Return a line per box: label, place relative to the image, and the id of its track.
+
+    The place is the centre, width and height of the box; with masks, it is the polygon of the mask. A line can't have
+    several polygons, so those of one mask are joined. A box whose mask is empty has no line.
+    """
     found = found.clipped()
+    if (masks := found.masks) is None:
+        x1, y1, x2, y2 = found.boxes.astype(float).T
+        places = list(np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1).reshape(-1, 2, 2))
+    else:
+        shown = masks.areas > 0
+        found, places = found[shown], [joined(parts) for parts in masks[shown].polygons()]
     ids = [''] * len(found) if found.ids is None else [f' {number}' for number in found.ids.tolist()]
+    height, width = item.image.shape[:2]
     return ''.join(
-        f'{label} {(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f} '
-        f'{(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}{number}\n'
-        for (x1, y1, x2, y2), label, number in zip(found.boxes.tolist(), found.labels.tolist(), ids, strict=True)
+        f'{label}{"".join(f" {value:.6f}" for value in (place / (width, height)).flat)}{number}\n'
+        for label, place, number in zip(found.labels.tolist(), places, ids, strict=True)
     )
 
 

@@ -9,10 +9,12 @@ import contextlib
 import csv
 import io
 import json
+import re
 import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -54,7 +56,7 @@ class Format(Protocol):
 
 
 class JSON:
-    """A list of the `to_dict()` of all images, with indentation."""
+    """A list of the `to_dict()` of all images, with indentation, and each list of numbers on one line."""
 
     def __init__(self) -> None:
         self.before = '\n'
@@ -66,7 +68,9 @@ class JSON:
     def add(self, item: Item, found: Detections, output: Path) -> str:
         """Return an element with its separator."""
         before, self.before = self.before, ',\n'
-        return before + textwrap.indent(json.dumps(found.to_dict(), indent=1), ' ')
+        text = json.dumps(found.to_dict(), indent=1)
+        text = re.sub(r'\[\n[-\d.,\s]+\]', lambda numbers: ' '.join(numbers[0].split()), text)
+        return before + textwrap.indent(text, ' ')
 
     def end(self) -> Iterator[str]:
         """End the list."""
@@ -98,7 +102,7 @@ class CSV:
 
     def add(self, item: Item, found: Detections, output: Path) -> str:
         """Return the rows of an image."""
-        text, values = io.StringIO(), found.to_dict()
+        text, values = io.StringIO(), replace(found, masks=None).to_dict()
         rows = csv.writer(text, lineterminator='\n')
         place = (values['image'], values.get('frame', ''), values.get('time', ''))
         ids = values.get('ids', [''] * len(found))
@@ -116,7 +120,7 @@ class CSV:
 class COCO:
     """A dataset in COCO's format, with the relative paths of images, and scores; boxes are clipped to the image.
 
-    Annotations follow the images, so they are kept in a second file.
+    With masks, `segmentation` is a run-length code. Annotations follow the images, so they are kept in a second file.
 
     Args:
         classes: class names of the model; their ids are 1, 2, ...
@@ -137,11 +141,13 @@ class COCO:
         """Return an image, and keep its annotations."""
         height, width = item.image.shape[:2]
         self.images += 1
-        for result in found.clipped().to_coco(self.images):
+        found = found.clipped()
+        sides = found.boxes[:, 2:].astype(float) - found.boxes[:, :2]
+        areas = sides.prod(axis=1) if found.masks is None else found.masks.areas
+        for result, area in zip(found.to_coco(self.images), areas.round(3).tolist(), strict=True):
             self.boxes += 1
             result['bbox'] = [round(value, 3) for value in result['bbox']]
             result['score'] = round(result['score'], 4)
-            area = round(result['bbox'][2] * result['bbox'][3], 3)
             annotation = dict(id=self.boxes, **result, area=area, iscrowd=0)
             self.annotations.write(f'{"," if self.boxes > 1 else ""}\n{json.dumps(annotation)}')
         image = dict(id=self.images, file_name=of_frame(output, item).as_posix(), width=width, height=height)

@@ -20,6 +20,7 @@ pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
 from rtmdet_cli.main import main  # noqa: E402
 from rtmdet_runtime import Detections, RTMDetector  # noqa: E402
+from rtmdet_runtime.masks import Masks  # noqa: E402
 
 BOX = [0, 0, 48, 36]  # in the input of 96x64 pixels; the images have 80x60, so it is 45x33.75 pixels
 NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
@@ -272,6 +273,40 @@ def test_a_model_that_finds_nothing(pets, constant_model):
     found = json.loads(done.stdout)
     assert (found['AP'], found['score_thr'], found['confusion']) == (0, None, None) and found['errors']['missed'] == 1
     assert 'No detection is correct, so there is no best score threshold.' in done.stderr
+
+
+def test_ap_of_masks(pets, monkeypatch):
+    """The mask is that of less than half of the box: it is wrong at an IoU of 0.5, and the box is right."""
+    array = np.zeros((1, HEIGHT, WIDTH), bool)
+    array[:, :16, :45] = True
+    box = np.array([[0, 0, 45, 34]], np.float32)
+    found = Detections(box, np.ones(1, np.float32), np.zeros(1, np.int64), masks=Masks.from_arrays(array))
+    detector = RTMDetector('model.onnx')
+    detector.info = replace(INFO, mask_stride=8)
+    monkeypatch.setattr('rtmdet_plugin.inference.open_for_map.RTMDetector', lambda *_, **__: detector)
+    monkeypatch.setattr('rtmdet_plugin.inference.open_for_map.use_thresholds', lambda detector, cfg: detector)
+    monkeypatch.setattr(RTMDetector, 'predict', lambda self, images, batch_size: [found] * len(images))
+
+    done = val('model.onnx', 'pets', '--json', 'a.json', '--csv', 'a.csv')
+    assert 'mask' not in Path('a.json').read_text() + Path('a.csv').read_text() + done.stdout
+    count = len(json.loads(annotations(pets).read_text())['annotations'])
+    assert done.stderr.splitlines()[-1] == (
+        f'AP is that of boxes only, because objects have no mask to compare with: {count} have no segmentation'
+    )
+
+    content = json.loads(annotations(pets).read_text())
+    for annotation in content['annotations']:
+        x, y, width, height = annotation['bbox']
+        annotation['segmentation'] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    annotations(pets).write_text(json.dumps(content))
+    printed = val('model.onnx', 'pets', '--json', 'a.json', '--csv', 'a.csv').stdout
+    numbers = json.loads(Path('a.json').read_text())
+    assert numbers['AP50'] > 0.1 and numbers['mask_AP50'] == 0 and numbers['classes'][0]['mask_AP50'] == 0
+    lines = [line.split() for line in printed.splitlines()]
+    assert [line[0] for line in lines[1:3]] == ['boxes', 'masks'] and lines[2][2] == '0.000'
+    assert lines[4][:7] == ['class', 'images', 'objects', 'AP', 'AP50', 'mask_AP', 'mask_AP50']
+    with open('a.csv') as file:
+        assert next(csv.DictReader(file))['mask_AP50'] == '0.0'
 
 
 def test_thresholds_in_a_graph(pets, constant_model, monkeypatch):

@@ -28,8 +28,15 @@ def test_three_ways_to_decode(exp_on_reg):
     found = decode_maps(*([level[0].numpy() for level in part] for part in (logits, maps)), STRIDES, exp_on_reg, 0)
     counts = [height * width for height, width in sizes]
     expected = [  # of each level, class by class
-        (part_boxes.repeat(CLASSES, 1), part_scores.T.flatten(), torch.arange(CLASSES).repeat_interleave(count))
-        for part_boxes, part_scores, count in zip(boxes[0].split(counts), scores[0].split(counts), counts, strict=True)
+        (
+            part_boxes.repeat(CLASSES, 1),
+            part_scores.T.flatten(),
+            torch.arange(CLASSES).repeat_interleave(count),
+            torch.arange(first, first + count).repeat(CLASSES),
+        )
+        for part_boxes, part_scores, first, count in zip(
+            boxes[0].split(counts), scores[0].split(counts), (0, *np.cumsum(counts[:-1])), counts, strict=True
+        )
     ]
     for part, values in zip(found, zip(*expected, strict=True), strict=True):
         np.testing.assert_allclose(part, torch.cat(values).numpy(), rtol=1e-5, atol=1e-4)

@@ -21,6 +21,7 @@ from rtmdet_plugin.checkpoints.load_model import load_config
 from rtmdet_plugin.checkpoints.mmyolo_keys import rename
 from rtmdet_plugin.inference.evaluation import build_test, check_classes, evaluate, evaluate_checkpoint
 from rtmdet_runtime import Detections
+from rtmdet_runtime.masks import Masks
 
 
 def test_classes_by_name_and_order():
@@ -64,7 +65,7 @@ class Finder:
     """A detector that finds one box in every image, which contains no object."""
 
     def __init__(self, classes):
-        self.info = type('Info', (), dict(classes=classes))
+        self.info = type('Info', (), dict(classes=classes, mask_stride=0))
 
     def predict(self, images, batch_size):
         found = Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int64))
@@ -78,6 +79,51 @@ def test_the_names_of_an_exported_model(shapes_config):
     assert evaluate(shapes_config(), Finder(CLASSES), 20)['coco/bbox_mAP'] == 0
     with pytest.raises(ValueError, match="class 1 of the model must be 'square', as in the test set, got 'dog'"):
         evaluate(shapes_config(), Finder(OTHERS))
+
+
+def test_ap_of_masks(shapes, shapes_config, tmp_path):
+    """The objects themselves as detections, with masks that have 65 % of their boxes."""
+    content = json.loads((shapes / 'val.json').read_text())
+    for annotation in content['annotations']:
+        x, y, width, height = annotation['bbox']
+        annotation['segmentation'] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    (tmp_path / 'masks.json').write_text(json.dumps(content))
+    config = shapes_config({'test_evaluator.ann_file': str(tmp_path / 'masks.json')})
+    config.test_evaluator.metric = ['bbox', 'segm']
+    by_name = {image['file_name']: image for image in content['images']}
+
+    def predict(images, batch_size):
+        return [of_image(by_name[Path(image).name]) for image in images]
+
+    def of_image(image):
+        own = [annotation for annotation in content['annotations'] if annotation['image_id'] == image['id']]
+        boxes = np.array([annotation['bbox'] for annotation in own], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = np.array([annotation['category_id'] for annotation in own], np.int64)
+        y, x = np.mgrid[: image['height'], : image['width']] + 0.5
+        arrays = [(x > x1) & (x < x2) & (y > y1) & (y < y1 + 0.65 * (y2 - y1)) for x1, y1, x2, y2 in boxes]
+        masks = Masks.from_arrays(np.reshape(arrays, (len(own), *x.shape)))
+        return Detections(boxes, np.ones(len(own), np.float32), labels - min(ids), masks=masks)
+
+    ids = [category['id'] for category in content['categories']]
+    detector = Finder(CLASSES)
+    with pytest.raises(
+        ValueError, match=r"test_evaluator.metric of .*rtmdet_demo.py must be 'bbox' for a model without"
+    ):
+        evaluate(config, detector)
+    detector.info.mask_stride, detector.predict = 8, predict
+    metrics = evaluate(config, detector, 20)
+    assert metrics['coco/bbox_mAP'] == metrics['coco/segm_mAP_50'] == 1 and metrics['coco/segm_mAP_75'] == 0
+
+
+def test_a_checkpoint_without_masks(shapes, shapes_config, shapes_checkpoint, tmp_path):
+    (tmp_path / 'none.json').write_text(
+        json.dumps({**json.loads((shapes / 'val.json').read_text()), 'annotations': []})
+    )
+    config = shapes_config({'test_evaluator.ann_file': str(tmp_path / 'none.json')})
+    config.test_evaluator.metric = ['bbox', 'segm']
+    with pytest.raises(ValueError, match='add --cfg-options test_evaluator.metric=bbox, or use a model with masks'):
+        evaluate_checkpoint(config, shapes_checkpoint, tmp_path)
 
 
 def test_the_names_of_a_checkpoint(shapes_config, shapes_checkpoint, tmp_path):

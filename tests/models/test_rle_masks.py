@@ -9,8 +9,10 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
+from rtmdet_plugin.models.dynamic_conv import mask_logits
 from rtmdet_plugin.models.interpolation import interpolate, interpolation_matrix
 from rtmdet_plugin.models.rle_masks import RLEMasks, encode_masks
+from rtmdet_runtime import mask_decoding
 
 
 def coarse_logits(n=6, height=9, width=12):
@@ -45,6 +47,20 @@ def test_the_same_as_encoding_the_enlarged_image(factor, max_pixels):
     assert 0.1 < expected.double().mean() < 0.9
     for rle, mask in zip(found, encode_mask_results(expected.numpy()), strict=True):
         assert rle == mask  # size and compressed counts
+
+
+def test_the_runtime_computes_the_same_logits():
+    generator = torch.Generator().manual_seed(0)
+    prototypes, kernels = (torch.randn(*shape, generator=generator) for shape in ((8, 9, 12), (6, 169)))
+    priors = torch.tensor([[0.0, 0, 8], [88, 64, 8], [32, 16, 16], [80, 48, 16], [0, 32, 32], [64, 0, 32]])
+    found = mask_decoding.mask_logits(*(values.numpy() for values in (prototypes, kernels, priors)), stride=8)
+    torch.testing.assert_close(torch.from_numpy(found), mask_logits(prototypes, kernels, priors, 8))
+
+
+@pytest.mark.parametrize('factor', [1 / 8, 1 / 12.5, 1.3])
+def test_the_runtime_interpolates_with_the_same_weights(factor):
+    expected = interpolation_matrix(100, 13, factor, torch.device('cpu'))
+    np.testing.assert_array_equal(mask_decoding.interpolation_matrix(100, 13, factor), expected)
 
 
 def test_interpolation_by_a_whole_factor_is_torchs():

@@ -68,6 +68,24 @@ def test_the_part_has_each_image_with_what_is_right_about_it(truth):
     assert 'score threshold: 0.' in part.advice and 'It finds no' not in part.advice
 
 
+def test_masks(truth):
+    """Objects with triangles; detections with the upper half of their boxes."""
+    for entry in truth['annotations']:
+        x, y, width, height = entry['bbox']
+        entry['segmentation'] = [[x, y, x + width, y, x, y + height]]
+    part = evaluation_part(evaluate_detections(truth, FOUND), '', {})
+    assert not part.masks and part.classes[0].mask_ap is None and part.best[0].objects[0].mask == ''
+    found = []
+    for entry in FOUND:
+        x, y, width, height = entry['bbox']
+        found.append(dict(entry, segmentation=[[x, y, x + width, y, x + width, y + height / 2, x, y + height / 2]]))
+    part = evaluation_part(evaluate_detections(truth, found, masks=True), '', {})
+    assert part.masks and part.classes[0].mask_ap < part.classes[0].ap
+    (drawn, _) = part.best[0].predictions
+    points = np.array(drawn.mask.removeprefix('M').removesuffix('Z').split(), float).reshape(-1, 2)
+    assert sorted(points.tolist()) == [[0, 10], [0, 20], [20, 10], [20, 20]]
+
+
 def test_classes_that_the_threshold_never_finds_are_named(truth):
     cats = [box(40, 0, 0.9), box(40, 50, 0.9), box(30, 0, 0.9), *(box(10, left, 0.2) for left in (0, 30, 60))]
     part = evaluation_part(evaluate_detections(truth, [*cats, box(20, 50, 0.1, label=1)]), '', {})

@@ -10,6 +10,7 @@ import pytest
 from model_info import INFO
 
 from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.image import Placement
 
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
@@ -196,9 +197,10 @@ def test_a_label_without_a_name(constant_model, info):
     """The outputs of a graph with NMS don't show the number of classes."""
     detector = RTMDetector(constant_model(BOXES, SCORES, properties={**info.to_properties(), 'rtmdet.form': '"nms"'}))
     dets, labels = np.ones((2, 5), np.float32), np.array([1, -1])
-    assert len(detector.postprocess([dets, labels], (1, 1))) == 1
+    placement = Placement((1, 1), (64, 96))
+    assert len(detector.postprocess([dets, labels], placement)) == 1
     with pytest.raises(ValueError, match='rtmdet.classes must have at least 3 names, .* label 2, got 2'):
-        detector.postprocess([dets, labels + 1], (1, 1))
+        detector.postprocess([dets, labels + 1], placement)
 
 
 @pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])

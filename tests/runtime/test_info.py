@@ -15,6 +15,25 @@ def test_there_and_back(info):
     assert ModelInfo.from_properties({'others': 'left alone', **properties}, 'm') == info
 
 
+def test_a_file_from_before_there_were_masks(info):
+    properties = info.to_properties()
+    del properties['rtmdet.mask_stride'], properties['rtmdet.mask_thr']
+    assert ModelInfo.from_properties(properties, 'm') == info
+
+
+def test_outputs_and_their_shapes(info):
+    shapes = replace(info, form='raw', mask_stride=8).output_shapes
+    assert list(shapes.items())[::3] == [
+        ('cls_8', (2, 8, 12)), ('reg_8', (4, 8, 12)), ('kernel_8', (169, 8, 12)), ('prototypes', (8, 8, 12))
+    ]  # fmt: skip
+    assert replace(info, form='raw').outputs == ('cls_8', 'cls_16', 'cls_32', 'reg_8', 'reg_16', 'reg_32')
+    assert replace(info, mask_stride=8).output_shapes == dict(
+        boxes=(126, 4), scores=(126, 2), kernels=(126, 169), prototypes=(8, 8, 12)
+    )
+    nms = replace(info, form='nms', mask_stride=8).output_shapes
+    assert nms == dict(dets=(None, 5), labels=(None,), mask_logits=(None, 8, 12))
+
+
 @pytest.mark.parametrize(
     ('change', 'said'),
     [
@@ -50,6 +69,12 @@ def test_there_and_back(info):
         ({'rtmdet.input_size': '[0, 0]'}, 'rtmdet.input_size must be (height, width), multiples of 32 up to'),
         ({'rtmdet.input_size': '[64, 96, 32]'}, 'multiples of 32 up to 16384, got (64, 96, 32)'),
         ({'rtmdet.iou_thr': 'NaN'}, 'rtmdet.iou_thr must be from 0 to 1, got nan'),
+        ({'rtmdet.mask_stride': '16'}, 'rtmdet.mask_stride must be 0 (no masks) or 8, got 16'),
+        ({'rtmdet.mask_thr': '1.0'}, 'rtmdet.mask_thr must be above 0 and below 1, got 1.0'),
+        (
+            {'rtmdet.mask_stride': '8', 'rtmdet.form': '"trt"'},
+            "rtmdet.form must be one of raw, decoded, nms with masks, got 'trt'",
+        ),
     ],
 )
 def test_refusals(info, change, said):

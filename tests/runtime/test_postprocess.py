@@ -67,11 +67,12 @@ def test_maps_by_hand(exp_on_reg):
     distances[0][:, 1, 2] = 0.25, 0.5, 0.75, 1.0
     if exp_on_reg:
         distances = [np.log(level) for level in distances]
-    boxes, scores, labels = decode_maps(logits, distances, (8, 16), exp_on_reg, 0.4)
+    boxes, scores, labels, priors = decode_maps(logits, distances, (8, 16), exp_on_reg, 0.4)
     # clipped to 24 x 16, the finest map times its stride
     np.testing.assert_allclose(boxes, [[14, 4, 22, 16], [0, 0, 24, 16]], rtol=1e-6)
     np.testing.assert_allclose(scores, [1 / (1 + np.exp(-2)), 0.5], rtol=1e-6)
     assert labels.tolist() == [1, 0]
+    assert priors.tolist() == [5, 6 + 1]
 
 
 @pytest.mark.parametrize('score_thr', [0.0, 0.001, 0.3, 1.0])
@@ -85,11 +86,12 @@ def test_a_score_has_to_be_above_the_threshold(score_thr):
     assert len(raw[0]) == len(decoded[0]) == (scores > score_thr).sum()
     np.testing.assert_allclose(np.sort(raw[1]), np.sort(decoded[1]))
     assert sorted(raw[2]) == sorted(decoded[2])
+    assert sorted(raw[3]) == sorted(decoded[3])
 
 
 def test_logits_far_below_zero_are_silent():
     logits = [np.array([-1e4, -100, -80, 100, 1e4], np.float32).reshape(1, 1, 5)]
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        _, scores, _ = decode_maps(logits, [np.ones((4, 1, 5), np.float32)], (8,), False, 0)
+        _, scores, *_ = decode_maps(logits, [np.ones((4, 1, 5), np.float32)], (8,), False, 0)
     np.testing.assert_allclose(scores, [np.exp(-80), 1, 1], rtol=1e-6)  # 0 is not above the threshold 0

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtmdet_runtime import Detections
+from rtmdet_runtime.masks import Masks
 from rtmdet_runtime.tiles import TiledDetector, ends_at_border, starts
 
 
@@ -28,7 +29,10 @@ def test_boxes_that_end_where_their_tile_does():
 
 
 class Seer:
-    """Finds each object whose colour is in a tile, with its visible part, unless that is narrower than 8 pixels."""
+    """Finds each object whose colour is in a tile, with its visible part, unless that is narrower than 8 pixels.
+
+    Masks have the pixels of this colour.
+    """
 
     def __init__(self, objects: np.ndarray, score_thr: float = 0.3) -> None:
         self.objects, self.shapes = objects, []
@@ -41,13 +45,15 @@ class Seer:
             return [self.predict(image) for image in images]
         self.shapes.append(images.shape[:2])
         shrunk = max(images.shape[:2]) / 128  # the network's input
-        found = []
+        found, masks = [], []
         for i in range(len(self.objects)):
             y, x = np.nonzero(images[:, :, 0] == i + 1)
             if len(x) and min(np.ptp(x) + 1, np.ptp(y) + 1) / shrunk >= 8:
                 found.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
+                masks.append(Masks.from_arrays(images[None, :, :, 0] == i + 1))
         boxes = np.array(found, np.float32).reshape(-1, 4)
-        return Detections(boxes, np.full(len(boxes), 0.9, np.float32), np.zeros(len(boxes), np.int64))
+        runs = Masks.concatenate([Masks([], images.shape[:2]), *masks])
+        return Detections(boxes, np.full(len(boxes), 0.9, np.float32), np.zeros(len(boxes), np.int64), masks=runs)
 
 
 def draw(objects: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -62,7 +68,10 @@ def test_each_object_is_found_once_with_its_complete_box(batch_size):
     """On the border of tiles, in a corner, larger than a tile, and too small for the complete image."""
     objects = np.array([[90, 20, 120, 44], [380, 280, 400, 300], [150, 60, 330, 250], [5, 200, 18, 214]])
     seer = Seer(objects)
-    found = TiledDetector(seer, 128, 0.3, batch_size).predict(draw(objects, (300, 400)))
+    image = draw(objects, (300, 400))
+    found = TiledDetector(seer, 128, 0.3, batch_size).predict(image)
+    colours = [image[int(y1), int(x1), 0] for x1, y1, _, _ in found.boxes]
+    np.testing.assert_array_equal(found.masks.numpy(), [image[..., 0] == colour for colour in colours])
     assert sorted(found.boxes.astype(int).tolist()) == sorted(objects.tolist())
     assert set(seer.shapes[1:]) == {(128, 128)} and found.labels.dtype == np.int64
 

@@ -42,6 +42,17 @@ def test_roboflows_class_for_the_group_is_dropped(tmp_path):
     assert dataset.classes == CLASSES and 'pets' in dataset.notes[0]
 
 
+@pytest.mark.parametrize('name', ['val.json', 'instances_val2017.json'])
+def test_one_file_of_coco_has_the_images_of_the_split_in_its_name(name, tmp_path):
+    """Both folders have images of these names."""
+    write_coco(tmp_path, 4, 2)
+    file = (tmp_path / 'valid' / '_annotations.coco.json').rename(tmp_path / name)
+    for image in list((tmp_path / 'valid').glob('*.png')):
+        (tmp_path / 'train' / image.name).write_bytes(b'')
+    (split,) = read_dataset(file).splits.values()
+    assert split.folder == tmp_path / 'valid'
+
+
 def test_splits_of_coco_with_different_classes_get_the_same_ones(tmp_path):
     write_coco(tmp_path, 4, 2)
     file = tmp_path / 'valid' / '_annotations.coco.json'

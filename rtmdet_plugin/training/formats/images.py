@@ -78,13 +78,14 @@ def subfolders(folder: Path, depth: int) -> list[Path]:
 def image_folder(names: Sequence[str], places: Iterable[Path], split: str, source: Path) -> Path:
     """Return the folder that the file names of a split are relative to.
 
-    The folder with the most of the first names is taken; of several, one that is named like the split, then the first.
+    The folder with the most of the first names is taken; of several, one that is named like the split in the name of
+    the annotation file, or else like the split, then the first.
 
     Args:
         names: file names as in the annotations.
         places: candidates in the order of preference; they and their subfolders, two levels deep, are searched.
         split: 'train', 'val' or 'test'.
-        source: annotation file, for the error.
+        source: annotation file.
 
     Raises:
         RefusedError: if no candidate has any of the files.
@@ -92,7 +93,8 @@ def image_folder(names: Sequence[str], places: Iterable[Path], split: str, sourc
     candidates = list(dict.fromkeys(folder for place in places for folder in subfolders(place, 2)))
     probes = names[:PROBED]
     hits = {folder: sum((folder / name).is_file() for name in probes) for folder in candidates}
-    best = max(candidates, key=lambda folder: (hits[folder], split_name(folder.name) == split))
+    wanted = split_name(source.stem) or split
+    best = max(candidates, key=lambda folder: (hits[folder], split_name(folder.name) == wanted))
     if probes and not hits[best]:
         raise RefusedError(
             f'{source} must name images in {candidates[0]} or its subfolders, got {names[0]!r}, which is in none of '
