@@ -18,8 +18,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from results import DEVICE, report
 
-from rtmdet_plugin.engine.hooks.cpu_threads import available_cores
 from rtmdet_plugin.inference.benchmark import in_turns
+from rtmdet_runtime.cpu_cores import available_cores
 
 VARIANTS = [(side, pinned, False) for side in SIDES for pinned in (False, True)] + [('ours', True, True)]
 """Side, whether memory is pinned, and whether transfers are non-blocking."""

@@ -6,7 +6,8 @@ All run in one process with the same random weights, the same thresholds (the co
 same image in memory: one of coco_tiny if RTMDET_DATA is set, otherwise noise. NMS has as much work as with trained
 weights, because the bias of the last convolution is set such that `--candidates` pairs of prior and class have a score
 above the threshold. In the INT8 models only the parts that are known from the architecture stay in float; sensitive
-layers would depend on trained weights.
+layers would depend on trained weights. Next to busy cores, our models have as many threads as cores are free, as in the
+commands.
 
 Every candidate is called once per round; the figures are medians, ranges and 95th percentiles over the rounds. Writes
 benchmarks/results/deploy_latency_<device>_<machine>.json.
@@ -15,12 +16,13 @@ benchmarks/results/deploy_latency_<device>_<machine>.json.
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import mmdet
 import torch
-from harness import Cost, arguments, busy_cores, costs
+from harness import Cost, arguments, busy_cores, costs, in_threads
 from mmdet_prediction import NAMES, mmdet_steps
 from mmengine.config import Config
 from random_model import load_image, random_checkpoint
@@ -33,6 +35,7 @@ from rtmdet_plugin.inference.benchmark import Latency, latency_steps
 from rtmdet_plugin.inference.predictor import cpu_has_bfloat16
 from rtmdet_plugin.quantization.quantize import quantize_onnx
 from rtmdet_runtime import RTMDetector
+from rtmdet_runtime.cpu_cores import measure_cores
 from rtmdet_runtime.image import Image
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -42,10 +45,11 @@ BASES = dict(zip(('mmdet', 'mmdeploy', 'stock_graph'), NAMES, strict=True))
 
 
 def candidates(
-    size: str, folder: Path, image: Image, args: argparse.Namespace
+    size: str, folder: Path, image: Image, threads: int, args: argparse.Namespace
 ) -> dict[tuple[str, str], Callable[[], object]]:
     """Return all steps of a size: mmdet's `predict`, and `predict`, `network` and `post` of our models."""
-    config, threads = CONFIGS / f'rtmdet_{size}.py', args.threads
+    config = CONFIGS / f'rtmdet_{size}.py'
+    folder.mkdir()
     checkpoint = random_checkpoint(size, folder / 'random.pth', image, args.candidates)
     model = load_model(config, checkpoint)
     file = folder / 'image.png'
@@ -73,10 +77,12 @@ def candidates(
     for precision in ('float32', *(['bfloat16'] if cpu_has_bfloat16() else [])):
         for compiled in (False, True) if args.compile else (False,):
             name = f'PyTorch {precision}{", compiled" if compiled else ""}'
-            detectors[name] = RTMDetPredictor(config, checkpoint, precision=precision, compile=compiled, for_map=True)
+            settings = dict(precision=precision, compile=compiled, threads=threads)
+            detectors[name] = RTMDetPredictor(config, checkpoint, for_map=True, **settings)
     mmdet_config = Config.fromfile(MMDET_CONFIGS / f'rtmdet_{size}_8xb32-300e_coco.py')
-    others = mmdet_steps(mmdet_config, checkpoint, image, folder / 'mmdeploy', threads)
-    return {(name, 'predict'): step for name, step in others.items()} | latency_steps(detectors, image)
+    others = mmdet_steps(mmdet_config, checkpoint, image, folder / 'mmdeploy', args.threads)
+    steps = {(name, 'predict'): partial(in_threads, args.threads, step) for name, step in others.items()}
+    return steps | latency_steps(detectors, image)
 
 
 def rows_of(taken: dict[tuple[str, str], Sequence[Cost]]) -> list[dict]:
@@ -107,11 +113,12 @@ def main() -> None:
     image, rows = load_image(), []
     for size in ['tiny'] if args.quick else args.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            steps = candidates(size, Path(folder), image, args)
             for count in args.busy_cores:
                 with busy_cores(count) as condition:
+                    threads = min(args.threads, measure_cores().free)
+                    steps = candidates(size, Path(folder) / condition, image, threads, args)
                     taken = costs(steps, 1 if args.quick else args.rounds)
-                rows += [dict(size=size, condition=condition) | row for row in rows_of(taken)]
+                rows += [dict(size=size, condition=condition, threads=threads) | row for row in rows_of(taken)]
     report('deploy_latency', rows, save=not args.quick)
 
 

@@ -92,6 +92,14 @@ def costs(candidates: Mapping[Name, Step], repeats: int) -> dict[Name, list[Cost
     return in_turns({name: partial(cost_of, step) for name, step in candidates.items()}, repeats, warmup=1)
 
 
+def in_threads(count: int, step: Callable[[], object]) -> None:
+    """Call a step with this number of PyTorch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    step()
+    torch.set_num_threads(before)
+
+
 def milliseconds(measured: Sequence[Cost], prefix: str = '') -> dict[str, float]:
     """Return the median, lowest and highest wall-clock time, and the median CPU time, as parts of a row."""
     walls = [1e3 * cost.wall for cost in measured]

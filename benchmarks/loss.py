@@ -3,7 +3,8 @@
     python benchmarks/loss.py [--busy-cores 0 1] [--batches 1 4 16] [--objects 10 100]
 
 RTMDet-tiny's head at 640 px, 80 classes; from the head's outputs to the gradients on them. mmyolo (GPL) is only a
-reference: it is measured if it is installed (`mmyolo-requirements.txt`). Writes
+reference: it is measured if it is installed (`mmyolo-requirements.txt`). Next to busy cores, ours has the number of
+threads that `RTMCPUThreadsHook` chooses, and the references have PyTorch's. Writes
 benchmarks/results/loss_<device>_<machine>.json and a plot next to it. References are skipped ('not measured') if they
 would take minutes or all of the memory. On a GPU, the rows also say whether our loss waits for the device.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from harness import arguments, busy_cores, costs, milliseconds, peak_memory
+from harness import arguments, busy_cores, costs, in_threads, milliseconds, peak_memory
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
@@ -23,6 +24,7 @@ from results import DEVICE, device_name, report, result_file
 from torch import Tensor
 
 import rtmdet_plugin  # noqa: F401  registers the head
+from rtmdet_runtime.cpu_cores import measure_cores
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -145,8 +147,10 @@ def measure(found: dict[str, torch.nn.Module], batch: int, num_objects: int, bus
     waits = {'waits for the GPU': synchronisation('ours', found['ours'], inputs)} if DEVICE == 'cuda' else {}
     for count in busy:
         with busy_cores(count) as condition:
-            taken = costs(candidates, repeats=3 if batch * num_objects > 200 else 7)
-        row = dict(condition=condition, batch=batch, objects=num_objects)
+            threads = min(torch.get_num_threads(), measure_cores().free)
+            steps = dict(candidates, ours=partial(in_threads, threads, candidates['ours']))
+            taken = costs(steps, repeats=3 if batch * num_objects > 200 else 7)
+        row = dict(condition=condition, batch=batch, objects=num_objects, threads=threads)
         for name in NAMES:
             row |= milliseconds(taken[name], f'{name} ') if name in taken else {f'{name} ms': 'not measured'}
             row[f'{name} MB'] = memory.get(name, 'not measured')

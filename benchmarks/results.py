@@ -16,8 +16,8 @@ from rich.table import Table
 
 from rtmdet_cli.doctor import versions
 from rtmdet_plugin.doctor.machine import cpu_features, cpu_name, gpus
-from rtmdet_plugin.engine.hooks.cpu_threads import available_cores
 from rtmdet_plugin.version import __version__
+from rtmdet_runtime.cpu_cores import available_cores
 from rtmdet_runtime.output import write_json
 
 RESULTS = Path(__file__).parent / 'results'

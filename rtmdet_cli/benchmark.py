@@ -17,10 +17,11 @@ import click
 
 from rtmdet_runtime.backends import BACKENDS, readers_of
 from rtmdet_runtime.choices import PRECISIONS
+from rtmdet_runtime.cpu_cores import available_cores
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
 from .candidates import Candidate, open_checkpoint, open_models
-from .options import THREADS, size_option
+from .options import THREADS, size_option, threads_beside_others
 
 if TYPE_CHECKING:
     from rtmdet_runtime import RTMDetector
@@ -83,7 +84,6 @@ def open_all(
     switches: dict[str, Any],
 ) -> dict[Candidate, RTMDetector]:
     """Open all candidates of a recommendation; for the arguments see `open_models` and `open_checkpoint`."""
-    from rtmdet_plugin.engine.hooks.cpu_threads import available_cores
     from rtmdet_plugin.inference.predictor import cpu_has_bfloat16
     from rtmdet_plugin.inference.recommendation import CONFIG, thread_counts, write_random_model
 
@@ -157,7 +157,8 @@ def load_image(image: Path | None) -> Image:
     type=THREADS,
     multiple=True,
     metavar='N',
-    help="Number of CPU threads. May be repeated. Default: the backend's.",
+    help="Number of CPU threads. May be repeated. Default: the backend's, or the free cores if other programs use "
+    'some.',
 )
 @click.option(
     '--image',
@@ -258,6 +259,7 @@ def command(
             click.echo(line, err=err)
     else:
         precisions = precisions or ('auto',)
+        threads = threads or tuple(filter(None, [threads_beside_others()]))
         candidates = open_models(models, backends, threads, precisions, **settings)
         if trained:
             config, checkpoint = trained

@@ -9,6 +9,7 @@ import click
 
 from rtmdet_runtime.backends import BACKENDS, THREAD_COUNTS
 from rtmdet_runtime.choices import PRECISIONS
+from rtmdet_runtime.cpu_cores import available_cores, free_threads
 
 if TYPE_CHECKING:
     from rtmdet_runtime import ModelInfo
@@ -36,8 +37,19 @@ batch_size_option = click.option(
     help='Number of images that the network gets at once.',
 )
 threads_option = click.option(
-    '--threads', type=THREADS, metavar='N', help="Number of CPU threads. Default: the backend's."
+    '--threads',
+    type=THREADS,
+    metavar='N',
+    help="Number of CPU threads. Default: the backend's, or the free cores if other programs use some.",
 )
+
+
+def threads_beside_others() -> int | None:
+    """Return the number of threads that other programs leave room for, and say so; None if all cores are free."""
+    if (threads := free_threads()) is not None:
+        text = f'CPU threads: {threads} of {available_cores()}, because other programs use the other cores'
+        click.echo(f'{text}; --threads N changes this', err=True)
+    return threads
 
 
 def _precision_option(default: str, text: str) -> Callable:

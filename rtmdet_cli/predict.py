@@ -18,7 +18,14 @@ import click
 from rtmdet_runtime.choices import DEPLOY_THRESHOLDS, LABELS, RECORDS, TILE_OVERLAP
 from rtmdet_runtime.output import STDOUT, input_files
 
-from .options import backend_option, batch_size_option, precision_option, size_option, threads_option
+from .options import (
+    backend_option,
+    batch_size_option,
+    precision_option,
+    size_option,
+    threads_beside_others,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from rtmdet_runtime.detections import Detections
@@ -148,6 +155,7 @@ def command(
 
     names = [name.strip() for part in classes for name in part.split(',')]
     thresholds = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
+    threads = threads or threads_beside_others()
     settings = dict(backend=backend, size=size, threads=threads, precision=precision, device=device, config=config)
     detector = RTMDetector(model, classes=names or None, **thresholds, **settings)
     named = [names_on_stdin() if source == STDIN else source for source in sources]

@@ -13,7 +13,7 @@ from rtmdet_runtime.messages import needed_by
 from rtmdet_runtime.output import check_output, input_files
 
 from .images import list_bad, list_images, read_images
-from .options import threads_option
+from .options import threads_beside_others, threads_option
 from .progress import show_progress
 
 
@@ -90,6 +90,7 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     check_settings_agree(model, out, method, target)
     if target is None:
         target = 'openvino' if out.suffix == '.xml' else 'tensorrt' if read_info(model).form == 'trt' else 'onnxruntime'
+    threads = threads or threads_beside_others()
     bad = []
     with show_progress() as track:
         listed = evenly_spaced(list_images([images]), samples)

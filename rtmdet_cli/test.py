@@ -13,7 +13,14 @@ from rtmdet_runtime.choices import CHECKPOINTS
 from rtmdet_runtime.output import STDOUT, check_json, input_files, write_json
 
 from .config import cfg_options, changed_config, config_argument
-from .options import ap_precision_option, backend_option, describe_thresholds, size_option, threads_option
+from .options import (
+    ap_precision_option,
+    backend_option,
+    describe_thresholds,
+    size_option,
+    threads_beside_others,
+    threads_option,
+)
 
 EXPORTED = sorted({ending for _, _, endings in BACKENDS.values() for ending in endings})
 METRICS = r'\{\s*"\w+/\w+"\s*:\s*[-\d.NI]'
@@ -83,6 +90,7 @@ def command(config, model, backend, size, batch_size, threads, precision, json_f
             metrics, _ = evaluate_checkpoint(config, model, work_dir, batch_size)
     else:
         test_cfg = config.model.get('test_cfg')
+        runtime['threads'] = threads or threads_beside_others()
         detector = use_thresholds(RTMDetector(model, precision=precision, **runtime), test_cfg)
         wanted = describe_thresholds(replace(detector.info, **thresholds(test_cfg)))
         if (used := describe_thresholds(detector.info)) != wanted:  # NMS is part of the graph

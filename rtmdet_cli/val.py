@@ -18,6 +18,7 @@ from .options import (
     batch_size_option,
     describe_thresholds,
     size_option,
+    threads_beside_others,
     threads_option,
 )
 from .test import EXPORTED
@@ -157,6 +158,7 @@ def open_model(
     loaded = None if config is None else read_config(config)
     file = best_or_last(model) if model.is_dir() else model
     device = device or (device_type() if trained else 'cpu')
+    threads = threads or (threads_beside_others() if device == 'cpu' else None)
     detector = open_for_map(
         file, loaded, backend=backend, size=size, threads=threads, precision=precision, device=device
     )

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # for the processes that tests start, whatever else the CPU does
+
 import cv2
 import mmengine.config.config
 import pytest

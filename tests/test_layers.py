@@ -13,10 +13,11 @@ MAY_IMPORT = {
     'errors': ['compat'],
     'stride_masks': [],
     'memory_file': [],
+    'kept_memory': [],
     'sample_batch': ['stride_masks', 'memory_file'],
     'checkpoints': ['errors'],
     'config': ['errors'],
-    'transforms': ['errors', 'stride_masks'],
+    'transforms': ['errors', 'kept_memory', 'stride_masks'],
     'assigners': [],
     'mmyolo_support': [],
     'models': ['assigners', 'checkpoints', 'mmyolo_support', 'sample_batch', 'stride_masks'],
@@ -69,7 +70,7 @@ def test_every_package_has_its_place():
     found = {
         path.stem for path in (ROOT / 'rtmdet_plugin').iterdir() if path.is_dir() and (path / '__init__.py').is_file()
     }
-    others = {'errors', 'memory_file', 'sample_batch', 'stride_masks', 'rtmdet_cli', 'rtmdet_runtime'}
+    others = {'errors', 'kept_memory', 'memory_file', 'sample_batch', 'stride_masks', 'rtmdet_cli', 'rtmdet_runtime'}
     assert found | others == set(MAY_IMPORT)
 
 

@@ -23,7 +23,7 @@ NAMES = {
     'DATA_SAMPLERS': ['RTMDefaultSampler'],
     'HOOKS': [
         'RTMBadSampleHook', 'RTMChannelsLastHook', 'RTMCheckInvalidLossHook', 'RTMCheckpointHook',
-        'RTMDistillationHook', 'RTMGracefulStopHook', 'RTMKeepClassesHook', 'RTMLoadReportHook',
+        'RTMDistillationHook', 'RTMGracefulStopHook', 'RTMKeepClassesHook', 'RTMKeptMemoryHook', 'RTMLoadReportHook',
         'RTMNumClassCheckHook', 'RTMPipelineSwitchHook', 'RTMProcessWatchHook', 'RTMRunCheckHook', 'RTMRuntimeInfoHook',
         'RTMUnfoldNormHook',
     ],

@@ -33,17 +33,19 @@ from .training_pipeline import fixed_size, move_pipeline
 
 _HEAD, _OUR_HEAD = 'RTMDetSepBNHead', 'RTMSepBNHead'
 _ADDED_HOOKS = dict(
-    runtime_info='RTMRuntimeInfoHook',
-    num_class_check='RTMNumClassCheckHook',
-    check_invalid_loss='RTMCheckInvalidLossHook',
-    bad_samples='RTMBadSampleHook',
-    load_report='RTMLoadReportHook',
-    cpu_threads='RTMCPUThreadsHook',
-    process_watch='RTMProcessWatchHook',
-    run_check='RTMRunCheckHook',
-    graceful_stop='RTMGracefulStopHook',
+    runtime_info=dict(type='RTMRuntimeInfoHook'),
+    num_class_check=dict(type='RTMNumClassCheckHook'),
+    check_invalid_loss=dict(type='RTMCheckInvalidLossHook'),
+    bad_samples=dict(type='RTMBadSampleHook'),
+    load_report=dict(type='RTMLoadReportHook'),
+    channels_last=dict(type='RTMChannelsLastHook', only_on_cpu=True),
+    cpu_threads=dict(type='RTMCPUThreadsHook'),
+    kept_memory=dict(type='RTMKeptMemoryHook'),
+    process_watch=dict(type='RTMProcessWatchHook'),
+    run_check=dict(type='RTMRunCheckHook'),
+    graceful_stop=dict(type='RTMGracefulStopHook'),
 )
-"""Hooks of `configs/_base_/runtime.py` that a config gets if it has none of their type: name and type."""
+"""Hooks of `configs/_base_/runtime.py` that a config gets if it has none of their type: name and config."""
 
 
 class Migration:
@@ -269,10 +271,10 @@ def _move_hooks(config: Config | ConfigDict, done: Migration) -> None:
                 done.note(place, stays=f'{kind} stays; there is no counterpart')
 
     present = {step_name(hook) for hook in places.values()}
-    added = {name: kind for name, kind in _ADDED_HOOKS.items() if name not in hooks and kind not in present}
-    hooks.update({name: dict(type=kind) for name, kind in added.items()})
+    added = {name: hook for name, hook in _ADDED_HOOKS.items() if name not in hooks and hook['type'] not in present}
+    hooks.update(copy.deepcopy(added))
     if added:
-        done.note('default_hooks', moved=f'added {", ".join(added.values())}')
+        done.note('default_hooks', moved=f'added {", ".join(hook["type"] for hook in added.values())}')
 
 
 def _import_package(config: Config | ConfigDict, done: Migration) -> None:

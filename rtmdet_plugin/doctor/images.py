@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from rtmdet_runtime.cpu_cores import available_cores
 from rtmdet_runtime.image_files import list_images
 
-from ..engine.hooks.cpu_threads import available_cores
 from ..training.formats.images import SampleError, checked_size
 from ..transforms.decoding import BadImageError, decode
 from .finding import Finding, Item

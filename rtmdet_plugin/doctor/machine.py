@@ -11,9 +11,10 @@ from pathlib import Path
 import cv2
 import torch
 
+from rtmdet_runtime.cpu_cores import available_cores
+
 from ..engine.hooks.before_run.free_memory import free_memory
 from ..engine.hooks.before_run.run_findings import gib
-from ..engine.hooks.cpu_threads import available_cores
 from .finding import Finding
 
 CPU_FLAGS = dict(

@@ -19,7 +19,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from ..engine.hooks.cpu_threads import available_cores
+from rtmdet_runtime.cpu_cores import available_cores
+
 from ..inference.device import device_type
 from ..training.formats.labelled import Labelled
 from .finding import Finding

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from mmengine.config import Config
 
+from rtmdet_runtime.cpu_cores import available_cores
+
 from ..config.augmentation import augmentation_of
 from ..config.pipelines import preprocessing
-from ..engine.hooks.cpu_threads import available_cores
 from ..inference.device import device_type
 from .fit_to_data import Facts, facts_about
 from .memory import Memory, step_memory

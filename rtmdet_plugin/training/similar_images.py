@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from ..engine.hooks.cpu_threads import available_cores
+from rtmdet_runtime.cpu_cores import available_cores
 
 SIDE = 8
 """Width and height of the compared thumbnails."""

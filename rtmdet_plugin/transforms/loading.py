@@ -28,10 +28,10 @@ from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 from torch.utils.data import get_worker_info
 
+from ..kept_memory import keep_freed_memory
 from .boxes import place_boxes
 from .checks import check_image_scale
 from .decoding import BadImageError, decode
-from .kept_memory import keep_freed_memory
 from .outline_masks import OutlineMasks
 from .outlines import box_outline, outline_of
 

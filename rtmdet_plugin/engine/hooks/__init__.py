@@ -14,6 +14,7 @@ from .early_stopping import RTMEarlyStoppingHook
 from .faults import RTMBadSampleHook, RTMCheckInvalidLossHook
 from .interruption import RTMGracefulStopHook, RTMProcessWatchHook
 from .keep_classes import RTMKeepClassesHook
+from .kept_memory import RTMKeptMemoryHook
 from .pipeline_switch import RTMPipelineSwitchHook
 from .runtime_info import RTMRuntimeInfoHook
 from .unfold_norm import RTMUnfoldNormHook
@@ -28,6 +29,7 @@ __all__ = [
     'RTMEarlyStoppingHook',
     'RTMGracefulStopHook',
     'RTMKeepClassesHook',
+    'RTMKeptMemoryHook',
     'RTMLoadReportHook',
     'RTMNumClassCheckHook',
     'RTMPipelineSwitchHook',

@@ -16,11 +16,19 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class RTMChannelsLastHook(Hook):
-    """Store the model's 4-D weights in channels-last order in training, validation and testing; values don't change."""
+    """Store the model's 4-D weights in channels-last order in training, validation and testing; values don't change.
+
+    Args:
+        only_on_cpu: leave the weights of a model on a GPU as they are.
+    """
 
     # Before the EMA hook (49) copies the model.
     priority = 'HIGH'
 
+    def __init__(self, only_on_cpu: bool = False) -> None:
+        self.only_on_cpu = only_on_cpu
+
     def before_run(self, runner: Runner) -> None:
         """Reorder the weights in place, so that the optimiser's parameters stay valid."""
-        runner.model.to(memory_format=torch.channels_last)
+        if not (self.only_on_cpu and next(runner.model.parameters()).is_cuda):
+            runner.model.to(memory_format=torch.channels_last)

@@ -22,5 +22,14 @@ def test_weights_change_order_and_outputs_do_not():
     assert all(old is new for old, new in zip(parameters, model.parameters(), strict=True))  # the optimiser's
 
 
+def test_a_model_on_a_gpu_may_be_left_alone():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, device='meta'))  # no CUDA here: `is_cuda` is asked of the parameters
+    model.parameters = lambda: iter([SimpleNamespace(is_cuda=True)])
+    RTMChannelsLastHook(only_on_cpu=True).before_run(SimpleNamespace(model=model))
+    assert not model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    RTMChannelsLastHook().before_run(SimpleNamespace(model=model))
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_it_comes_before_the_averaged_copy():
     assert RTMChannelsLastHook.priority == 'HIGH'  # 30; the configs' EMA hook has 49

@@ -1,4 +1,4 @@
-"""The number of threads of a training on a CPU."""
+"""The number of threads of a run on a CPU."""
 
 from types import SimpleNamespace
 
@@ -7,39 +7,57 @@ import torch
 from torch import nn
 
 from rtmdet_plugin.engine.hooks import RTMCPUThreadsHook, cpu_threads
+from rtmdet_runtime.cpu_cores import Cores
 
 
 @pytest.fixture
-def train(monkeypatch):
-    """Start a training with 8 threads, and return the number of threads afterwards and the logged lines."""
+def run(monkeypatch):
+    """Start a run with 8 threads, and return the number of threads afterwards and the logged lines."""
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     before = torch.get_num_threads()
 
-    def call(cores: int, workers: int) -> tuple[int, list[str]]:
+    def call(cores: int, used: float) -> tuple[int, list[str]]:
         lines: list[str] = []
-        monkeypatch.setattr(cpu_threads, 'available_cores', lambda: cores)
+        monkeypatch.setattr(cpu_threads, 'measure_cores', lambda seconds: Cores(cores, used))
         torch.set_num_threads(8)
-        RTMCPUThreadsHook().before_train(
-            SimpleNamespace(
-                train_dataloader=SimpleNamespace(num_workers=workers),
-                model=nn.Linear(1, 1),
-                logger=SimpleNamespace(info=lines.append),
-            )
-        )
+        hook = RTMCPUThreadsHook()
+        hook.before_run(SimpleNamespace(model=nn.Linear(1, 1), logger=SimpleNamespace(info=lines.append)))
+        assert lines == ([f'CPU threads: {hook.reason}. OMP_NUM_THREADS changes this.'] if hook.reason else [])
         return torch.get_num_threads(), lines
 
     yield call
     torch.set_num_threads(before)
 
 
-def test_a_core_is_left_to_the_processes_that_load_images(train):
-    threads, (line,) = train(cores=8, workers=4)
-    assert threads == 7 and line.startswith('CPU threads: 7; of 8 cores, one is left to the 4 processes')
-    assert train(cores=1, workers=1)[0] == 1
-    assert train(cores=64, workers=1)[0] == 8, 'never more than before'
+def test_the_cores_of_other_programs_are_left_to_them(run):
+    threads, (line,) = run(cores=8, used=3.04)
+    assert threads == 5 and line.startswith('CPU threads: 5; other programs use 3.0 of 8 cores.')
+    assert run(cores=2, used=1.9)[0] == 1
+    assert run(cores=64, used=2)[0] == 8, 'never more than before'
 
 
-def test_nothing_changes_without_such_processes_or_if_the_user_has_chosen(train, monkeypatch):
-    assert train(cores=8, workers=0) == (8, [])
+@pytest.mark.parametrize(
+    ('resume', 'stored', 'env', 'threads'),
+    [(True, 3, None, 3), (False, 3, None, 4), (True, 9, None, 4), (True, 'a', None, 4), (True, 3, '2', 4)],
+)
+def test_a_resumed_run_has_the_threads_of_its_checkpoint(monkeypatch, run, resume, stored, env, threads):
+    monkeypatch.setattr(cpu_threads, 'available_cores', lambda: 8)
+    checkpoint = dict(meta={})
+    hook = RTMCPUThreadsHook()
+    torch.set_num_threads(3)
+    hook.before_save_checkpoint(None, checkpoint)
+    assert checkpoint['meta'] == dict(cpu_threads=3)
+    checkpoint['meta']['cpu_threads'] = stored
+    if env:
+        monkeypatch.setenv('OMP_NUM_THREADS', env)
+    torch.set_num_threads(4)
+    logger = SimpleNamespace(info=lambda line: None)
+    hook.after_load_checkpoint(SimpleNamespace(_resume=resume, model=nn.Linear(1, 1), logger=logger), checkpoint)
+    assert torch.get_num_threads() == threads
+    assert hook.reason == ('3; as in the checkpoint, so that the run continues exactly' if threads == 3 else '')
+
+
+def test_nothing_changes_on_free_cores_or_if_the_user_has_chosen(run, monkeypatch):
+    assert run(cores=8, used=0.3) == (8, [])
     monkeypatch.setenv('OMP_NUM_THREADS', '8')
-    assert train(cores=8, workers=2) == (8, [])
+    assert run(cores=8, used=4) == (8, [])

@@ -25,6 +25,7 @@ from ....datasets.collate import rtm_collate
 from ....datasets.tree import leaf_datasets
 from ....transforms.sample_cache import SampleCache
 from ....transforms.walk import walk_transforms
+from ..cpu_threads import RTMCPUThreadsHook
 from ..pipeline_switch import RTMPipelineSwitchHook
 from ..unwrapped import unwrapped
 from . import run_findings
@@ -143,6 +144,13 @@ def find_about_disk(runner: Runner) -> Iterator[Finding]:
             yield run_findings.check_disk(size, regular + best, shutil.disk_usage(hook.out_dir).free)
 
 
+def find_about_threads(runner: Runner) -> Iterator[Finding]:
+    """Report the number of CPU threads, if a hook has chosen it."""
+    for hook in runner.hooks:
+        if isinstance(hook, RTMCPUThreadsHook) and hook.reason:
+            yield run_findings.ok('CPU threads', hook.reason)
+
+
 def batch_size(runner: Runner) -> int:
     """Return the number of images in a batch of one process."""
     loader = runner.train_dataloader
@@ -195,5 +203,6 @@ CHECKS = {
     'warm-up': find_about_warm_up,
     'memory': find_about_memory,
     'disk': find_about_disk,
+    'CPU threads': find_about_threads,
 }
 """Name of a check in the report: what to call."""
