@@ -51,7 +51,7 @@ def moved_option(name: str) -> Callable:
     default='decoded',
     show_default=True,
     help='Export format: raw (maps of the head), decoded (all boxes and scores), nms (boxes after NMS) or trt (boxes '
-    "after TensorRT's NMS).",
+    "after TensorRT's NMS; not for models with masks).",
 )
 @click.option(
     '--size', type=int, nargs=2, metavar='H W', help="Input size, multiples of 32. Default: the test pipeline's."

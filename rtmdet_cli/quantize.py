@@ -63,7 +63,8 @@ from .progress import show_progress
     default=0.001,
     show_default=True,
     metavar='0..1',
-    help='Keep layers in float if quantising them shifts scores by more. 1 keeps none, and measures nothing.',
+    help='Keep layers in float if quantising them shifts scores, of classes or of pixels of masks, by more. 1 keeps '
+    'none, and measures nothing.',
 )
 @click.option(
     '--target',

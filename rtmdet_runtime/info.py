@@ -139,6 +139,7 @@ class ModelInfo:
         if self.form == 'raw':
             levels = list(zip(self.strides, sizes, strict=True))
             channels = zip(names, (count, 4, kernel), strict=False)
+            maps: dict[str, tuple[int | None, ...]]
             maps = {f'{name}_{stride}': (number, *size) for name, number in channels for stride, size in levels}
             return maps | dict.fromkeys(names[3:], prototypes)
         shapes = dict(

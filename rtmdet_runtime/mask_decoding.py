@@ -84,20 +84,41 @@ def mask_logits(prototypes: np.ndarray, kernels: np.ndarray, points: np.ndarray,
     Returns:
         Logits at the upper left corners of the prototypes' cells. (n, H, W)
     """
-    n, (height, width) = len(kernels), prototypes.shape[1:]
-    first, second, third, first_bias, second_bias, third_bias = np.split(kernels, np.cumsum(KERNEL_PARTS)[:-1], axis=1)
-    first = first.reshape(n, CHANNELS, 2 + NUM_PROTOTYPES)
-    y, x = np.indices((height, width), np.float32) * np.float32(stride)
-    inputs = np.concatenate([[x, y], prototypes]).reshape(2 + NUM_PROTOTYPES, -1)
+    return apply_kernels(with_coordinates(prototypes, stride), placed_kernels(kernels, points))
 
-    # Relative coordinates are linear in those of the cell and of the prior; the prior's part goes to the bias.
-    to_point = first[..., :2] / (COORDINATE_UNIT * points[:, 2, None, None])  # (n, CHANNELS, 2)
-    first = np.concatenate([-to_point, first[..., 2:]], axis=2)
-    first_bias = first_bias + (to_point * points[:, None, :2]).sum(axis=2)
 
-    hidden = relu((first.reshape(-1, 2 + NUM_PROTOTYPES) @ inputs).reshape(n, CHANNELS, -1), first_bias)
-    hidden = relu(second.reshape(n, CHANNELS, CHANNELS) @ hidden, second_bias)
-    return (third[:, None] @ hidden + third_bias[..., None]).reshape(n, height, width)
+def placed_kernels(kernels: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return kernels whose first layer takes coordinates in pixels instead of those relative to the prior.
+
+    Relative coordinates are linear in those of the cell and of the prior; the prior's part goes to the bias.
+
+    Args:
+        kernels: see `KERNEL_PARTS`. (n, 169)
+        points: x, y and stride of each kernel's prior in pixels. (n, 3)
+    """
+    n, kernels = len(kernels), kernels.copy()
+    first, _, _, first_bias, *_ = np.split(kernels, np.cumsum(KERNEL_PARTS)[:-1], axis=1)  # views
+    to_cell = first.reshape(n, CHANNELS, 2 + NUM_PROTOTYPES)[..., :2]
+    to_cell /= -COORDINATE_UNIT * points[:, 2, None, None]
+    first_bias -= (to_cell * points[:, None, :2]).sum(axis=2)
+    return kernels
+
+
+def with_coordinates(prototypes: np.ndarray, stride: int) -> np.ndarray:
+    """Put x and y of the cells' upper left corners in pixels before the prototypes (8, H, W), float32. (10, H, W)."""
+    y, x = np.indices(prototypes.shape[1:], np.float32) * np.float32(stride)
+    return np.concatenate([[x, y], prototypes])
+
+
+def apply_kernels(inputs: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+    """Compute mask logits (n, H, W) from the results of `with_coordinates` and `placed_kernels`."""
+    n, (height, width) = len(kernels), inputs.shape[1:]
+    first, second, third, *biases = np.split(kernels, np.cumsum(KERNEL_PARTS)[:-1], axis=1)
+    # All instances share the inputs of the first layer, which is one matrix product.
+    hidden = first.reshape(-1, len(inputs)) @ inputs.reshape(len(inputs), -1)
+    hidden = relu(hidden.reshape(n, CHANNELS, -1), biases[0])
+    hidden = relu(second.reshape(n, CHANNELS, CHANNELS) @ hidden, biases[1])
+    return (third[:, None] @ hidden + biases[2][..., None]).reshape(n, height, width)
 
 
 def relu(values: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -131,7 +152,7 @@ def encode_masks(
     axes = zip(size, logits.shape[1:], cells_per_pixel, strict=True)
     rows, columns = (interpolation_matrix(*axis) for axis in axes)  # (height, h) and (width, w)
     above = logits > np.float32(threshold)
-    spans = [span_of(above.any(axis=axis), matrix) for axis, matrix in ((2, rows), (1, columns))]
+    spans = [span_of(above.max(axis=axis), matrix) for axis, matrix in ((2, rows), (1, columns))]
     step = max(1, max_pixels // size[0])
     found = []
     for mask, (top, bottom, y1, y2), (left, right, x1, x2) in zip(logits, *spans, strict=True):

@@ -42,7 +42,8 @@ def find_parts(graph: onnx.GraphProto) -> dict[str, list[str]]:
 
     - stem: the first convolution.
     - attention: mean, convolution and hard sigmoid of the channel attention, without the multiplication that it feeds.
-    - predictions: the last convolutions, one for logits and one for distances per level.
+    - predictions: the last convolutions, one for logits and one for distances per level; with masks also one for
+      kernels per level, and one for the prototypes.
     - decode: everything after the predictions.
 
     Raises:

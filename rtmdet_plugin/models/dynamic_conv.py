@@ -47,7 +47,7 @@ def placed_kernels(kernels: Tensor, priors: Tensor) -> Tensor:
         priors: x, y and stride of each kernel's prior in pixels; further columns are ignored. (..., 3 or more)
     """
     first, second, third, first_bias, *biases = kernels.split(KERNEL_PARTS, dim=-1)
-    first = first.unflatten(-1, (CHANNELS, 2 + NUM_PROTOTYPES))
+    first = first.reshape(*first.shape[:-1], CHANNELS, 2 + NUM_PROTOTYPES)  # opset 11 has no unflatten
     to_point = first[..., :2] / (COORDINATE_UNIT * priors[..., None, 2:3])  # (..., CHANNELS, 2)
     first_bias = first_bias + (to_point * priors[..., None, :2]).sum(dim=-1)
     first = torch.cat([-to_point, first[..., 2:]], dim=-1).flatten(-2)

@@ -8,14 +8,19 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from rtmdet_runtime.info import OUTPUTS
+from rtmdet_runtime import ModelInfo
+from rtmdet_runtime.info import MASK_OUTPUTS, OUTPUTS
+from rtmdet_runtime.mask_decoding import apply_kernels, mask_logits, points_of
 
 from ..export.graph_parts import GraphLinks, find_parts
+from ..export.mask_nodes import MASK_INPUTS
 from .calibration import Track, no_progress, open_runner
 
 MIN_SCORE, MIN_COUNT = 0.1, 100
 """A score is compared if in float it is at least this, or among this many highest scores: background stays background,
-and a model without confident detections can be measured as well."""
+and a model without confident detections can be measured as well. The same applies to the cells of masks."""
+MASKS = 20
+"""Number of masks per image that are compared."""
 
 
 def find_layers(graph: onnx.GraphProto, excluded: Collection[str], target: str) -> dict[str, list[str]]:
@@ -52,6 +57,8 @@ def measure_layers(
 ) -> dict[str, float]:
     """Quantise each layer on its own, weights and tensors, and measure the mean absolute change of the scores.
 
+    With masks, it is the larger one of the changes of the classes' scores and of the scores of the masks' cells.
+
     Args:
         model: float model of any export format but `trt`.
         layers: see `find_layers`.
@@ -63,24 +70,75 @@ def measure_layers(
     Returns:
         Error by layer. See `MIN_SCORE` for which scores are compared.
     """
-    expected = _scores(model, inputs, threads)
-    count = min(MIN_COUNT, len(expected))
-    counts = expected >= min(MIN_SCORE, np.partition(expected, -count)[-count])
+    scores = ScoresOf(model, inputs, threads)
+    expected = scores(model)
+    counts = []
+    for values in expected:
+        count = min(MIN_COUNT, len(values))
+        counts.append(values >= min(MIN_SCORE, np.partition(values, -count)[-count]))
     errors = {}
     for name, tensors in track(layers.items(), description='Measuring layers', total=len(layers)):
         rounded = round_tensors(model, {tensor: ranges[tensor] for tensor in tensors})
         round_weights(rounded, name)
-        errors[name] = float(np.abs(_scores(rounded, inputs, threads) - expected)[counts].mean())
+        groups = zip(scores(rounded), expected, counts, strict=True)
+        errors[name] = max(float(np.abs(found - values)[counted].mean()) for found, values, counted in groups)
     return errors
 
 
-def _scores(model: onnx.ModelProto, inputs: Sequence[np.ndarray], threads: int | None) -> np.ndarray:
-    made = {name for node in model.graph.node for name in node.output}
-    scores, cls = OUTPUTS['decoded'][1], OUTPUTS['raw'][0]
-    logits = [value.name for value in model.graph.output if value.name.startswith(f'{cls}_')]
-    run = open_runner(model, [scores] if scores in made else logits, threads)
-    values = np.concatenate([output.ravel() for images in inputs for output in run(images)])
-    return values if scores in made else 1 / (1 + np.exp(-values))
+class ScoresOf:
+    """Compute a model's scores on some inputs: those of its classes, and with masks those of their cells.
+
+    The masks are those of the priors that have the highest scores in the first call, so that calls can be compared.
+
+    Args:
+        model: model with metadata.
+        inputs: inputs of the network.
+        threads: number of ONNX Runtime's threads; None for its own choice.
+    """
+
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[np.ndarray], threads: int | None) -> None:
+        self.info = ModelInfo.from_properties({entry.key: entry.value for entry in model.metadata_props}, 'the model')
+        self.inputs, self.threads = inputs, threads
+        levels = len(self.info.strides)
+        self.scores, self.masks = OUTPUTS['decoded'][1:], ()
+        if self.info.form == 'raw':
+            self.scores, self.masks = self.info.outputs[:levels], self.info.outputs[2 * levels :]
+        elif self.info.mask_stride:
+            self.masks = MASK_INPUTS if self.info.form == 'nms' else MASK_OUTPUTS['decoded']
+        self.best: dict[int, np.ndarray] = {}
+
+    def __call__(self, model: onnx.ModelProto) -> list[np.ndarray]:
+        """Return the scores of all classes and priors, and with masks those of all cells, of all inputs; 1-D each."""
+        run = open_runner(model, [*self.scores, *self.masks], self.threads)
+        groups = [[], []] if self.masks else [[]]
+        for number, images in enumerate(self.inputs):
+            outputs = run(images)
+            scores, masks = outputs[: len(self.scores)], outputs[len(self.scores) :]
+            if self.info.form == 'raw':
+                scores = [sigmoid(level) for level in scores]
+            groups[0] += [level.ravel() for level in scores]
+            if masks:
+                groups[1].append(sigmoid(self._mask_logits(number, scores, masks)).ravel())
+        return [np.concatenate(group) for group in groups]
+
+    def _mask_logits(self, number: int, scores: list[np.ndarray], masks: list[np.ndarray]) -> np.ndarray:
+        """Return the mask logits (n, H, W) of the best priors of the first image of an input."""
+        *kernels, prototypes = (values[0] for values in masks)
+        of_priors = [level[0] for level in scores]
+        if self.info.form == 'raw':
+            kernels, of_priors = ([level.reshape(len(level), -1).T for level in maps] for maps in (kernels, of_priors))
+        confidence = np.concatenate(of_priors).max(axis=1)
+        best = self.best.setdefault(number, np.argsort(-confidence, kind='stable')[:MASKS])
+        chosen = np.concatenate(kernels)[best]
+        if self.info.form == 'nms':  # these are placed, and the coordinates are before the prototypes
+            return apply_kernels(prototypes, chosen)
+        return mask_logits(prototypes, chosen, points_of(best, self.info), self.info.mask_stride)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the scores of logits."""
+    with np.errstate(over='ignore'):  # exp(100) is infinite in float32, which correctly gives a score of 0
+        return 1 / (1 + np.exp(-logits))
 
 
 def round_tensors(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:

@@ -1,6 +1,8 @@
 """Masks from the network's outputs, of a model whose only object is a diamond, in each export format."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,3 +120,14 @@ def test_many_masks_are_decoded_in_parts(monkeypatch):
     found = mask_decoding.decode_masks(outputs, rows, info, placement)
     assert counts == [3] * 6 + [2]
     np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+def test_the_function_of_the_page_computes_the_same():
+    page = (Path(__file__).parents[2] / 'docs' / 'deploy.md').read_text()
+    (code,) = re.findall(r'```python\n(import numpy as np\n\n\ndef mask_logits.*?)```', page, flags=re.DOTALL)
+    exec(code, names := {})
+    rng = np.random.default_rng(0)
+    prototypes, kernels = rng.normal(size=(8, 8, 12)), rng.normal(size=(3, 169))
+    priors = np.array([[88, 56, 8], [48, 32, 16], [0, 32, 32]])
+    expected = mask_decoding.mask_logits(*(values.astype(np.float32) for values in (prototypes, kernels, priors)), 8)
+    np.testing.assert_allclose(names['mask_logits'](prototypes, kernels, priors), expected, rtol=1e-4, atol=1e-4)
