@@ -20,7 +20,7 @@ from mmdet.registry import METRICS
 
 from ..errors import RefusedError
 from .coco_file import category_ids, read_coco_file
-from .mask_annotations import unusable_masks
+from .mask_annotations import damaged_codes, unusable_masks
 
 
 class RTMCOCO(COCO):
@@ -79,6 +79,8 @@ def _check_masks(ann_file: str, content: dict[str, list[dict]]) -> None:
     objects = [{**annotation, 'iscrowd': 0} for annotation in content['annotations']]  # crowds need masks as well
     lost = unusable_masks(content['images'], objects)
     known = {number for ids in lost.values() for number in ids}
+    if damaged := list(damaged_codes(a for a in objects if a['id'] not in known)):
+        lost['have a damaged run-length code'] = damaged
     if boxes := [a['id'] for a in objects if _is_read_as_box(a.get('segmentation')) and a['id'] not in known]:
         lost['begin with a polygon of fewer than three points, which pycocotools reads as a box'] = boxes
     if lost:

@@ -1,4 +1,4 @@
-"""Find annotations whose masks show nothing, before a training reads them one by one."""
+"""Find annotations whose masks show nothing or are damaged, before a training or an evaluation reads them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+
+from ..transforms.outlines import run_lengths
 
 NO_MASK = 'have no segmentation'
 OTHER_SIZE = 'have a run-length code of another size than their image'
@@ -50,6 +52,24 @@ def unusable_masks(images: Iterable[dict], annotations: Iterable[dict]) -> dict[
     shown = set[int]().union(*(_shown(parts[start : start + CHUNK]) for start in range(0, len(parts), CHUNK)))
     lost[NO_AREA] = [number for number in waiting if number not in shown]
     return {reason: ids for reason, ids in lost.items() if ids}
+
+
+def damaged_codes(annotations: Iterable[dict]) -> dict[int, str]:
+    """Return the reason by id, for each annotation whose run-length code is damaged.
+
+    A training meets them when it loads the sample. pycocotools doesn't check them, and some keep it busy forever.
+
+    Args:
+        annotations: COCO's `annotations`, crowds included.
+    """
+    damaged = {}
+    for annotation in annotations:
+        if isinstance(annotation.get('segmentation'), Mapping):
+            try:
+                run_lengths(annotation['segmentation'])
+            except (ValueError, TypeError, KeyError) as error:  # the last two if `size` isn't a pair
+                damaged[annotation['id']] = str(error)
+    return damaged
 
 
 def _shown(parts: list[Part]) -> set[int]:

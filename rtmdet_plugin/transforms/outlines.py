@@ -69,6 +69,25 @@ def bitmap_outline(bitmap: np.ndarray) -> Outline | None:
     return (edges,)
 
 
+def run_lengths(code: Mapping) -> np.ndarray:
+    """Return the run lengths of a run-length code of COCO, compressed or not; the first run is of zeros.
+
+    Args:
+        code: `size`, (height, width) in pixels, and `counts`.
+
+    Raises:
+        ValueError: if they aren't run lengths, or don't add up to the size.
+    """
+    (height, width), counts = code['size'], code.get('counts')
+    try:
+        runs = _decompress(counts) if isinstance(counts, (str, bytes)) else np.array(counts, ndmin=1)
+    except ValueError:
+        runs = np.array(())
+    if runs.dtype != np.int64 or (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f'counts must be a run-length code of COCO for {height} x {width} pixels, got {counts!r:.80}')
+    return runs
+
+
 def _stretches(marks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return row, start and end of each run of True in the rows of `marks`, (R, C)."""
     padded = np.pad(marks, ((0, 0), (1, 1)))
@@ -83,18 +102,8 @@ def _polygons(mask: Any) -> list[Sequence[float]]:
 
 
 def _decode(code: Mapping) -> np.ndarray:
-    """Decode a run-length code of COCO, compressed or not, into a bitmap, bool (H, W).
-
-    Raises:
-        ValueError: if its runs don't add up to the size.
-    """
-    (height, width), counts = code['size'], code.get('counts')
-    try:
-        runs = _decompress(counts) if isinstance(counts, (str, bytes)) else np.array(counts, ndmin=1)
-    except ValueError:
-        runs = np.array(())
-    if runs.dtype != np.int64 or (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f'counts must be a run-length code of COCO for {height} x {width} pixels, got {counts!r:.80}')
+    """Decode a run-length code into a bitmap, bool (H, W); it must be valid, see `run_lengths`."""
+    runs, (height, width) = run_lengths(code), code['size']
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 

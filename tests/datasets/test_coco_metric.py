@@ -66,10 +66,12 @@ def test_masks_in_run_length_encoding_are_scored(content, write, metric):
         (None, 'have no segmentation'),
         ([[1, 1, 5, 5], [1, 1, 9, 1, 1, 9]], 'begin with a polygon of fewer than three points'),
         ({'size': [5, 5], 'counts': [25]}, 'have a run-length code of another size'),
+        ({'size': [60, 80], 'counts': 'aSh02'}, 'have a damaged run-length code'),
+        ({'size': [60, 80], 'counts': [4799]}, 'have a damaged run-length code'),
     ],
 )
 def test_masks_that_cannot_be_scored_are_refused_at_once(content, write, mask, reason, crowd):
-    """COCO's evaluation fails on the first two with a KeyError or TypeError, and scores 0 for the last."""
+    """COCO's evaluation fails on the first two, scores 0 for the third, and may never end with the last two."""
     for annotation in content['annotations']:
         annotation['segmentation'] = [[1, 1, 9, 1, 1, 9]]
     bad = content['annotations'][3]
