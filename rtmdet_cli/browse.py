@@ -45,7 +45,7 @@ PAGE = '.html'
 )
 @click.option(
     '--model',
-    type=click.Choice(MODELS),
+    type=click.Choice(tuple(MODELS)),
     default='tiny',
     show_default=True,
     help='Model whose augmentation is used in stages 1 and 2, unless DATA is a config.',

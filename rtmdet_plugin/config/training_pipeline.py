@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .pipelines import step_name, walk_steps
+from .pipelines import loads_masks, step_name, walk_steps
 from .swaps import ANY, TRANSFORMS, Swap, apply, obstacle
 
 # With these arguments, the steps do what the fused ones do. `_BACKEND` is the default of file_client_args.
@@ -74,7 +74,7 @@ def move_pipeline(pipeline: Sequence[dict]) -> MovedPipeline:
         The moved pipeline; steps within others (`RandomApply`) are copied unchanged.
     """
     rest = copy.deepcopy(list(pipeline))
-    with_mask = any(step.get('with_mask', False) for step in walk_steps(rest))
+    with_mask = loads_masks(rest)
     result = MovedPipeline([], [], [])
     names = {step_name(step) for step in walk_steps(rest)} - (_TAKE_ARRAYS - (_NEED_BITMAPS if with_mask else set()))
     others = sorted(name for name in names if not name.startswith('RTM'))

@@ -20,7 +20,7 @@ from mmdet.registry import METRICS
 
 from ..errors import RefusedError
 from .coco_file import category_ids, read_coco_file
-from .mask_annotations import damaged_codes, unusable_masks
+from .mask_annotations import unscorable_masks
 
 
 class RTMCOCO(COCO):
@@ -57,7 +57,7 @@ class RTMCocoMetric(CocoMetric):
             self._coco_api.dataset = {'info': {}, **content}  # some versions of pycocotools copy the info
             self._coco_api.createIndex()
             if 'segm' in self.metrics:
-                _check_masks(ann_file, content)
+                check_masks(ann_file, content)
             # The wrapper's own names for the attributes that createIndex replaces.
             self._coco_api.img_ann_map = self._coco_api.imgToAnns
             self._coco_api.cat_img_map = self._coco_api.catToImgs
@@ -74,23 +74,11 @@ class RTMCocoMetric(CocoMetric):
         return super().compute_metrics(results)
 
 
-def _check_masks(ann_file: str, content: dict[str, list[dict]]) -> None:
-    """Raise a `RefusedError` if a mask is one that pycocotools can't read or would score as one without pixels."""
-    objects = [{**annotation, 'iscrowd': 0} for annotation in content['annotations']]  # crowds need masks as well
-    lost = unusable_masks(content['images'], objects)
-    known = {number for ids in lost.values() for number in ids}
-    if damaged := list(damaged_codes(a for a in objects if a['id'] not in known)):
-        lost['have a damaged run-length code'] = damaged
-    if boxes := [a['id'] for a in objects if _is_read_as_box(a.get('segmentation')) and a['id'] not in known]:
-        lost['begin with a polygon of fewer than three points, which pycocotools reads as a box'] = boxes
-    if lost:
+def check_masks(ann_file: str, content: dict[str, list[dict]]) -> None:
+    """Raise a `RefusedError` if a mask can't be evaluated, see `unscorable_masks`."""
+    if lost := unscorable_masks(content['images'], content['annotations']):
         reasons = '; '.join(f'{len(ids)} that {reason}, ids {ids[:20]}' for reason, ids in lost.items())
         raise RefusedError(
             f"{ann_file}: every object must have a mask for metric 'segm', got {reasons}; add the masks, or set "
             "metric='bbox'"
         )
-
-
-def _is_read_as_box(mask: Any) -> bool:
-    """Return whether a mask is a list of polygons of which the first has at most two points."""
-    return isinstance(mask, list) and bool(mask) and isinstance(mask[0], list) and len(mask[0]) <= 4

@@ -13,6 +13,8 @@ from ..transforms.outlines import run_lengths
 NO_MASK = 'have no segmentation'
 OTHER_SIZE = 'have a run-length code of another size than their image'
 NO_AREA = 'have no polygon of three points with an area inside their image'
+DAMAGED = 'have a damaged run-length code'
+READ_AS_BOX = 'begin with a polygon of fewer than three points, which pycocotools reads as a box'
 
 CHUNK = 20_000
 """Number of polygons that are examined at a time; those of COCO together would take 2 GB."""
@@ -48,27 +50,39 @@ def unusable_masks(images: Iterable[dict], annotations: Iterable[dict]) -> dict[
         else:
             waiting.append(annotation['id'])
             polygons = mask if isinstance(mask, list) else ()
-            parts += [(annotation['id'], polygon, size) for polygon in polygons if _is_polygon(polygon)]
+            parts += [(annotation['id'], polygon, size) for polygon in polygons if is_polygon(polygon)]
     shown = set[int]().union(*(_shown(parts[start : start + CHUNK]) for start in range(0, len(parts), CHUNK)))
     lost[NO_AREA] = [number for number in waiting if number not in shown]
     return {reason: ids for reason, ids in lost.items() if ids}
 
 
-def damaged_codes(annotations: Iterable[dict]) -> dict[int, str]:
-    """Return the reason by id, for each annotation whose run-length code is damaged.
+def unscorable_masks(images: Iterable[dict], annotations: Iterable[dict]) -> dict[str, list[int]]:
+    """Return the ids of the annotations, crowds included, whose masks can't be evaluated, by the reason.
 
-    A training meets them when it loads the sample. pycocotools doesn't check them, and some keep it busy forever.
+    pycocotools fails on some, and scores others as masks without pixels; some damaged codes keep it busy forever.
 
     Args:
-        annotations: COCO's `annotations`, crowds included.
+        images: COCO's `images`.
+        annotations: COCO's `annotations`, complete as `read_coco_file` returns them.
     """
-    damaged = {}
+    objects = [{**annotation, 'iscrowd': 0} for annotation in annotations]
+    lost = unusable_masks(images, objects)
+    known = {number for ids in lost.values() for number in ids}
+    left = [annotation for annotation in objects if annotation['id'] not in known]
+    lost[DAMAGED] = damaged_codes(left)
+    lost[READ_AS_BOX] = [annotation['id'] for annotation in left if _is_read_as_box(annotation.get('segmentation'))]
+    return {reason: ids for reason, ids in lost.items() if ids}
+
+
+def damaged_codes(annotations: Iterable[dict]) -> list[int]:
+    """Return the ids of the annotations whose run-length codes are damaged; a training meets them with their sample."""
+    damaged = []
     for annotation in annotations:
         if isinstance(annotation.get('segmentation'), Mapping):
             try:
                 run_lengths(annotation['segmentation'])
-            except (ValueError, TypeError, KeyError) as error:  # the last two if `size` isn't a pair
-                damaged[annotation['id']] = str(error)
+            except (ValueError, TypeError, KeyError):  # the last two if `size` isn't a pair
+                damaged.append(annotation['id'])
     return damaged
 
 
@@ -93,5 +107,11 @@ def _shown(parts: list[Part]) -> set[int]:
     return {number for (number, _, _), good in zip(parts, shown, strict=True) if good}
 
 
-def _is_polygon(part: Any) -> bool:
+def is_polygon(part: Any) -> bool:
+    """Return whether a part of a mask is a polygon of at least three points."""
     return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
+
+
+def _is_read_as_box(mask: Any) -> bool:
+    """Return whether a mask is a list of polygons of which the first has at most two points."""
+    return isinstance(mask, list) and bool(mask) and isinstance(mask[0], list) and len(mask[0]) <= 4

@@ -59,7 +59,7 @@ def draw_stage(data: Config | Labelled, model: str, stage: int, count: int, seed
 
     Args:
         data: a config, or a dataset.
-        model: size of the model whose pipeline is used, unless `data` is a config.
+        model: name of the model whose pipeline is used, unless `data` is a config.
         stage: training stage, 1 or 2.
         count: number of samples.
         seed: seed of the choice of images and of their augmentation.
