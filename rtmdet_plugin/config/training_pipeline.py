@@ -64,11 +64,12 @@ class MovedPipeline(NamedTuple):
     """Steps that have a counterpart but stay mmdet's, with the reason."""
 
 
-def move_pipeline(pipeline: Sequence[dict]) -> MovedPipeline:
+def move_pipeline(pipeline: Sequence[dict], masks_of_ours: bool = False) -> MovedPipeline:
     """Move a training pipeline.
 
     Args:
         pipeline: configs of transforms; not modified. Steps of other packages and your own are copied unchanged.
+        masks_of_ours: whether the head is `RTMInsSepBNHead`, which needs masks as `RTMPackDetInputs` draws them.
 
     Returns:
         The moved pipeline; steps within others (`RandomApply`) are copied unchanged.
@@ -91,16 +92,16 @@ def move_pipeline(pipeline: Sequence[dict]) -> MovedPipeline:
                 if reason:
                     result.stays.append(f'{" + ".join(names)}: {reason}')
         else:
-            _move_step(rest.pop(0), result, with_mask)
+            _move_step(rest.pop(0), result, with_mask and not masks_of_ours)
     return result
 
 
-def _move_step(step: dict, result: MovedPipeline, with_mask: bool) -> None:
-    """Append a step, or its counterpart."""
+def _move_step(step: dict, result: MovedPipeline, masks_of_mmdet: bool) -> None:
+    """Append a step, or its counterpart; a head of mmdet needs the masks as mmdet packs them."""
     name = step_name(step)
     swap = TRANSFORMS.get(name)
     reason = _UNMOVED.get(name, '') if swap is None else obstacle(step, swap)
-    if name == 'PackDetInputs' and with_mask:
+    if name == 'PackDetInputs' and masks_of_mmdet:
         reason = 'RTMPackDetInputs draws the masks for RTMInsSepBNHead'
     if name == 'RandomFlip' and not isinstance(step.get('prob'), (int, float)):
         reason = f'RTMRandomFlip has no prob={step.get("prob")!r}'
