@@ -13,4 +13,7 @@ _base_ = [
     '_base_/runtime.py',
 ]
 
-default_hooks = dict(pipeline_switch=dict(switch_pipeline=_base_.train_pipeline_stage2))
+default_hooks = dict(
+    checkpoint=dict(save_best='coco/segm_mAP'),
+    pipeline_switch=dict(switch_pipeline=_base_.train_pipeline_stage2),
+)

@@ -45,10 +45,10 @@ PAGE = '.html'
 )
 @click.option(
     '--model',
-    type=click.Choice(MODELS),
+    type=click.Choice(tuple(MODELS)),
     default='tiny',
     show_default=True,
-    help='Model whose augmentation is used in stages 1 and 2, unless DATA is a config.',
+    help='Model whose augmentation is used in stages 1 and 2, unless DATA is a config; with ins-, masks are drawn.',
 )
 @click.option('--seed', type=int, default=0, show_default=True, metavar='N', help='Seed of the choice of images.')
 @cfg_options
@@ -56,7 +56,7 @@ def command(data, out, stage, split, count, model, seed, changes) -> None:
     """Draw images of DATA with their boxes, as they are or as they are augmented for the training.
 
     DATA is a folder, a data.yaml, an annotation file or a config, as for rtmdet train. Boxes have the colour of their
-    class; boxes that training ignores are grey.
+    class; boxes that training ignores are grey. Masks are drawn for a model that predicts them.
     """
     if split != 'train' and stage != 'data':
         raise click.UsageError(f'--split must be train with --stage {stage}, got {split}')
@@ -66,6 +66,7 @@ def command(data, out, stage, split, count, model, seed, changes) -> None:
     from rtmdet_plugin.doctor.browse import draw_data, draw_stage, image_paths
     from rtmdet_plugin.doctor.config_data import read_config_data
     from rtmdet_plugin.doctor.page import BEGINNING, page_of_pictures
+    from rtmdet_plugin.doctor.training_config import wants_masks
     from rtmdet_plugin.training.formats.find_format import read_all
     from rtmdet_runtime.drawing import check_image, write_image
     from rtmdet_runtime.output import check_output, input_files, write_result
@@ -84,7 +85,7 @@ def command(data, out, stage, split, count, model, seed, changes) -> None:
     else:
         check_image(out, inputs, (*IMAGES, PAGE))
     if dataset is not None and stage == 'data':
-        pictures = draw_data(dataset, split, count, seed)
+        pictures = draw_data(dataset, split, count, seed, wants_masks(source, model))
     else:
         pictures = draw_stage(dataset or source, model, int(stage), count, seed)
     if out.suffix == PAGE:

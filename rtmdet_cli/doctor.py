@@ -28,7 +28,11 @@ RESULT = r'\{\s*"rtmdet doctor"\s*:'
 @click.option('--deep', is_flag=True, help='Decode each image, and find images that look alike. Takes minutes.')
 @click.option('--speed', is_flag=True, help='Measure the images/s of the data loader and of a training step.')
 @click.option(
-    '--model', type=click.Choice(MODELS), default='tiny', show_default=True, help='Model that will be trained on DATA.'
+    '--model',
+    type=click.Choice(tuple(MODELS)),
+    default='tiny',
+    show_default=True,
+    help='Model that will be trained on DATA; with ins-, masks are examined too.',
 )
 @click.option(
     '--show', type=click.IntRange(0), default=5, show_default=True, metavar='N', help='Files to show for each finding.'

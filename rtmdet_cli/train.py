@@ -12,7 +12,11 @@ from rtmdet_runtime.devices import hide_other_gpus
 
 @click.command('train')
 @click.argument('data')
-@click.option('--model', type=click.Choice(MODELS), help='Size of the model. Default: tiny.')
+@click.option(
+    '--model',
+    type=click.Choice(tuple(MODELS)),
+    help='Size of the model; with ins-, a model that predicts masks. Default: tiny.',
+)
 @click.option('--epochs', type=click.IntRange(1), metavar='N', help='Number of epochs. Default: follows from the data.')
 @click.option(
     '--batch', type=click.IntRange(1), metavar='N', help='Images per step and GPU. Default: follows from the data.'
@@ -67,9 +71,10 @@ def command(data, classes, log, device, **options) -> None:
     """Train a detector on DATA.
 
     DATA is a folder, a data.yaml, an annotation file or a config. Annotations may be COCO JSON, YOLO, Pascal VOC or
-    CSV; images are neither copied nor changed. All numbers that aren't given follow from the data. They are printed
-    with their reasons and written to a short config in a new work directory, work_dirs/NAME_N, and mmengine's Runner
-    trains with it, like mim train mmdet. Ctrl-C saves the state; --resume continues.
+    CSV, and masks COCO JSON or YOLO; images are neither copied nor changed. All numbers that aren't given follow from
+    the data. They are printed with their reasons and written to a short config in a new work directory,
+    work_dirs/NAME_N, and mmengine's Runner trains with it, like mim train mmdet. Ctrl-C saves the state; --resume
+    continues.
     """
     hide_other_gpus(device)  # before mmengine is imported, which chooses its device then
     # Import rtmdet_plugin first: its error names the missing package of PyTorch or OpenMMLab.

@@ -27,8 +27,10 @@ RECORDS = dict(json='predictions.json', jsonl='predictions.jsonl', csv='predicti
 """Formats of predictions with one file for all images: its default name."""
 LABELS = dict(yolo='labels_yolo', voc='labels_voc')
 """Formats of predictions with one file per image: the default name of their folder."""
-MODELS = ('nano', 'tiny', 's', 'm', 'l', 'x')
-"""Sizes of RTMDet that `rtmdet train` offers."""
+MODELS = {size: f'rtmdet_{size}' for size in ('nano', 'tiny', 's', 'm', 'l', 'x')} | {
+    f'ins-{size}': f'rtmdet_ins_{size}' for size in ('tiny', 's', 'm', 'l', 'x')
+}
+"""Models that `rtmdet train` offers, and their configs: sizes of RTMDet, and of RTMDet-Ins, which predicts masks."""
 TORCH_PRECISIONS = ('float32', 'bfloat16', 'float16')
 PRECISIONS = ('auto', *TORCH_PRECISIONS)
 """Precision that an exported model computes in; `RTMDetector` explains them."""

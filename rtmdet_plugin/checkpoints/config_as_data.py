@@ -20,14 +20,15 @@ TYPES = frozenset(
     (
         *('RTMDet', 'DetDataPreprocessor', 'RTMDetDataPreprocessor'),
         *('CSPNeXt', 'CSPNeXtPAFPN', 'RTMDetSepBNHead', 'RTMCSPNeXt', 'RTMCSPNeXtPAFPN', 'RTMSepBNHead'),
+        *('RTMDetInsSepBNHead', 'RTMInsSepBNHead', 'DiceLoss', 'RTMDiceLoss'),
         *('MlvlPointGenerator', 'DistancePointBBoxCoder'),
         *('QualityFocalLoss', 'GIoULoss', 'RTMQualityFocalLoss', 'RTMGIoULoss'),
         *('BN', 'SyncBN', 'GN', 'LN', 'SiLU', 'ReLU', 'LeakyReLU', 'nms'),
     )
 )
 """Types in `model` that are built, without mmdet's scope."""
-SHIPPED = re.compile('rtmdet_(nano|tiny|s|m|l|x)(?![a-z])')
-"""Name of a shipped config."""
+SHIPPED = re.compile('rtmdet([-_]ins)?_(nano|tiny|s|m|l|x)(?![a-z])')
+"""Name of a shipped config, which is that of OpenMMLab's with `_` for `-`."""
 UNUSED = ('_scope_', 'init_cfg', 'batch_augments', 'train_cfg')
 """Keys in `model` that a prediction doesn't need."""
 
@@ -48,8 +49,9 @@ def find_config(checkpoint: Path, meta: object) -> Config | str:
     if file.is_file():
         return read_as_data(file.read_text(errors='replace'), str(file))
     if shipped := SHIPPED.match(checkpoint.name):
-        person = '_person' if shipped[0] == 'rtmdet_nano' and 'person' in checkpoint.name else ''
-        return f'rtmdet_plugin::{shipped[0]}{person}.py'
+        name = shipped[0].replace('-', '_')
+        person = '_person' if name == 'rtmdet_nano' and 'person' in checkpoint.name else ''
+        return f'rtmdet_plugin::{name}{person}.py'
     raise ValueError(
         f'config must be given (--config) for {checkpoint}, which has none in it, because there is no {file.name} '
         'next to it, got None'

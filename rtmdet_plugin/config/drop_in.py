@@ -31,7 +31,8 @@ from .pipelines import step_name, walk_pipelines, walk_steps
 from .swaps import DATASETS, HOOKS, METRICS, MODEL, SAMPLERS, apply, obstacle
 from .training_pipeline import fixed_size, move_pipeline
 
-_HEAD, _OUR_HEAD = 'RTMDetSepBNHead', 'RTMSepBNHead'
+_HEADS = {name: MODEL[name].ours for name in ('RTMDetSepBNHead', 'RTMDetInsSepBNHead')}
+"""Heads of mmdet that can be moved, and their counterparts."""
 _ADDED_HOOKS = dict(
     runtime_info=dict(type='RTMRuntimeInfoHook'),
     num_class_check=dict(type='RTMNumClassCheckHook'),
@@ -108,7 +109,7 @@ def drop_in(config: Config | ConfigDict) -> Migration:
         What was replaced, and what wasn't and why.
 
     Raises:
-        RefusedError: if the config isn't that of an RTMDet that detects boxes. It is unchanged then.
+        RefusedError: if the config isn't that of an RTMDet or RTMDet-Ins. It is unchanged then.
     """
     check_detector(config)
     done = Migration()
@@ -128,14 +129,15 @@ def drop_in(config: Config | ConfigDict) -> Migration:
 
 
 def check_detector(config: Config | ConfigDict) -> None:
-    """Raise a RefusedError if a config isn't that of mmdet's RTMDet for boxes."""
+    """Raise a RefusedError if a config isn't that of mmdet's RTMDet or RTMDet-Ins."""
     model = config.get('model')
     head = model.get('bbox_head') if isinstance(model, dict) else None
     name = step_name(head) if isinstance(head, dict) and 'type' in head else None
-    if name not in (_HEAD, _OUR_HEAD):
-        raise RefusedError(f"model.bbox_head must be mmdet's {_HEAD}, got {name}; only RTMDet for boxes can be moved")
-    if name == _OUR_HEAD:
-        raise RefusedError(f'model.bbox_head must be {_HEAD}, got {name}; the config has our parts already')
+    theirs = ' or '.join(_HEADS)
+    if name in _HEADS.values():
+        raise RefusedError(f'model.bbox_head must be {theirs}, got {name}; the config has our parts already')
+    if name not in _HEADS:
+        raise RefusedError(f"model.bbox_head must be mmdet's {theirs}, got {name}; no other detector can be moved")
     scope = config.get('default_scope', 'mmdet')
     if scope != 'mmdet' and not (scope is None and imports_types(config)):
         raise RefusedError(f"default_scope must be 'mmdet', got {scope!r}")
@@ -149,23 +151,33 @@ def _move_model(config: Config | ConfigDict, done: Migration) -> None:
     done.swap('model.neck', model.get('neck'), MODEL)
 
     head, training = model['bbox_head'], model.get('train_cfg') or {}
-    reason = _training_obstacle(training)
+    name = step_name(head)
+    reason = _training_obstacle(_HEADS[name], training) or _mask_loss_obstacle(head)
     if reason:
-        done.note('model.bbox_head', stays=f'{_HEAD} stays; {reason}')
+        done.note('model.bbox_head', stays=f'{name} stays; {reason}')
     elif done.swap('model.bbox_head', head, MODEL):
-        done.swap('model.bbox_head.loss_cls', head.get('loss_cls'), MODEL)
-        done.swap('model.bbox_head.loss_bbox', head.get('loss_bbox'), MODEL)
+        for loss in ('loss_cls', 'loss_bbox', 'loss_mask'):
+            done.swap(f'model.bbox_head.{loss}', head.get(loss), MODEL)
     done.swap('model.train_cfg.assigner', training.get('assigner'), MODEL)
     _move_sync_bn(config, done)
 
 
-def _training_obstacle(training: dict) -> str:
+def _mask_loss_obstacle(head: dict) -> str:
+    """Return why our head has no counterpart of the mask loss; empty if it has, or there is none."""
+    loss = head.get('loss_mask')
+    if not loss:
+        return ''
+    name = step_name(loss)
+    return obstacle(loss, MODEL['DiceLoss']) if name == 'DiceLoss' else f'RTMInsSepBNHead has no loss_mask={name}'
+
+
+def _training_obstacle(head: str, training: dict) -> str:
     """Return the settings of `model.train_cfg` that our head doesn't have; empty if there are none."""
     wrong = [f'{name}={training[name]}' for name in ('allowed_border', 'pos_weight') if training.get(name, -1) >= 0]
     sampler = training.get('sampler')
     if sampler and step_name(sampler) != 'PseudoSampler':
         wrong.append(f'sampler={step_name(sampler)}')
-    return f'{_OUR_HEAD} has no model.train_cfg.{", ".join(wrong)}' if wrong else ''
+    return f'{head} has no model.train_cfg.{", ".join(wrong)}' if wrong else ''
 
 
 def _move_sync_bn(config: Config | ConfigDict, done: Migration) -> None:
@@ -188,13 +200,14 @@ def _move_sync_bn(config: Config | ConfigDict, done: Migration) -> None:
 
 def _move_pipelines(config: Config | ConfigDict, done: Migration) -> None:
     """Move all pipelines but those of validation, testing and TTA, which ours use as well."""
+    masks_of_ours = step_name(config['model']['bbox_head']) == 'RTMInsSepBNHead'
     for path, pipeline in list(walk_pipelines(config)):
         if path.startswith(('val_', 'test_', 'tta_')) or path.endswith('batch_augments') or not pipeline:
             continue
         if not isinstance(pipeline, list) or not all(isinstance(step, dict) and 'type' in step for step in pipeline):
             done.note(path, stays='the pipeline stays; it must be a list of steps such as dict(type=...)')
             continue
-        moved = move_pipeline(pipeline)
+        moved = move_pipeline(pipeline, masks_of_ours)
         pipeline[:] = moved.steps
         done.note(path, moved=', '.join(moved.moved))
         for line in moved.stays:

@@ -65,6 +65,11 @@ def walk_steps(node: object) -> Iterator[dict]:
         yield from walk_steps(item)
 
 
+def loads_masks(node: object) -> bool:
+    """Return whether a step of a pipeline, of a dataset or of a data loader loads masks."""
+    return any(step.get('with_mask', False) for step in walk_steps(node))
+
+
 def test_pipeline(config: Config | ConfigDict) -> Sequence[dict]:
     """Return the steps that prepare an image for testing: those of the test set, else `test_pipeline`.
 

@@ -50,11 +50,34 @@ MODEL = {
         dict(with_objectness=False, conv_cfg=None, reg_decoded_bbox=ANY, loss_centerness=ANY),
         dict(norm_cfg=_NORM, stacked_convs=4, with_objectness=True),
     ),
+    'RTMDetInsSepBNHead': Swap(
+        'RTMInsSepBNHead',
+        'num_classes in_channels feat_channels stacked_convs share_conv pred_kernel_size anchor_generator bbox_coder '
+        'loss_cls loss_bbox loss_mask norm_cfg act_cfg train_cfg test_cfg init_cfg',
+        dict(
+            with_objectness=False,
+            conv_cfg=None,
+            num_prototypes=8,
+            dyconv_channels=8,
+            num_dyconvs=3,
+            mask_loss_stride=4,
+            reg_decoded_bbox=ANY,
+            loss_centerness=ANY,
+        ),
+        dict(norm_cfg=dict(type='BN', requires_grad=True), stacked_convs=4),
+    ),  # fmt: skip
     'DetDataPreprocessor': Swap('RTMDetDataPreprocessor'),
     'QualityFocalLoss': Swap(
         'RTMQualityFocalLoss', 'beta loss_weight', dict(use_sigmoid=True, reduction='mean', activated=False)
     ),
     'GIoULoss': Swap('RTMGIoULoss', 'loss_weight', dict(eps=1e-6, reduction='mean')),
+    # The head divides the sum over the masks by their number.
+    'DiceLoss': Swap(
+        'RTMDiceLoss',
+        'loss_weight eps',
+        dict(use_sigmoid=True, activate=True, reduction='mean', naive_dice=False),
+        dict(loss_weight=1.0, eps=1e-3),
+    ),
     'DynamicSoftLabelAssigner': Swap(
         'RTMDynamicSoftLabelAssigner',
         'soft_center_radius topk iou_weight',

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .pipelines import step_name, walk_steps
+from .pipelines import loads_masks, step_name, walk_steps
 from .swaps import ANY, TRANSFORMS, Swap, apply, obstacle
 
 # With these arguments, the steps do what the fused ones do. `_BACKEND` is the default of file_client_args.
@@ -64,17 +64,18 @@ class MovedPipeline(NamedTuple):
     """Steps that have a counterpart but stay mmdet's, with the reason."""
 
 
-def move_pipeline(pipeline: Sequence[dict]) -> MovedPipeline:
+def move_pipeline(pipeline: Sequence[dict], masks_of_ours: bool = False) -> MovedPipeline:
     """Move a training pipeline.
 
     Args:
         pipeline: configs of transforms; not modified. Steps of other packages and your own are copied unchanged.
+        masks_of_ours: whether the head is `RTMInsSepBNHead`, which needs masks as `RTMPackDetInputs` draws them.
 
     Returns:
         The moved pipeline; steps within others (`RandomApply`) are copied unchanged.
     """
     rest = copy.deepcopy(list(pipeline))
-    with_mask = any(step.get('with_mask', False) for step in walk_steps(rest))
+    with_mask = loads_masks(rest)
     result = MovedPipeline([], [], [])
     names = {step_name(step) for step in walk_steps(rest)} - (_TAKE_ARRAYS - (_NEED_BITMAPS if with_mask else set()))
     others = sorted(name for name in names if not name.startswith('RTM'))
@@ -91,16 +92,16 @@ def move_pipeline(pipeline: Sequence[dict]) -> MovedPipeline:
                 if reason:
                     result.stays.append(f'{" + ".join(names)}: {reason}')
         else:
-            _move_step(rest.pop(0), result, with_mask)
+            _move_step(rest.pop(0), result, with_mask and not masks_of_ours)
     return result
 
 
-def _move_step(step: dict, result: MovedPipeline, with_mask: bool) -> None:
-    """Append a step, or its counterpart."""
+def _move_step(step: dict, result: MovedPipeline, masks_of_mmdet: bool) -> None:
+    """Append a step, or its counterpart; a head of mmdet needs the masks as mmdet packs them."""
     name = step_name(step)
     swap = TRANSFORMS.get(name)
     reason = _UNMOVED.get(name, '') if swap is None else obstacle(step, swap)
-    if name == 'PackDetInputs' and with_mask:
+    if name == 'PackDetInputs' and masks_of_mmdet:
         reason = 'RTMPackDetInputs draws the masks for RTMInsSepBNHead'
     if name == 'RandomFlip' and not isinstance(step.get('prob'), (int, float)):
         reason = f'RTMRandomFlip has no prob={step.get("prob")!r}'

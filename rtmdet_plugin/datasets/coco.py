@@ -257,7 +257,7 @@ class RTMCocoDataset(CocoDataset):
         reasons = '; '.join(f'{len(numbers)} {reason}, ids {numbers[:20]}' for reason, numbers in lost.items())
         message = f'{self.ann_file}: {len(ids)} of {len(objects)} objects have no mask to learn from ({reasons}); {{}}.'
         if len(ids) == len(objects):
-            wanted = 'the pipeline loads masks: add them to the file, or train a config without masks'
+            wanted = 'the pipeline loads masks: add or correct them in the file, or train a config without masks'
             raise RefusedError(message.format(wanted))
         if self.on_bad_sample == 'raise':
             raise RefusedError(message.format("with on_bad_sample='raise' there must be none"))

@@ -21,8 +21,9 @@ from .config_data import read_config_data
 from .copies import check_copies, check_similar
 from .finding import Finding, Item, in_order, some
 from .images import Track, bad_headers, bad_pixels, check_background, check_sizes, check_unlisted, no_progress
+from .masks import check_masks, mask_facts
 from .objects import Objects, objects_by_split
-from .training_config import fitting_size, usual_size
+from .training_config import fitting_size, usual_size, wants_masks
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def examine(
 
     Args:
         data: a folder, a data.yaml, an annotation file, or a config.
-        model: size of the model, unless `data` is a config.
+        model: name of the model, unless `data` is a config.
         deep: whether to decode each image, and to compare images with each other.
         speed: whether to measure the data loader and the training step.
         track: shows progress.
@@ -60,6 +61,10 @@ def examine(
     splits = objects_by_split(dataset)
     facts = {**_facts(dataset, splits), 'input size': f'{size} px'}
     findings = list(_findings(dataset, splits, size, deep, track))
+    if wants_masks(data, model):
+        facts['masks'] = mask_facts(splits)
+        for objects, ignored in zip(splits, objects_by_split(dataset, ignored=True), strict=True):
+            findings += check_masks(objects, ignored)
     if speed:
         from .speed import speed_of  # it takes a second to import
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -35,6 +36,8 @@ class Objects:
     """Class of each box. (N,)"""
     ids: ndarray
     """Id of each box. (N,)"""
+    masks: list[Any]
+    """`segmentation` of each box, as COCO has it; None without. (N,)"""
     named: bool
     """Whether the ids are those of a COCO file."""
     unusable: list[Item]
@@ -107,6 +110,7 @@ def _objects_of(dataset: Labelled, split: str, ignored: bool) -> Objects:
         images=np.array([places[item['image_id']] for item in boxes], dtype=int),
         labels=np.array([labels[item['category_id']] for item in boxes], dtype=int),
         ids=np.array([item['id'] for item in boxes], dtype=int),
+        masks=[item.get('segmentation') for item in boxes],
         named=named,
         unusable=[
             box_item(
@@ -137,6 +141,7 @@ def _joined(split: str, parts: list[Objects]) -> Objects:
         split=split,
         files=[file for part in parts for file in part.files],
         images=np.concatenate([part.images + start for part, start in zip(parts, starts, strict=True)]),
+        masks=[mask for part in parts for mask in part.masks],
         unusable=[item for part in parts for item in part.unusable],
         **arrays,
     )

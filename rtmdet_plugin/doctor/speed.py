@@ -67,7 +67,7 @@ def speed_of(data: Config | Labelled, model: str) -> Speed:
 
     Args:
         data: a config, or a dataset.
-        model: size of the model, unless `data` is a config.
+        model: name of the model, unless `data` is a config.
 
     Raises:
         RefusedError: if the dataset can't be trained on.

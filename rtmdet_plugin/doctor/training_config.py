@@ -7,9 +7,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from rtmdet_runtime.choices import MODELS
+
 from ..checkpoints.load_model import load_config
 from ..config.input_size import set_input_size
-from ..config.pipelines import preprocessing
+from ..config.pipelines import loads_masks, preprocessing
 from ..errors import RefusedError
 from ..training.facts import facts_of
 from ..training.fit_to_data import Facts, fit, input_size
@@ -21,7 +23,7 @@ def training_config(dataset: Labelled, model: str, folder: Path) -> Config:
 
     Args:
         dataset: the dataset.
-        model: size of the model, such as 'tiny'.
+        model: name of the model, such as 'tiny'.
         folder: folder for the annotations, if they need a file.
 
     Raises:
@@ -68,8 +70,14 @@ def fitting_size(dataset: Labelled, model: str) -> int:
 
 
 def base_config(model: str) -> Config:
-    """Return the shipped config of a model's size, such as 'tiny'."""
-    return load_config(f'rtmdet_plugin::rtmdet_{model}.py')
+    """Return the shipped config of a model of `MODELS`, such as 'tiny'."""
+    return load_config(f'rtmdet_plugin::{MODELS[model]}.py')
+
+
+def wants_masks(data: object, model: str) -> bool:
+    """Return whether a config, or the model that is chosen for a dataset, loads masks for its training."""
+    config = data if isinstance(data, Config) else base_config(model)
+    return loads_masks(config.get('train_dataloader'))
 
 
 def usual_size(config: Config) -> int:

@@ -18,6 +18,11 @@ from ..config.pipelines import preprocessing, step_name, test_pipeline
 from ..export.metadata import check_test_cfg
 from .post_processing import PostProcessing
 
+MASK_BACKENDS = ('onnxruntime', 'openvino')
+"""Backends of models with masks.
+
+For TensorRT and ncnn, NMS doesn't return which prior a box belongs to; the SDK's wheel returned other boxes each time.
+"""
 BACKENDS = ('onnxruntime', 'openvino', 'ncnn', 'tensorrt', 'sdk')
 ONNX_FIELDS = dict(
     save_file=str, input_names=list, output_names=list, opset_version=int, keep_initializers_as_inputs=bool
@@ -116,6 +121,7 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
     if model_cfg.get('test_dataloader'):
         model_cfg.test_dataloader.dataset.pipeline = pipeline
     deploy_cfg.onnx_config.input_shape = None
+    fit_outputs(model_cfg, deploy_cfg)
     # mmdeploy passes these hooks to the runner that tests a backend; the EMA hook can't copy that model.
     model_cfg.get('default_hooks', {}).pop('ema', None)
 
@@ -145,6 +151,30 @@ def agree(model_cfg: Config, deploy_cfg: Config) -> tuple[Config, Config]:
             dataset = model_cfg.val_dataloader.dataset
             dataset.pipeline = refitted(dataset.pipeline, [step])
     return model_cfg, deploy_cfg
+
+
+def fit_outputs(model_cfg: Config, deploy_cfg: Config) -> None:
+    """Let the graph of a model with masks have the output `masks`, in place.
+
+    Raises:
+        ValueError: if the backend can't compute masks, or the deploy config has that output for a model without masks.
+    """
+    onnx_config, backend = deploy_cfg.onnx_config, deploy_cfg.backend_config.type
+    with_masks = step_name(model_cfg.model.bbox_head) == 'RTMInsSepBNHead'
+    if not with_masks and 'masks' in onnx_config.output_names:
+        raise ValueError(
+            f'onnx_config.output_names must be without masks for a model that predicts none, got '
+            f'{onnx_config.output_names}'
+        )
+    if with_masks and backend not in MASK_BACKENDS:
+        raise ValueError(
+            f'backend_config.type must be {" or ".join(MASK_BACKENDS)} for a model with masks, got {backend!r}; '
+            '`rtmdet export` writes models with masks for the others'
+        )
+    if with_masks:
+        onnx_config.output_names = ['dets', 'labels', 'masks']
+        if axes := onnx_config.get('dynamic_axes'):
+            axes.masks = {**axes.dets, 2: 'height', 3: 'width'}
 
 
 def fit_steps(size: tuple[int, int], keep_ratio: bool, pad_value: tuple[float, ...]) -> list[dict]:

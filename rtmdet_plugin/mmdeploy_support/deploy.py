@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TOLERANCES = dict(FP32=(1.0, 0.01), FP16=(5.0, 0.05), INT8=(20.0, 0.2))
 """Differences from PyTorch in pixels and in score that are accepted. FP16's and INT8's are untested on a GPU."""
+MASK_IOU = 0.9
+"""Smallest IoU of the masks that is accepted; mmdeploy enlarges those of a graph without interpolation."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def deploy(
         FileExistsError: if the folder isn't empty.
         ModuleNotFoundError: if mmdeploy or the backend isn't installed.
         RuntimeError: if PyTorch detects nothing on the image that could be compared, if the result differs from
-            PyTorch's by more than `TOLERANCES`, or if TensorRT is too new for mmdeploy.
+            PyTorch's by more than `TOLERANCES`, if the IoU of the masks is below `MASK_IOU`, or if TensorRT is too new
+            for mmdeploy.
     """
     with unfinished_folder(Path(work_dir)) as folder:
         job = prepare(config, checkpoint, deploy_cfg, image, device)
@@ -147,11 +150,17 @@ def sure_score(job: 'Job', expected: InstanceData) -> float:
 
 
 def check(job: 'Job', expected: InstanceData, actual: InstanceData) -> Comparison:
-    """Compare a backend's boxes with PyTorch's; raise a `RuntimeError` if they differ by more than the tolerance."""
+    """Compare a backend's boxes and masks with PyTorch's.
+
+    Raises:
+        RuntimeError: if they differ by more than the tolerance.
+    """
     max_box, max_score = tolerance(job)
     comparison = compare(expected, actual, sure_score=sure_score(job, expected))
     if comparison.box > max_box or comparison.score > max_score:
         raise RuntimeError(
             f'{job.backend} must differ from PyTorch by at most {max_box} px and {max_score} in score, got {comparison}'
         )
+    if comparison.masks is not None and comparison.masks < MASK_IOU:
+        raise RuntimeError(f"{job.backend}: the masks must have an IoU of {MASK_IOU} with PyTorch's, got {comparison}")
     return comparison

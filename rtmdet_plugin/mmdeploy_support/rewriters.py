@@ -1,4 +1,4 @@
-"""Post-processing of `RTMSepBNHead` within a graph, registered with mmdeploy on import.
+"""Post-processing of `RTMSepBNHead` and `RTMInsSepBNHead` within a graph, registered with mmdeploy on import.
 
 Two differences from mmdeploy's rewriter for all dense heads, which would apply otherwise:
 - Thresholds come from the deploy config; the model config's are used only if the deploy config has none.
@@ -10,7 +10,10 @@ If a deploy config names the outputs `boxes` and `scores`, the graph has no NMS:
 `RTMNCNNWrapper` does the rest.
 """
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from mmdeploy.core import FUNCTION_REWRITER
 from mmdeploy.mmcv.ops import multiclass_nms
 from mmdeploy.utils import get_ir_config, is_dynamic_shape
@@ -20,11 +23,14 @@ from rtmdet_runtime.info import OUTPUTS
 
 from ..export.forms import decode
 from ..export.nms_nodes import efficient_nms_attributes
+from ..models.dense_head import flatten_levels
+from ..models.dynamic_conv import CHANNELS, KERNEL_PARTS, NUM_PROTOTYPES, placed_kernels, with_coordinates
 from .post_processing import PostProcessing
 
 SUFFIXES = {str: '_s', int: '_i', float: '_f'}
 """Endings by which PyTorch's exporter knows the type of a node's attribute."""
 PREDICT = 'rtmdet_plugin.models.sep_bn_head.RTMSepBNHead.predict_by_feat'
+PREDICT_MASKS = 'rtmdet_plugin.models.ins_sep_bn_head.RTMInsSepBNHead.predict_by_feat'
 
 
 def all_boxes(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, static: bool) -> tuple[Tensor, Tensor]:
@@ -36,11 +42,15 @@ def all_boxes(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, stati
         bbox_preds: distances to left, top, right, bottom in pixels. (B, 4, H_i, W_i) each
         static: make the priors constants of the graph; otherwise they follow the size of the input.
     """
-    sizes = [level.shape[-2:] for level in cls_scores]
-    if static:
-        sizes = [tuple(int(side) for side in size) for size in sizes]
+    sizes = sizes_of(cls_scores, static)
     points = torch.cat(head.prior_generator.grid_priors(sizes, device=cls_scores[0].device)).T  # (2, N)
     return decode(cls_scores, bbox_preds, points)
+
+
+def sizes_of(levels: Sequence[Tensor], static: bool) -> list[tuple]:
+    """Return (height, width) of each level; as constants of the graph if it is static."""
+    sizes = [level.shape[-2:] for level in levels]
+    return [tuple(int(side) for side in size) for size in sizes] if static else sizes
 
 
 @FUNCTION_REWRITER.register_rewriter(PREDICT)
@@ -62,6 +72,52 @@ def predict_by_feat(
         pre_top_k=settings.pre_top_k,
         keep_top_k=settings.keep_top_k,
     )
+
+
+@FUNCTION_REWRITER.register_rewriter(PREDICT_MASKS)
+def predict_masks(self, cls_scores, bbox_preds, kernel_preds, mask_feat, batch_img_metas=None, cfg=None, rescale=False):
+    """Return `dets` and `labels` as `predict_by_feat`, and `masks`.
+
+    `masks` (B, keep_top_k, H, W) has the score of each pixel of the input; that of rows without a box has no meaning.
+    """
+    context = FUNCTION_REWRITER.get_context()
+    settings = PostProcessing.of(context.cfg, self.test_cfg)
+    static = not is_dynamic_shape(context.cfg)
+    boxes, scores = all_boxes(self, cls_scores, bbox_preds, static=static)
+    dets, labels, places = multiclass_nms(
+        boxes,
+        scores,
+        settings.max_output_boxes_per_class,
+        iou_threshold=settings.iou_threshold,
+        score_threshold=settings.score_threshold,
+        # Without a limit, mmdeploy returns places in the output of NMS for batches, instead of those of the boxes.
+        pre_top_k=settings.pre_top_k if settings.pre_top_k > 0 else boxes.shape[1],
+        keep_top_k=settings.keep_top_k,
+        output_index=True,
+    )
+    images = torch.arange(boxes.shape[0], device=boxes.device).view(-1, 1)
+    priors = self.prior_generator.grid_priors(sizes_of(cls_scores, static), device=boxes.device, with_stride=True)
+    kernels = placed_kernels(flatten_levels(kernel_preds)[images, places], torch.cat(priors)[places])
+    logits = batch_mask_logits(with_coordinates(mask_feat, self.mask_stride), kernels)
+    return dets, labels, F.interpolate(logits, scale_factor=self.mask_stride, mode='bilinear').sigmoid()
+
+
+def batch_mask_logits(inputs: Tensor, kernels: Tensor) -> Tensor:
+    """Compute what `mask_logits` computes for the instances of several images.
+
+    Args:
+        inputs: see `with_coordinates`. (B, 10, H, W)
+        kernels: see `placed_kernels`. (B, K, 169)
+
+    Returns:
+        Logits. (B, K, H, W)
+    """
+    batch, count, (height, width) = *kernels.shape[:2], inputs.shape[2:]
+    first, second, third, first_bias, second_bias, third_bias = kernels.split(KERNEL_PARTS, dim=2)
+    hidden = first.reshape(batch, -1, 2 + NUM_PROTOTYPES) @ inputs.flatten(2) + first_bias.reshape(batch, -1, 1)
+    hidden = hidden.relu().reshape(batch, count, CHANNELS, -1)
+    hidden = (second.reshape(batch, count, CHANNELS, CHANNELS) @ hidden + second_bias[..., None]).relu()
+    return (third[:, :, None] @ hidden + third_bias[..., None]).reshape(batch, count, height, width)
 
 
 @FUNCTION_REWRITER.register_rewriter(PREDICT, backend='tensorrt')

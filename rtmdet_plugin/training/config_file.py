@@ -43,6 +43,8 @@ class Settings:
     amp: bool = False
     patience: int | None = None
     """Number of epochs of stage 2 without a better AP after which the run stops."""
+    metric: str = 'coco/bbox_mAP'
+    """Metric that `patience` watches."""
     log: Sequence[str] = ()
     """Services that get the metrics as well, see `log_services.SERVICES`."""
 
@@ -232,7 +234,7 @@ def _hooks(settings: Settings) -> str:
         custom.append("    dict(type='RTMKeepClassesHook'),  # classes that the weights detect, by their names")
     if settings.patience is not None:
         custom.append(
-            "    dict(type='RTMEarlyStoppingHook', monitor='coco/bbox_mAP', min_delta=0.001, "
+            f"    dict(type='RTMEarlyStoppingHook', monitor={settings.metric!r}, min_delta=0.001, "
             f'patience={settings.patience}),  # in validations of stage 2'
         )
     if custom:

@@ -29,11 +29,12 @@ ONLY_IN_FILE = re.compile(
 )
 """Beginnings of messages that have hundreds of lines, or say nothing about the run."""
 SHOWN_BY_LINE = re.compile(
-    r'Epoch\(train\)|Epoch\(val\).* eta: |Exp name:|Saving checkpoint|The (previous )?best checkpoint|Evaluating bbox'
-    r'|bbox_mAP_copypaste|(Epoch|Validation after epoch) \d+: 0 bad samples'
+    r'Epoch\(train\)|Epoch\(val\).* eta: |Exp name:|Saving checkpoint|The (previous )?best checkpoint'
+    r'|Evaluating (bbox|segm)|(bbox|segm)_mAP_copypaste|(Epoch|Validation after epoch) \d+: 0 bad samples'
 )
 """Beginnings of messages that say what the live line shows."""
-AP = 'coco/bbox_mAP'
+AP = ('coco/segm_mAP', 'coco/bbox_mAP')
+"""Metrics, of which the first one that is there is shown."""
 SMOOTHED = 10
 """Number of steps over which times are averaged."""
 
@@ -141,8 +142,9 @@ class LiveLine(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Keep the AP."""
         self.unmuted.close()
-        if metrics and metrics.get(AP, -1) >= 0:  # it is -1 without objects
-            self._scores.append(metrics[AP])
+        score = next((metrics[name] for name in AP if name in metrics), -1) if metrics else -1
+        if score >= 0:  # it is -1 without objects
+            self._scores.append(score)
 
     def _ap(self) -> list[str]:
         return [f'AP {self._scores[-1]:.3f} (best {max(self._scores):.3f})'] if self._scores else []

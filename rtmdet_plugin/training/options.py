@@ -24,7 +24,7 @@ class Options:
     """Options of a training; None means that the value follows from the data, or is that of the config."""
 
     model: str | None = None
-    """Size: nano, tiny (the default), s, m, l or x."""
+    """Size: nano, tiny (the default), s, m, l or x; with masks: ins-tiny, ins-s, ins-m, ins-l or ins-x."""
     epochs: int | None = None
     """Number of epochs."""
     batch: int | None = None
@@ -66,7 +66,7 @@ class Options:
         """Check the values that don't depend on the data.
 
         Raises:
-            RefusedError: if a number is too small, or the size isn't known.
+            RefusedError: if a number is too small, or the model isn't known.
         """
         for name in ('classes', 'log'):
             if isinstance(getattr(self, name), str):

@@ -13,11 +13,13 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
 from rtmdet_runtime.atomic_files import write_atomically
+from rtmdet_runtime.choices import MODELS
 from rtmdet_runtime.devices import VARIABLE, visible_devices
 
 from ..checkpoints.class_rows import classes_in, rows_of
 from ..checkpoints.load_model import config_file, is_config, load_config
 from ..config.input_size import check_input_size
+from ..config.pipelines import loads_masks
 from ..errors import RefusedError
 from ..inference.device import device_type
 from ..report.run_files import save_prepared
@@ -28,6 +30,7 @@ from .fit_to_data import Choice, fit
 from .formats.find_format import read_dataset
 from .formats.labelled import Labelled
 from .log_services import check_services
+from .masks import check_masks_of
 from .options import OF_DATA, Options
 from .splits import with_validation
 from .start_weights import find_weights
@@ -67,6 +70,8 @@ class Draft:
     choices: Mapping[str, Choice]
     weights: Path | None
     seed: int | None
+    metric: str
+    """Metric of the best checkpoint."""
     facts: list[str]
     """Sentences about the data, for the user."""
     dataset: Labelled | None = None
@@ -115,6 +120,7 @@ def _draft_from_config(data: str, options: Options) -> Draft:
         choices={name: Choice(value, 'set by you') for name, value in options.numbers().items()},
         weights=weights,
         seed=options.seed,
+        metric=best_metric(config),
         facts=[f'Config: {data}'],
     )
 
@@ -130,8 +136,10 @@ def _draft_from_dataset(data: Path, options: Options) -> Draft:
     for split, part in content.items():
         if not part['annotations']:
             raise RefusedError(f'{split} must have objects of {", ".join(classes)}, got none; choose other classes')
-    base = f'rtmdet_plugin::rtmdet_{size}.py'
+    base = f'rtmdet_plugin::{MODELS[size]}.py'
     config = load_config(base)
+    if loads_masks(config.train_dataloader):
+        check_masks_of(dataset, size)
     if options.imgsz is not None:
         check_input_size(config, options.imgsz)
     weights = find_weights(str(options.weights or 'default'), size)
@@ -154,6 +162,7 @@ def _draft_from_dataset(data: Path, options: Options) -> Draft:
         choices=choices,
         weights=weights,
         seed=seed,
+        metric=best_metric(config),
         facts=[
             *_describe(dataset, classes, content['train']['annotations']),
             _describe_weights(weights, classes, unknown),
@@ -180,6 +189,7 @@ def _write(draft: Draft, data: str, options: Options) -> Prepared:
             weights=draft.weights,
             amp=options.amp,
             patience=options.patience,
+            metric=draft.metric,
             log=options.log,
         )
         text = config_text(settings, f'{draft.base} on {data}; written by `rtmdet train`.', prepared.command)
@@ -209,6 +219,12 @@ def check_patience(patience: int, stage2: int, epochs: int) -> None:
             f'patience must be shorter than stage 2, the last {stage2} of {epochs} epochs without mosaic and MixUp, '
             f'whose first validation is the reference, got {patience}; {longer}'
         )
+
+
+def best_metric(config: Config) -> str:
+    """Return the AP that the best checkpoint of a config is chosen by; that of boxes if it is another metric."""
+    checkpoint = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    return 'coco/segm_mAP' if checkpoint.get('save_best') == 'coco/segm_mAP' else 'coco/bbox_mAP'
 
 
 def _name_of(data: Path) -> str:

@@ -12,7 +12,7 @@ def find_weights(weights: str, model: str) -> Path | None:
 
     Args:
         weights: 'default' for the published weights, 'none' for none, or a file.
-        model: size of the model.
+        model: name of the model, see `MODELS`.
 
     Returns:
         An existing file; None to train from scratch.

@@ -12,8 +12,8 @@ from ..messages import needed_by
 if TYPE_CHECKING:
     from . import Backend
 
-PUBLISHED = {f'rtmdet_{size}': size for size in MODELS}
-"""Name of published weights: size of the model."""
+PUBLISHED = {config: model for model, config in MODELS.items()}
+"""Name of published weights, which is that of their config: model."""
 MODULE = 'rtmdet_plugin.inference.predictor'
 
 

@@ -18,7 +18,15 @@ def test_a_config_that_mmengine_wrote_is_read_as_it_is(shapes_config):
     assert read_as_data(MODEL + 'import os\na = model\nval = dict(b=test_pipeline)', 'it').model.type == 'RTMDet'
 
 
-@pytest.mark.parametrize('name', ['rtmdet_plugin::rtmdet_nano_person.py', 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'rtmdet_plugin::rtmdet_nano_person.py',
+        'rtmdet_plugin::rtmdet_ins_s.py',
+        'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py',
+        'mmdet::rtmdet/rtmdet-ins_s_8xb32-300e_coco.py',
+    ],
+)
 def test_shipped_configs_have_no_other_types(name):
     model = read_as_data(load_config(name).pretty_text, 'it').model
     assert {'RTMDet', 'BN', 'SyncBN'} & types_in(model) and types_in(model) <= TYPES
@@ -72,6 +80,7 @@ def test_the_config_is_found_in_the_checkpoint_or_next_to_it(tmp_path):
         ('rtmdet_s_8xb32-300e_coco_20220905_161602-387a891e.pth', 'rtmdet_s'),
         ('rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.pth', 'rtmdet_nano_person'),
         ('rtmdet_tiny.safetensors', 'rtmdet_tiny'),
+        ('rtmdet-ins_tiny_8xb32-300e_coco_20221130_151727-ec670f7e.pth', 'rtmdet_ins_tiny'),
     ],
 )
 def test_published_weights_have_the_config_of_their_name(name, config, tmp_path):

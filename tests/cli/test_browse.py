@@ -13,6 +13,9 @@ from mmengine.config import Config
 
 from rtmdet_cli.main import main
 from rtmdet_plugin.datasets.preview import GAP, draw_sample, draw_samples, grid, training_set
+from rtmdet_plugin.doctor.browse import draw_data
+from rtmdet_plugin.doctor.training_config import wants_masks
+from rtmdet_plugin.training.formats.find_format import read_all
 from rtmdet_plugin.transforms.packing import RTMPackDetInputs
 from rtmdet_runtime.drawing import label_colour
 
@@ -74,6 +77,25 @@ def test_grid_is_square_and_white_between():
     picture = grid([np.zeros((10, 20, 3), np.uint8)] * 5)
     assert picture.shape == (2 * (10 + GAP) + GAP, 3 * (20 + GAP) + GAP, 3)
     assert (picture == 0).all(axis=2).sum() == 5 * 200 and (picture[:GAP] == 255).all()
+
+
+@pytest.mark.parametrize('model', ['tiny', 'ins-tiny'])
+def test_masks_of_the_data_are_drawn_for_a_model_with_masks(tmp_path, model):
+    write_coco(tmp_path / 'pets', 4)
+    file = tmp_path / 'pets' / 'all.json'
+    content = json.loads(file.read_text())
+    for item, part in zip(content['annotations'], (1, 2, 3, 4, 5, 6), strict=True):
+        item['bbox'], item['segmentation'] = [10, 10, 40, 40], [[10, 10, 50, 10, 50, 30, 10, 30]]  # the upper half
+        if part == 2:
+            item['segmentation'] = dict(size=[60, 80], counts='damaged')
+    file.write_text(json.dumps(content))
+    for name in ('a 0', 'a 1', 'a 2', 'a 3'):
+        cv2.imwrite(str(tmp_path / 'pets' / 'images' / f'{name}.png'), np.zeros((60, 80, 3), np.uint8))
+    (picture, *_) = draw_data(read_all(tmp_path / 'pets'), 'train', 4, 0, wants_masks('pets', model))
+    scale = picture.image.shape[1] / 80
+    upper, lower = (picture.image[int(y * scale), int(45 * scale)] for y in (27, 40))
+    colours = [np.array(label_colour(label)) // 2 for label in (0, 1)]
+    assert any((upper == colour).all() for colour in colours) == (model == 'ins-tiny') and (lower == 0).all()
 
 
 @pytest.mark.parametrize('pack', [RTMPackDetInputs, PackDetInputs])

@@ -95,7 +95,7 @@ def test_a_config_with_read_base_is_copied(mine):
     [
         (MINE, 'mine.py', 'mine.py exists already; choose another name with -o'),
         (MINE, 'out.txt', 'out.txt must end in .py'),
-        ("_base_ = 'mmdet::rtmdet/rtmdet-ins_s_8xb32-300e_coco.py'\n", 'out.py', 'got RTMDetInsSepBNHead; only RTMDet'),
+        ("_base_ = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'\n", 'out.py', 'got YOLOXHead; no other detector'),
         ('with read_base():\n    from .rtmdet import *\n', 'out.py', 'rtmdet.py not found'),
         ('model = 1\n', 'out.py', 'must be the config of a detector'),
         ('model = \n', 'out.py', 'not a config that mmengine can read'),

@@ -23,6 +23,7 @@ from rtmdet_plugin.errors import RefusedError
 CONFIGS = Path(__file__).parents[2] / 'configs'
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'rtmdet'
 TINY = 'rtmdet_tiny_8xb32-300e_coco.py'
+INS_TINY = 'rtmdet-ins_tiny_8xb32-300e_coco.py'
 # Kinds of edits found in configs that people have published: text of the config, and what can't be moved.
 EDITS = dict(
     classes=("model = dict(bbox_head=dict(num_classes=3), backbone=dict(frozen_stages=1, norm_eval=True))", []),
@@ -198,10 +199,15 @@ def assert_same_outputs(theirs: torch.nn.Module, ours: torch.nn.Module) -> None:
     images = 30 * torch.randn(1, 3, 64, 64)  # new weights hardly react to less contrast
     ours.load_state_dict(theirs.state_dict(), strict=True)
     with torch.no_grad():
-        for expected, found in zip(sum(theirs(images), ()), sum(ours(images), ()), strict=True):
+        for expected, found in zip(*(tensors_of(model(images)) for model in (theirs, ours)), strict=True):
             spread = float(expected.std())  # small with new weights, so that a fixed tolerance would prove nothing
             assert spread > 1e-4
             torch.testing.assert_close(found, expected, rtol=0, atol=spread / 50)
+
+
+def tensors_of(outputs: tuple) -> list[torch.Tensor]:
+    """Return the maps of a head: tuples of one for each level, and for masks a tensor of prototypes."""
+    return [level for kind in outputs for level in (kind if isinstance(kind, (list, tuple)) else [kind])]
 
 
 def types_of(steps: list) -> list[str]:
@@ -396,10 +402,10 @@ def test_in_a_config_it_does_the_same_and_warns(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(model=None), "model.bbox_head must be mmdet's RTMDetSepBNHead, got None"),
-        ({'model.bbox_head.type': 'RTMDetInsSepBNHead'}, 'got RTMDetInsSepBNHead; only RTMDet for boxes'),
-        ({'model.bbox_head.type': 'mmrotate.RotatedRTMDetSepBNHead'}, 'got RotatedRTMDetSepBNHead'),
+        (dict(model=None), "model.bbox_head must be mmdet's RTMDetSepBNHead or RTMDetInsSepBNHead, got None"),
+        ({'model.bbox_head.type': 'mmrotate.RotatedRTMDetSepBNHead'}, 'got RotatedRTMDetSepBNHead; no other'),
         ({'model.bbox_head.type': 'RTMSepBNHead'}, 'the config has our parts already'),
+        ({'model.bbox_head.type': 'RTMInsSepBNHead'}, 'the config has our parts already'),
         (dict(default_scope='mmyolo'), "default_scope must be 'mmdet', got 'mmyolo'"),
         ({'model.bbox_head.anchor_generator': None}, 'model.bbox_head.anchor_generator.strides'),
     ],
@@ -413,10 +419,39 @@ def test_configs_that_are_refused_stay_as_they_are(change, message, tmp_path):
     assert config.to_dict() == before
 
 
-@pytest.mark.parametrize('name', ['rtmdet-ins_s_8xb32-300e_coco.py', 'rtmdet_tta.py'])
-def test_mmdets_other_configs_are_refused(name):
-    with pytest.raises(RefusedError, match='only RTMDet for boxes can be moved'):
-        drop_in(Config.fromfile(MMDET_CONFIGS / name))
+def test_mmdets_other_configs_are_refused():
+    with pytest.raises(RefusedError, match='no other detector can be moved'):
+        drop_in(Config.fromfile(MMDET_CONFIGS / 'rtmdet_tta.py'))
+
+
+def test_mmdets_config_with_masks_becomes_ours():
+    moved, shipped = (Config.fromfile(f) for f in (MMDET_CONFIGS / INS_TINY, CONFIGS / 'rtmdet_ins_tiny.py'))
+    theirs = build(copy.deepcopy(moved))
+    assert drop_in(moved).stays == []
+    head, ours = (dict(config.model.bbox_head) for config in (moved, shipped))
+    assert head.pop('norm_cfg').type == 'BN' and ours.pop('norm_cfg') and head == ours
+    steps = [step for step in types_of(moved.train_pipeline) if step != 'FilterAnnotations']
+    assert steps == types_of(shipped.train_pipeline) and moved.train_pipeline[0]['with_mask']
+    stage2 = types_of(moved.custom_hooks[1].switch_pipeline)
+    assert (stage2[:2], stage2[-1]) == (['RTMLoadImageAndAnnotations', 'RTMRandomResizeCrop'], 'RTMPackDetInputs')
+    assert moved.val_evaluator.type == 'RTMCocoMetric' and moved.val_evaluator.metric == ['bbox', 'segm']
+    assert moved.train_dataloader.collate_fn == dict(type='rtm_collate')
+    assert_same_outputs(theirs, build(moved))
+
+
+@pytest.mark.parametrize(
+    ('loss', 'reason'),
+    [
+        ('dict(naive_dice=True)', 'RTMDiceLoss has no naive_dice=True'),
+        ("dict(_delete_=True, type='CrossEntropyLoss')", 'RTMInsSepBNHead has no loss_mask=CrossEntropyLoss'),
+    ],
+)
+def test_a_head_with_another_mask_loss_stays_with_the_masks_that_it_needs(loss, reason, tmp_path):
+    config = edited(tmp_path, f'model = dict(bbox_head=dict(loss_mask={loss}))', INS_TINY)
+    stays = drop_in(config).stays
+    assert stays[0] == f'model.bbox_head: RTMDetInsSepBNHead stays; {reason}'
+    assert 'PackDetInputs: RTMPackDetInputs draws the masks for RTMInsSepBNHead' in stays[1] and len(stays) == 2
+    assert config.model.bbox_head.type == 'RTMDetInsSepBNHead' and config.train_pipeline[-1]['type'] == 'PackDetInputs'
 
 
 def test_unknown_arguments_and_pipelines_are_named(tmp_path):
@@ -455,7 +490,7 @@ def test_the_tables_cover_all_arguments(name):
     assert set(theirs) == kept | set(swap.built_in)
     differ = {arg for arg in kept if repr(theirs[arg]) != repr(ours[arg])}
     # Of these, RTMDet's configs set all, or the values mean the same: SiLU is Swish, and inplace or not.
-    differ -= {'act_cfg', 'init_cfg', 'anchor_generator', 'bbox_coder', 'loss_cls', 'loss_bbox', 'prob'}
+    differ -= {'act_cfg', 'init_cfg', 'anchor_generator', 'bbox_coder', 'loss_cls', 'loss_bbox', 'loss_mask', 'prob'}
     assert differ <= set(swap.defaults), f'the defaults of {differ} differ'
     for arg, default in swap.defaults.items():
         assert default == theirs[arg]

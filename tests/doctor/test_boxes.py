@@ -21,6 +21,7 @@ def objects(boxes, labels=None, images=None, size=(100, 50)) -> Objects:
         places,
         np.zeros(count, int) if labels is None else np.array(labels),
         np.arange(10, 10 + count),
+        [None] * count,
         True,
         [],
     )

@@ -34,6 +34,21 @@ def test_differences(expected, actual, result):
     assert (comparison.box, comparison.score) == pytest.approx((result.box, result.score))
 
 
+def test_masks_of_partners_are_compared():
+    """Two objects with the same box are told apart by their scores."""
+    twin = (*A[:4], 0.5, 0)
+    masks = torch.zeros(3, 10, 10, dtype=torch.bool)
+    masks[0, :4], masks[1, 4:], masks[2] = True, True, True
+    expected, actual = found(A, twin), found(twin, A, B)
+    expected.masks, actual.masks = masks[:2], masks[[1, 0, 2]]
+    assert compare(expected, actual, sure_score=0.1).masks == 1
+    actual.masks = masks[[0, 1, 2]]
+    assert compare(expected, actual, sure_score=0.1).masks == 0
+    actual.masks = masks[[2, 0, 2]]
+    assert compare(expected, actual, sure_score=0.1).masks == pytest.approx(100 / 140)
+    assert compare(expected, found(A, twin), sure_score=0.1).masks is None
+
+
 @pytest.mark.parametrize(
     ('expected', 'actual'),
     [([A], []), ([], [A]), ([A, B], [A]), ([A], [A, B]), ([A], [(0, 0, 10, 10, 0.9, 1)])],

@@ -37,6 +37,26 @@ def test_every_config_is_one_to_deploy_with(name, model_cfg):
         assert ('calib_config' in cfg) is ('int8' in name)
 
 
+@pytest.mark.parametrize('name', LEAVES)
+def test_a_model_with_masks_has_an_output_for_them(name):
+    model_cfg, deploy_cfg = Config.fromfile(CONFIGS / 'rtmdet_ins_tiny.py'), load(name)
+    if name.startswith(('tensorrt', 'ncnn', 'sdk')):
+        with pytest.raises(ValueError, match='must be onnxruntime or openvino for a model with masks, got'):
+            agree(model_cfg, deploy_cfg)
+        return
+    _, cfg = agree(model_cfg, deploy_cfg)
+    assert cfg.onnx_config.output_names == ['dets', 'labels', 'masks']
+    if 'dynamic' in name:
+        assert cfg.onnx_config.dynamic_axes.masks == {0: 'batch', 1: 'num_dets', 2: 'height', 3: 'width'}
+
+
+def test_a_model_without_masks_can_not_have_them(model_cfg):
+    deploy_cfg = load('onnxruntime_static')
+    deploy_cfg.onnx_config.output_names = ['dets', 'labels', 'masks']
+    with pytest.raises(ValueError, match='output_names must be without masks for a model that predicts none, got'):
+        agree(model_cfg, deploy_cfg)
+
+
 def test_each_backend_has_a_config():
     assert {name.split('_')[0] for name in LEAVES} == set(BACKENDS)
 

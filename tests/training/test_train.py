@@ -33,6 +33,7 @@ from rtmdet_plugin.training import live_line, log_services
 from rtmdet_plugin.training.fit_to_data import KNOWN
 from rtmdet_plugin.training.start_weights import find_weights
 from rtmdet_runtime import atomic_files
+from rtmdet_runtime.choices import MODELS as OFFERED
 
 SMALL = ['--model', 'nano', '--weights', 'none']
 SHORT = '--model nano --weights none --epochs 1 --imgsz 64 --workers 0 --set default_hooks.logger.interval=1'
@@ -282,9 +283,11 @@ def test_a_config_keeps_what_is_not_set(folder):
     assert config.optim_wrapper.type == 'RTMBFloat16OptimWrapper' and len(config.param_scheduler) == 2
 
 
-def test_the_published_weights_are_those_of_the_readme(folder, monkeypatch):
-    readme = (ROOT / 'README.md').read_text()
-    assert all(address in readme for size, address in published.ADDRESSES.items() if size != 'nano')
+def test_the_published_weights_are_those_of_the_pages(folder, monkeypatch):
+    pages = ''.join((ROOT / page).read_text() for page in ('README.md', 'docs/configs.md'))
+    assert published.ADDRESSES.keys() == OFFERED.keys()
+    for model, address in published.ADDRESSES.items():
+        assert model == 'nano' or re.search(rf'\[`{OFFERED[model]}`\].*\[pth\]\({address}\)', pages), model
     file = published.home() / published.ADDRESSES['nano'].rpartition('/')[2]
     file.parent.mkdir()
     file.touch()

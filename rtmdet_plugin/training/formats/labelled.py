@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -27,10 +27,12 @@ class Box(NamedTuple):
     height: float
     ignored: bool = False
     """Whether it is neither learned nor counted as missed, such as VOC's difficult objects."""
+    polygon: Sequence[float] = ()
+    """Its mask, x, y, x, y, ...; empty without."""
 
 
 class LabelledImage(NamedTuple):
-    """An image with its objects; sizes and boxes are in pixels."""
+    """An image with its objects; sizes, boxes and polygons are in pixels."""
 
     path: Path
     width: int
@@ -141,6 +143,7 @@ def labelled(
                     bbox=[round(value, 2) for value in box[1:5]],
                     area=round(box.width * box.height, 2),
                     iscrowd=int(box.ignored),
+                    **(dict(segmentation=[[round(value, 2) for value in box.polygon]]) if box.polygon else {}),
                 )
                 for box in image.boxes
             ]

@@ -1,15 +1,17 @@
 """YOLO: `data.yaml`, or `images/` next to `labels/`, with one text file for each image.
 
-A line is a class id and a box (centre x, centre y, width, height) or a polygon, as fractions of the image's size. A
-polygon is read as the box around it. An image without a text file has no objects.
+A line is a class id and a box (centre x, centre y, width, height) or a polygon, as fractions of the image's size. The
+box of a polygon is that around it. An image without a text file has no objects.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -86,11 +88,8 @@ def read(data: Path, sources: Sources) -> Labelled:
                 skipped[split][str(path)] = str(error)
                 continue
             labels += file is not None
-            used |= {class_id for class_id, *_ in objects}
-            boxes = [
-                Box(str(class_id), (x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
-                for class_id, x, y, w, h in objects
-            ]
+            used |= {line.class_id for line in objects}
+            boxes = [line.box(width, height) for line in objects]
             images[split].append(LabelledImage(path, width, height, boxes))
         if labels < len(paths):
             notes.append(
@@ -125,10 +124,28 @@ def label_file(image: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def read_labels(
-    file: Path | None, names: dict[int, str] | None, keypoints: bool = False
-) -> list[tuple[int, float, float, float, float]]:
-    """Return the class id, centre x, centre y, width and height of each object, as fractions of the image's size.
+class Line(NamedTuple):
+    """An object; numbers are fractions of the image's size."""
+
+    class_id: int
+    center_x: float
+    center_y: float
+    width: float
+    height: float
+    polygon: Sequence[float] = ()
+    """x, y, x, y, ...; empty for a box."""
+
+    def box(self, width: int, height: int) -> Box:
+        """Return it in pixels of an image of this size, named by its class id."""
+        left, top = self.center_x - self.width / 2, self.center_y - self.height / 2
+        polygon = [value * (height if place % 2 else width) for place, value in enumerate(self.polygon)]
+        return Box(
+            str(self.class_id), left * width, top * height, self.width * width, self.height * height, polygon=polygon
+        )
+
+
+def read_labels(file: Path | None, names: dict[int, str] | None, keypoints: bool = False) -> list[Line]:
+    """Return the objects of an image.
 
     Args:
         file: text file of an image; None for no objects.
@@ -152,7 +169,7 @@ def read_labels(
     return objects
 
 
-def _parse(words: list[str], names: dict[int, str] | None, keypoints: bool) -> tuple[int, float, float, float, float]:
+def _parse(words: list[str], names: dict[int, str] | None, keypoints: bool) -> Line:
     try:
         class_id, *values = (float(word) for word in words)
     except ValueError:
@@ -170,11 +187,10 @@ def _parse(words: list[str], names: dict[int, str] | None, keypoints: bool) -> t
             f'coordinates must be fractions of the image from 0 to 1, got {" ".join(words[1:5])}; divide pixels by the '
             "image's width and height"
         )
-    if polygon:
-        left, right, top, bottom = min(values[::2]), max(values[::2]), min(values[1::2]), max(values[1::2])
-        values = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
-    x, y, width, height = values
-    return int(class_id), x, y, width, height
+    if not polygon:
+        return Line(int(class_id), *values)
+    left, right, top, bottom = min(values[::2]), max(values[::2]), min(values[1::2]), max(values[1::2])
+    return Line(int(class_id), (left + right) / 2, (top + bottom) / 2, right - left, bottom - top, values)
 
 
 def _describes_data(file: Path) -> bool:

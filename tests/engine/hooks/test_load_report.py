@@ -143,12 +143,17 @@ def test_a_checkpoint_with_masks_for_a_model_without_and_the_reverse(shapes_mode
     ):
         load(shapes_model, dict(state_dict=masks, meta=meta), caplog, ['test'])
     assert re.search(reason, load(shapes_model, dict(state_dict=masks, meta=meta), caplog, ['train']))
+    with pytest.raises(
+        ValueError, match=f"^resume from 'there.pth' does not fit: {reason}; use the config .*, or .* load_from=FILE"
+    ):
+        load(shapes_model, dict(state_dict=masks, meta=meta), caplog, ['train'], _resume=True)
 
     model = Mock(spec=nn.Module, state_dict=lambda: masks)
     with pytest.raises(ValueError, match='without masks, and this model predicts masks'):
         load(model, dict(state_dict=boxes), caplog, ['test'])
     text = load(model, dict(state_dict=boxes), caplog, ['train'])
-    assert 'without masks, and this model predicts masks' in text and 'mmyolo' not in text
+    assert 'without masks, and this model predicts masks (RTMDet-Ins); layers that it lacks are trained' in text
+    assert 'mmyolo' not in text
     assert re.search(r'bbox_head.reg_convs.0.0.conv.weight +not there', text)
 
 

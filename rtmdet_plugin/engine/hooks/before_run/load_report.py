@@ -29,8 +29,8 @@ class RTMLoadReportHook(Hook):
 
     Raises:
         RefusedError: if at most half of the tensors that are in both model and checkpoint have the same shape; without
-            training, if a tensor has another shape or is missing, except BN's `num_batches_tracked`, or if only one of
-            model and checkpoint predicts masks.
+            training, if a tensor has another shape or is missing, except BN's `num_batches_tracked`; if only one of
+            model and checkpoint predicts masks, unless a training starts from it.
     """
 
     # Before the EMA hook (49), which loads the checkpoint into its own copy and reports less about misfits.
@@ -46,10 +46,13 @@ class RTMLoadReportHook(Hook):
         if len(report.fitting) <= len(report.other_shape):
             raise RefusedError(misfit_message(report, checkpoint_source(runner)))
         if report.other_task:
+            source, advice = checkpoint_source(runner), 'use the config that it was trained with'
             if only_evaluates(runner):
-                advice = 'use the config that it was trained with'
-                raise RefusedError(f'{checkpoint_source(runner)} does not fit: {report.other_task}; {advice}')
-            runner.logger.warning(f'{checkpoint_source(runner)}: {report.other_task}')
+                raise RefusedError(f'{source} does not fit: {report.other_task}; {advice}')
+            if runner._resume:  # the optimiser's state is that of other parameters
+                advice += ', or start a new run from it: --cfg-options load_from=FILE, without --resume'
+                raise RefusedError(f'{source} does not fit: {report.other_task}; {advice}')
+            runner.logger.warning(f'{source}: {report.other_task}; layers that it lacks are trained from scratch')
         if only_evaluates(runner) and (report.other_shape or report.missing):
             head = f'{checkpoint_source(runner)} does not hold all tensors of the model that is to be evaluated:'
             advice = 'The checkpoint must be of the same model, with the same number of classes.'
