@@ -80,6 +80,7 @@ def step_bars(machine: str) -> Bars:
     return {
         label: find_row(rows, size='tiny', model='ours', how=how)[f'times mmdet, {precision}']
         for label, (how, precision) in ours.items()
+        if any(row['how'] == how for row in rows)  # CPUs without bfloat16 have no such row
     }
 
 
@@ -104,16 +105,17 @@ def draw(groups: dict[str, dict[str, Bars]], path: Path) -> None:
         figsize=(8, 5.2 * (1 + 0.6 * (count - 1))),
         sharex=True,
         layout='constrained',
-        height_ratios=[len(next(iter(bars.values()))) + 0.6 for bars in groups.values()],
+        height_ratios=[max(map(len, bars.values())) + 0.6 for bars in groups.values()],
     )
     for axes, (title, machines) in zip(panels, groups.items(), strict=True):
+        labels = list(dict.fromkeys(label for bars in machines.values() for label in bars))
         for i, (machine, bars) in enumerate(machines.items()):
-            places = [place + 0.7 * (i - (count - 1) / 2) / count for place in range(len(bars))]
+            places = [labels.index(label) + 0.7 * (i - (count - 1) / 2) / count for label in bars]
             drawn = axes.barh(places, [ratio - 1 for ratio in bars.values()], left=1, height=0.7 / count, label=machine)
             for label, bar in zip(bars, drawn, strict=True):
                 bar.set_color(GREY if label == REFERENCE else COLOURS[i])
             axes.bar_label(drawn, [f'{ratio:.3g}x' for ratio in bars.values()], padding=4)
-        axes.set_yticks(range(len(bars)), list(bars))
+        axes.set_yticks(range(len(labels)), labels)
         axes.set_title(title, loc='left', fontsize='medium', fontweight='bold')
         axes.set_xscale('log')
         axes.invert_yaxis()
