@@ -46,7 +46,7 @@ def random_checkpoint(size: str, path: Path, image: Image, candidates: int = 300
         for layer in head.rtm_reg:
             layer.weight.normal_(std=0.1)
             layer.bias.fill_(0.7 if head.exp_on_reg else 2.0)  # boxes of about four cells
-        logits, _ = predict_boxes(head, model.extract_feat(inputs.permute(2, 0, 1)[None]))
+        logits, _ = predict_boxes(model, model.extract_feat(inputs.permute(2, 0, 1)[None]))
         lowest = torch.cat([level.flatten() for level in logits]).topk(candidates).values[-1]
         threshold = torch.tensor(config.model.test_cfg.score_thr).logit()
         for layer in head.rtm_cls:

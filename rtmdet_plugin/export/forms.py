@@ -39,7 +39,7 @@ class BoxMaps(nn.Module):
             Logits (B, C, H_i, W_i) and distances (B, 4, H_i, W_i) in cells, or their logarithms if `exp_on_reg`; of
             each level, finest first.
         """
-        return predict_boxes(self.model.bbox_head, self.model.extract_feat(images))
+        return predict_boxes(self.model, self.model.extract_feat(images))
 
 
 class MaskMaps(BoxMaps):
@@ -71,7 +71,7 @@ class MaskMaps(BoxMaps):
             finest first; and the prototypes (B, 8, H_0, W_0).
         """
         head, feats = self.model.bbox_head, self.model.extract_feat(images)
-        logits, distances = predict_boxes(head, feats)
+        logits, distances = predict_boxes(self.model, feats)
         towers = zip(head.rtm_kernel, head.kernel_convs, feats, strict=True)
         kernels = [predict(through(layers, feat)) for predict, layers, feat in towers]
         return logits, [level.relu() for level in distances], kernels, [self.prototypes(feats)]
@@ -85,8 +85,9 @@ class MaskMaps(BoxMaps):
         return mask_head.projection(mask_head.stacked_convs(fused))
 
 
-def predict_boxes(head: nn.Module, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the outputs of a head's last convolutions for logits and distances on each level."""
+def predict_boxes(model: BaseDetector, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the outputs of a model's last convolutions for logits and distances on each level."""
+    head = model.bbox_head
     logits, distances = [], []
     for i, feat in enumerate(feats):
         cls_feat = through(head.cls_convs[i], feat)

@@ -72,12 +72,13 @@ def append_nms(model: onnx.ModelProto, info: ModelInfo) -> None:
     dets_name, labels_name = OUTPUTS['nms']
     node('Where', node('Unsqueeze', found, 'nms/axis'), boxes, 'nms/float_zero', out=dets_name)
     node('Where', found, node('Gather', labels, best_index), constant('no_label', -1), out=labels_name)
+    outputs: list[tuple[str, int, list]]
     outputs = [(dets_name, TensorProto.FLOAT, [batch, k, 5]), (labels_name, TensorProto.INT64, [batch, k])]
     if info.mask_stride:
         own_priors = node('Gather', selected, constant('prior', 2), axis=1)
         priors = node('Concat', own_priors, constant('no_priors', np.zeros(k)), axis=0)
         append_mask_logits(writer, node('Gather', priors, best_index), found, k)
-        outputs.append((*MASK_OUTPUTS['nms'], TensorProto.FLOAT, [batch, k, *dims[-1][2:]]))
+        outputs.append((MASK_OUTPUTS['nms'][0], TensorProto.FLOAT, [batch, k, *dims[-1][2:]]))
     _outputs(graph, outputs)
 
 

@@ -16,7 +16,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
@@ -131,15 +131,10 @@ def check_model(model: nn.Module) -> None:
 
     The kernels of masks must have RTMDet-Ins' number of weights.
     """
-    head = getattr(model, 'bbox_head', None)
-    levels = (
-        'cls_convs',
-        'reg_convs',
-        'rtm_cls',
-        'rtm_reg',
-        *(['kernel_convs', 'rtm_kernel'] if has_masks(head) else []),
-    )
-    separate = all(isinstance(getattr(head, part, None), nn.ModuleList) for part in levels)
+    head: Any = getattr(model, 'bbox_head', None)
+    of_levels = ['cls_convs', 'reg_convs', 'rtm_cls', 'rtm_reg']
+    of_levels += ['kernel_convs', 'rtm_kernel'] if has_masks(head) else []
+    separate = all(isinstance(getattr(head, part, None), nn.ModuleList) for part in of_levels)
     if not separate or not (hasattr(head, 'exp_on_reg') or has_masks(head)):
         raise ValueError(
             'bbox_head must be RTMSepBNHead or RTMInsSepBNHead, or RTMDetSepBNHead or RTMDetInsSepBNHead of mmdet, got '

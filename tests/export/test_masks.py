@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from oracle import build_small_ins, to_mmdet
 
-from rtmdet_plugin.export.convert import read_info
+from rtmdet_plugin.export.convert import read_info, to_ncnn, to_openvino
 from rtmdet_plugin.export.onnx_export import export_onnx
 from rtmdet_plugin.models.dynamic_conv import mask_logits
 from rtmdet_runtime import RTMDetector
@@ -145,12 +145,14 @@ def predicted(model, inputs: np.ndarray, placements: list[Placement]):
     return model.bbox_head.predict_by_feat(*maps, batch_img_metas=metas, cfg=TEST_CFG, rescale=True)
 
 
-@pytest.mark.parametrize('form', FORMS)
-def test_the_runtime_finds_what_the_model_finds(model, exported, form):
-    """Boxes and masks, in images of different sizes, in one batch."""
-    detector = RTMDetector(exported(form), **({} if form == 'nms' else dict(nms_pre=10**6)))
+def noise_images() -> list[np.ndarray]:
     noise = np.random.default_rng(0).normal(113, 57, (*SIZE, 3)).clip(0, 255).astype(np.uint8)
-    images = [cv2.resize(noise, size, interpolation=cv2.INTER_NEAREST) for size in ((96, 64), (301, 427), (2048, 1365))]
+    return [cv2.resize(noise, size, interpolation=cv2.INTER_NEAREST) for size in ((96, 64), (301, 427), (2048, 1365))]
+
+
+def assert_the_head_finds_the_same(model, detector: RTMDetector) -> None:
+    """Compare boxes and masks in images of different sizes, in one batch."""
+    images = noise_images()
     expected = predicted(model, *detector.preprocess(images))
     for image, ours, theirs in zip(images, detector.predict(images, batch_size=3), expected, strict=True):
         assert len(ours) == len(theirs) > 10
@@ -164,6 +166,35 @@ def test_the_runtime_finds_what_the_model_finds(model, exported, form):
         union = (masks | others).sum((1, 2))
         assert ((masks & others).sum((1, 2))[union > 0] / union[union > 0]).min() > 0.999
         assert np.mean(masks == others) > 0.9999
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_the_runtime_finds_what_the_head_finds(model, exported, form):
+    detector = RTMDetector(exported(form), **({} if form == 'nms' else dict(nms_pre=10**6)))
+    assert_the_head_finds_the_same(model, detector)
+
+
+def test_a_checkpoint_in_pytorch_finds_what_the_head_finds(model, tmp_path):
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'ins.pth')
+    given = dict(size=SIZE, score_thr=0.25, iou_thr=0.6, nms_pre=10**6)
+    detector = RTMDetector(tmp_path / 'ins.pth', config=model.cfg, device='cpu', **given)
+    assert detector.info.mask_stride == 8
+    assert_the_head_finds_the_same(model, detector)
+
+
+@pytest.mark.parametrize(
+    ('module', 'convert', 'name'), [('openvino', to_openvino, 'm.xml'), ('pnnx', to_ncnn, 'm.param')]
+)
+def test_other_runtimes_compute_the_same(model, tmp_path, module, convert, name):
+    pytest.importorskip(module)
+    export_onnx(model, tmp_path / 'm.onnx', form='raw', size=SIZE, opset=TORCHSCRIPT)
+    convert(tmp_path / 'm.onnx', tmp_path / name)
+    expected, found = RTMDetector(tmp_path / 'm.onnx'), RTMDetector(tmp_path / name, precision='float32')
+    inputs, _ = expected.preprocess(noise_images()[:1])
+    for output, ours, theirs in zip(
+        expected.info.outputs, found.backend(inputs), expected.backend(inputs), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3, err_msg=output)
 
 
 def test_refusals(model, tmp_path):
