@@ -55,16 +55,16 @@ def check_masks(objects: Objects, ignored: Objects) -> Iterator[Finding]:
     codes = np.array([isinstance(mask, Mapping) for mask in objects.masks], bool)
     lost[EMPTY] = np.flatnonzero(usable & codes & np.isnan(boxes[:, 0])).tolist()
     usable[lost[EMPTY]] = False
-    severity = 'warning' if trained and usable.any() else 'error'
+    if trained:
+        effects = {DAMAGED: 'their images are skipped'}
+        usual = 'they are trained as background' if usable.any() else 'rtmdet train refuses the data'
+        severity = 'warning' if usable.any() else 'error'
+    else:
+        effects = {EMPTY: 'they count as missed'}
+        usual, severity = 'the AP of masks can not be computed', 'error'
     for reason, places in lost.items():
-        if not trained:
-            effect = 'the AP of masks can not be computed'
-        elif reason == DAMAGED:
-            effect = 'their images are skipped'
-        else:
-            effect = 'they are trained as background' if usable.any() else 'rtmdet train refuses the data'
         if places:
-            text = f'{split}: {len(places)} of {total} objects {reason}; {effect}'
+            text = f'{split}: {len(places)} of {total} objects {reason}; {effects.get(reason, usual)}'
             yield Finding('unusable masks', severity, text, objects.items(np.array(places)))
     for reason, places in {} if trained else unscorable_masks(*_lists(ignored)).items():
         text = f'{split}: {len(places)} crowds {reason}; the AP of masks can not be computed'

@@ -160,7 +160,7 @@ def fit_outputs(model_cfg: Config, deploy_cfg: Config) -> None:
         ValueError: if the backend can't compute masks, or the deploy config has that output for a model without masks.
     """
     onnx_config, backend = deploy_cfg.onnx_config, deploy_cfg.backend_config.type
-    with_masks = step_name(model_cfg.model.bbox_head) == 'RTMInsSepBNHead'
+    with_masks = step_name(model_cfg.model.bbox_head).endswith('InsSepBNHead')  # ours and mmdet's
     if not with_masks and 'masks' in onnx_config.output_names:
         raise ValueError(
             f'onnx_config.output_names must be without masks for a model that predicts none, got '

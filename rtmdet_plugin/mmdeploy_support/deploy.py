@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TOLERANCES = dict(FP32=(1.0, 0.01), FP16=(5.0, 0.05), INT8=(20.0, 0.2))
 """Differences from PyTorch in pixels and in score that are accepted. FP16's and INT8's are untested on a GPU."""
 MASK_IOU = 0.9
-"""Smallest IoU of the masks that is accepted; mmdeploy enlarges those of a graph without interpolation."""
+"""Smallest IoU of the masks that is accepted; mmdeploy scales them to the image without interpolation."""
 
 
 @dataclass(frozen=True)
