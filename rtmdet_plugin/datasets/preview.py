@@ -20,7 +20,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
-from rtmdet_runtime.drawing import draw_box, label_colour
+from rtmdet_runtime.drawing import draw_box, draw_mask, label_colour
 
 from ..stride_masks import STRIDE, StrideMasks
 from .tree import leaf_datasets
@@ -123,18 +123,6 @@ def draw_picture(
     return Picture(img, f'{name}: {counts}' if name else counts)
 
 
-def tint(img: np.ndarray, mask: np.ndarray, label: int) -> None:
-    """Draw a mask half transparent in the colour of its class, in place.
-
-    Args:
-        img: BGR, uint8. (H, W, 3)
-        mask: 0 outside of the object. (H, W)
-        label: class of the object.
-    """
-    shown = mask > 0
-    img[shown] = img[shown] // 2 + np.array(label_colour(label), np.uint8) // 2
-
-
 def grid(images: Sequence[np.ndarray]) -> np.ndarray:
     """Arrange images in a nearly square grid on white, (H, W, 3)."""
     columns = math.ceil(math.sqrt(len(images)))
@@ -159,7 +147,7 @@ def _with_masks(img: np.ndarray, masks: StrideMasks, labels: Sequence[int]) -> n
     for pixels, label in zip(masks.pixels.numpy(), labels, strict=True):
         shown = pixels.repeat(STRIDE, 0).repeat(STRIDE, 1)[: img.shape[0], : img.shape[1]]
         # A last row of less than half a stride has no sample.
-        tint(img[: shown.shape[0], : shown.shape[1]], shown, label)
+        draw_mask(img, shown > 0, 0, 0, label_colour(label))
     return img
 
 

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 
-from ..datasets.preview import Picture, draw_picture, draw_samples, tint, training_set
+from rtmdet_runtime.drawing import draw_mask, label_colour
+
+from ..datasets.preview import Picture, draw_picture, draw_samples, training_set
 from ..errors import RefusedError
 from ..training.formats.labelled import Labelled
 from ..transforms.decoding import BadImageError, decode
@@ -111,7 +113,7 @@ def _draw_image(objects: Objects, ignored: Objects, place: int, masks: bool) -> 
     for number in np.flatnonzero(mine).tolist() if masks else ():
         pixels = _pixels_of(objects.masks[number], (height, width), img.shape[:2])
         if pixels is not None:
-            tint(img, pixels, int(objects.labels[number]))
+            draw_mask(img, pixels > 0, 0, 0, label_colour(int(objects.labels[number])))
     grey = ignored.boxes[ignored.images == place] * scale
     name = Path(objects.files[place]).name
     return draw_picture(img, objects.boxes[mine] * scale, objects.labels[mine].tolist(), objects.classes, grey, name)

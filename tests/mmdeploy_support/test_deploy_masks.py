@@ -68,7 +68,8 @@ def assert_same_batch(inputs, files):
 
     job = prepare(*inputs, 'cpu')
     model = task_processor(job.model_cfg, job.deploy_cfg, 'cpu').build_backend_model(files)
-    images = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    # Far from each other, so that the masks of one image don't fit another.
+    images = 30 * torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     outputs = model.predict(images)
     assert outputs[2].shape == (*outputs[0].shape[:2], 64, 96)
     metas = [dict(img_shape=(64, 96), ori_shape=(64, 96), scale_factor=(1, 1))] * 3
