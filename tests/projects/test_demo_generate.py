@@ -6,7 +6,8 @@ import cv2
 import generate
 import numpy as np
 import pytest
-from generate import CLASSES, CORNERS, SPLITS, Settings, draw, visible_boxes
+from generate import CLASSES, CORNERS, SPLITS, Settings, draw, polygons, visible_boxes
+from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
 SMALL = Settings(train=12, val=5)
@@ -77,6 +78,22 @@ def test_a_shape_stands_out_of_its_surroundings(folder):
         x, y, width, height = annotation['bbox']
         assert np.array_equal(visible_boxes(ids)[index - 1], [x, y, width, height])
         assert (ids == index).sum() == annotation['area']
+        assert np.array_equal(drawn(annotation['segmentation'], SMALL.size), ids == index)
+
+
+def drawn(segmentation, size):
+    """Draw polygons as COCO's evaluation does."""
+    return mask_api.decode(mask_api.merge(mask_api.frPyObjects(segmentation, size, size))).astype(bool)
+
+
+def test_polygons_contain_exactly_the_pixels_of_a_mask_with_holes_and_parts():
+    noise = np.random.default_rng(0).random((7, 7))
+    mask = cv2.resize(noise, (50, 50)) > 0.5
+    mask[10:13, 10:13] = True
+    mask[11, 11] = False  # the smallest hole
+    contours, tree = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    assert len(contours) > 3 and (tree[0, :, 3] >= 0).any()
+    assert np.array_equal(drawn(polygons(mask), 50), mask)
 
 
 def test_variety():
