@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
+from mmengine.runner import load_checkpoint, save_checkpoint
 from mmengine.structures import InstanceData
 from oracle import INS_SIZES, build_pair
 
@@ -94,17 +95,48 @@ def test_boxes_and_masks(pair, factor):
     ori_shape = (SIZE * (factor or 1), 50 * (factor or 1))
     scale_factor = (1 / (factor or 1),) * 2
     metainfo = dict(img_shape=(SIZE, 50), ori_shape=ori_shape, scale_factor=scale_factor, pad_shape=(SIZE, SIZE))
-    results = []
-    for model in (ours, mmdets):
-        data_samples = [DetDataSample(metainfo=metainfo) for _ in range(2)]
-        with torch.no_grad():
-            results.append(model.bbox_head.predict(model.extract_feat(x), data_samples, rescale=factor is not None))
-    for a, b in zip(*results, strict=True):
+    results = [predict(model, x, metainfo, rescale=factor is not None) for model in (ours, mmdets)]
+    assert_same_masks(*results, wrong=0.01 if factor == 2 else 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('trained', [0, 1], ids=['ours in mmdets', 'mmdets in ours'])
+def test_checkpoint_after_training_gives_the_same_masks_in_the_other_model(trained, tmp_path):
+    models = [model.train() for model in build_pair('tiny', INS_SIZES)]
+    x = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    source, target = models[trained], models[1 - trained]
+    before = copy.deepcopy(source.state_dict())
+    optimizer = torch.optim.SGD(source.parameters(), lr=1e-3)
+    for _ in range(2):
+        losses = source(x, samples(), mode='loss').values()
+        optimizer.zero_grad()
+        sum(sum(v) if isinstance(v, list) else v for v in losses).backward()
+        optimizer.step()
+    for name in ('mask_head.projection.weight', 'rtm_kernel.0.bias', 'reg_convs.1.0.bn.running_mean'):
+        name = f'bbox_head.{name}'
+        assert not torch.equal(source.state_dict()[name], before[name]), name
+    checkpoint = str(tmp_path / 'trained.pth')
+    save_checkpoint(dict(state_dict=source.state_dict()), checkpoint)
+    load_checkpoint(target, checkpoint, strict=True)
+    metainfo = dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE), scale_factor=(1, 1), pad_shape=(SIZE, SIZE))
+    assert_same_masks(*(predict(model.eval(), x, metainfo, rescale=True) for model in models))
+
+
+def predict(model, x, metainfo, rescale):
+    data_samples = [DetDataSample(metainfo=metainfo) for _ in x]
+    with torch.no_grad():
+        return model.bbox_head.predict(model.extract_feat(x), data_samples, rescale=rescale)
+
+
+def assert_same_masks(ours, mmdets, wrong=1e-4):
+    """Compare boxes and masks; a share of the pixels may differ."""
+    for a, b in zip(ours, mmdets, strict=True):
         assert len(b.bboxes) > 10, 'too few boxes to compare'
         torch.testing.assert_close(a.scores, b.scores, rtol=0, atol=1e-4)
         torch.testing.assert_close(a.bboxes, b.bboxes, rtol=0, atol=1e-2)
         assert a.labels.tolist() == b.labels.tolist()
-        found, expected = a.masks.numpy(), b.masks[..., : ori_shape[1]].numpy()  # mmdet's have the padding as well
+        found = a.masks.numpy()
+        expected = b.masks[..., : found.shape[2]].numpy()  # mmdet's have the padding as well
         assert found.shape == expected.shape
         assert 0.05 < expected.mean() < 0.95, 'empty masks prove nothing'
-        assert (found != expected).mean() < (0.01 if factor == 2 else 1e-4)
+        assert (found != expected).mean() < wrong
