@@ -57,7 +57,7 @@ lint: $(READY)
 
 # Not included: modules of the others, scripts that train for hours or need Ray, and those for GPUs. The chart is drawn last.
 NOT_TIMED := harness results random_model mmdet_prediction automatic_numbers demo_seeds data_to_device nms plot_speed \
-	predict_at_scale
+	predict_at_scale ins_trained
 BENCHMARKS := $(filter-out $(NOT_TIMED:%=benchmarks/%.py) benchmarks/gpu%,$(sort $(wildcard benchmarks/*.py)))
 
 bench: $(READY)
