@@ -119,7 +119,7 @@ def main() -> None:
                     steps = candidates(size, Path(folder) / condition, image, threads, args)
                     taken = costs(steps, 1 if args.quick else args.rounds)
                 rows += [dict(size=size, condition=condition, threads=threads) | row for row in rows_of(taken)]
-    report('deploy_latency', rows, save=not args.quick)
+                report('deploy_latency', rows, save=not args.quick)
 
 
 if __name__ == '__main__':

@@ -156,8 +156,8 @@ def command(
     names = [name.strip() for part in classes for name in part.split(',')]
     thresholds = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
     threads = threads or threads_beside_others()
-    settings = dict(backend=backend, size=size, threads=threads, precision=precision, device=device, config=config)
-    detector = RTMDetector(model, classes=names or None, **thresholds, **settings)
+    settings = dict(backend=backend, size=size, precision=precision, device=device, config=config)
+    detector = RTMDetector(model, classes=names or None, threads=threads, **thresholds, **settings)
     named = [names_on_stdin() if source == STDIN else source for source in sources]
     items = read_sources(named, every, recursive, outputs)
     to_stdout = any(path == STDOUT for _, path in targets)

@@ -19,6 +19,7 @@ import copy
 import logging
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -33,7 +34,7 @@ from .training_pipeline import fixed_size, move_pipeline
 
 _HEADS = {name: MODEL[name].ours for name in ('RTMDetSepBNHead', 'RTMDetInsSepBNHead')}
 """Heads of mmdet that can be moved, and their counterparts."""
-_ADDED_HOOKS = dict(
+_ADDED_HOOKS: dict[str, dict[str, Any]] = dict(
     runtime_info=dict(type='RTMRuntimeInfoHook'),
     num_class_check=dict(type='RTMNumClassCheckHook'),
     check_invalid_loss=dict(type='RTMCheckInvalidLossHook'),

@@ -23,6 +23,7 @@ ROUNDING = 2
 CHUNK = 20_000
 """Number of objects whose polygons are examined at a time."""
 EMPTY = 'have a run-length code without a pixel'
+NO_BOX = (np.nan, np.nan, np.nan, np.nan)
 
 
 class Polygons(NamedTuple):
@@ -189,13 +190,13 @@ def _box_of_code(code: Mapping) -> tuple[float, float, float, float]:
     try:
         runs = run_lengths(code)
     except (ValueError, TypeError, KeyError):
-        return (np.nan,) * 4
+        return NO_BOX
     height = code['size'][0]
     ends = runs.cumsum()
     starts, stops = ends[:-1:2], ends[1::2]
     starts, stops = starts[stops > starts], stops[stops > starts]
     if not len(starts):
-        return (np.nan,) * 4
+        return NO_BOX
     first, last = starts // height, (stops - 1) // height  # columns
     top = np.where(first == last, starts % height, 0).min()
     bottom = np.where(first == last, (stops - 1) % height + 1, height).max()

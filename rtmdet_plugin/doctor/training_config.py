@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -74,7 +75,7 @@ def base_config(model: str) -> Config:
     return load_config(f'rtmdet_plugin::{MODELS[model]}.py')
 
 
-def wants_masks(data: object, model: str) -> bool:
+def wants_masks(data: Any, model: str) -> bool:
     """Return whether a config, or the model that is chosen for a dataset, loads masks for its training."""
     config = data if isinstance(data, Config) else base_config(model)
     return loads_masks(config.get('train_dataloader'))

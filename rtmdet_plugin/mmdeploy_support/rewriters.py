@@ -47,7 +47,7 @@ def all_boxes(head, cls_scores: list[Tensor], bbox_preds: list[Tensor], *, stati
     return decode(cls_scores, bbox_preds, points)
 
 
-def sizes_of(levels: Sequence[Tensor], static: bool) -> list[tuple]:
+def sizes_of(levels: Sequence[Tensor], static: bool) -> Sequence[Sequence[int]]:
     """Return (height, width) of each level; as constants of the graph if it is static."""
     sizes = [level.shape[-2:] for level in levels]
     return [tuple(int(side) for side in size) for size in sizes] if static else sizes

@@ -188,7 +188,8 @@ def _parse(words: list[str], names: dict[int, str] | None, keypoints: bool) -> L
             "image's width and height"
         )
     if not polygon:
-        return Line(int(class_id), *values)
+        x, y, width, height = values
+        return Line(int(class_id), x, y, width, height)
     left, right, top, bottom = min(values[::2]), max(values[::2]), min(values[1::2]), max(values[1::2])
     return Line(int(class_id), (left + right) / 2, (top + bottom) / 2, right - left, bottom - top, values)
 
