@@ -259,7 +259,8 @@ def command(
             click.echo(line, err=err)
     else:
         precisions = precisions or ('auto',)
-        threads = threads or tuple(filter(None, [threads_beside_others()]))
+        first = models[0] if models else trained[1] if trained else ''
+        threads = threads or tuple(filter(None, [threads_beside_others(first, device)]))
         candidates = open_models(models, backends, threads, precisions, **settings)
         if trained:
             config, checkpoint = trained

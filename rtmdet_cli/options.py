@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from rtmdet_runtime.backends import BACKENDS, THREAD_COUNTS
+from rtmdet_runtime.backends.pytorch import is_checkpoint
 from rtmdet_runtime.choices import PRECISIONS
 from rtmdet_runtime.cpu_cores import available_cores, free_threads
 
@@ -44,8 +46,22 @@ threads_option = click.option(
 )
 
 
-def threads_beside_others() -> int | None:
-    """Return the number of threads that other programs leave room for, and say so; None if all cores are free."""
+def threads_beside_others(model: str | Path, device: str | None = None) -> int | None:
+    """Return the number of threads that other programs leave room for, and say so.
+
+    Args:
+        model: the model that will run.
+        device: device that the user has chosen.
+
+    Returns:
+        None if all cores are free, or the model runs on a GPU.
+    """
+    if device is None and is_checkpoint(model):
+        from rtmdet_plugin.inference.device import device_type
+
+        device = device_type()
+    if device not in (None, 'cpu') or Path(model).suffix == '.engine':
+        return None
     if (threads := free_threads()) is not None:
         text = f'CPU threads: {threads} of {available_cores()}, because other programs use the other cores'
         click.echo(f'{text}; --threads N changes this', err=True)

@@ -73,8 +73,8 @@ def threshold_option(*names: str, metavar: str, kind: type, text: str) -> Callab
     'saved',
     multiple=True,
     metavar='FORMAT[=PATH]',
-    help=f'Format to write boxes and masks in: {", ".join(FORMATS)}. Default of PATH: predictions.FORMAT or '
-    'labels_FORMAT, in the folder of --out, or else in this one. May be repeated.',
+    help=f'Format to write boxes in, and masks except in csv and voc: {", ".join(FORMATS)}. Default of PATH: '
+    'predictions.FORMAT or labels_FORMAT, in the folder of --out, or else in this one. May be repeated.',
 )
 @click.option(
     '--json',
@@ -155,7 +155,7 @@ def command(
 
     names = [name.strip() for part in classes for name in part.split(',')]
     thresholds = dict(score_thr=score_thr, iou_thr=iou_thr, max_per_img=max_per_img)
-    threads = threads or threads_beside_others()
+    threads = threads or threads_beside_others(model, device)
     settings = dict(backend=backend, size=size, precision=precision, device=device, config=config)
     detector = RTMDetector(model, classes=names or None, threads=threads, **thresholds, **settings)
     named = [names_on_stdin() if source == STDIN else source for source in sources]

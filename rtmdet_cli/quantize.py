@@ -90,7 +90,7 @@ def command(model, images, out, samples, method, percentile, keep_float, toleran
     check_settings_agree(model, out, method, target)
     if target is None:
         target = 'openvino' if out.suffix == '.xml' else 'tensorrt' if read_info(model).form == 'trt' else 'onnxruntime'
-    threads = threads or threads_beside_others()
+    threads = threads or threads_beside_others(model)
     bad = []
     with show_progress() as track:
         listed = evenly_spaced(list_images([images]), samples)

@@ -90,7 +90,7 @@ def command(config, model, backend, size, batch_size, threads, precision, json_f
             metrics, _ = evaluate_checkpoint(config, model, work_dir, batch_size)
     else:
         test_cfg = config.model.get('test_cfg')
-        runtime['threads'] = threads or threads_beside_others()
+        runtime['threads'] = threads or threads_beside_others(model)
         detector = use_thresholds(RTMDetector(model, precision=precision, **runtime), test_cfg)
         wanted = describe_thresholds(replace(detector.info, **thresholds(test_cfg)))
         if (used := describe_thresholds(detector.info)) != wanted:  # NMS is part of the graph

@@ -161,7 +161,7 @@ def open_model(
     loaded = None if config is None else read_config(config)
     file = best_or_last(model) if model.is_dir() else model
     device = device or (device_type() if trained else 'cpu')
-    threads = threads or (threads_beside_others() if device == 'cpu' else None)
+    threads = threads or threads_beside_others(file, device)
     detector = open_for_map(
         file, loaded, backend=backend, size=size, threads=threads, precision=precision, device=device
     )

@@ -21,7 +21,7 @@ SETTINGS = (
     'MALLOC_TRIM_THRESHOLD_', 'MALLOC_TOP_PAD_', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_MMAP_MAX_', 'GLIBC_TUNABLES',
 )  # fmt: skip
 """Environment variables that set up glibc's allocator."""
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 """Parameters of glibc's `mallopt`, from malloc.h."""
 DEFAULT_MMAP_MAX = 65536
 
@@ -49,6 +49,7 @@ def keep_all_freed_memory() -> bool:
     def keep_less() -> None:
         mallopt(MMAP_MAX, DEFAULT_MMAP_MAX)
         mallopt(TRIM_THRESHOLD, 2 * ARRAY)
+        mallopt(MMAP_THRESHOLD, 2 * ARRAY)  # glibc doesn't adapt it any more, because the parent has set thresholds
 
     os.register_at_fork(after_in_child=keep_less)
     return True

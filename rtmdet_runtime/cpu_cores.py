@@ -21,17 +21,19 @@ class Cores:
     """The CPU cores of this process.
 
     Attributes:
-        available: number of cores that it may use.
-        used: average number of these cores that other processes use.
+        present: number of cores that it may run on.
+        available: number of cores that it may use at a time, limited by its container.
+        used: average number of the present cores that other processes use.
     """
 
+    present: int
     available: int
     used: float = 0.0
 
     @property
     def free(self) -> int:
-        """Number of cores that other processes leave free, rounded, at least 1."""
-        return max(1, int(self.available - self.used + 0.5))
+        """Number of cores that it may use and that other processes leave free, rounded, at least 1."""
+        return max(1, min(self.available, int(self.present - self.used + 0.5)))
 
 
 def available_cores(root: str | Path = '/') -> int:
@@ -40,9 +42,26 @@ def available_cores(root: str | Path = '/') -> int:
     Args:
         root: folder that contains `sys`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     limit = _limit(Path(root, 'sys/fs/cgroup'))
-    return cores if limit is None else max(1, min(cores, int(limit + 0.5)))
+    return present_cores() if limit is None else max(1, min(present_cores(), int(limit + 0.5)))
+
+
+def present_cores() -> int:
+    """Return the number of CPU cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def physical_cores(root: str | Path = '/') -> int:
+    """Return the number of these cores without those that share a physical core with another one.
+
+    Args:
+        root: folder that contains `sys`.
+    """
+    try:
+        names = [f'sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list' for core in os.sched_getaffinity(0)]
+        return len({Path(root, name).read_text() for name in names})
+    except (OSError, AttributeError):
+        return present_cores()
 
 
 def _limit(folder: Path) -> float | None:
@@ -70,9 +89,9 @@ def measure_cores(seconds: float = SECONDS) -> Cores:
         own = time.process_time() - own
         spent = {core: (busy - before[core][0], total - before[core][1]) for core, (busy, total) in _ticks().items()}
     except (OSError, KeyError, AttributeError):  # no Linux, or a core was taken away
-        return Cores(available_cores())
+        return Cores(present_cores(), available_cores())
     used = sum(busy / total for busy, total in spent.values() if total) - own / elapsed
-    return Cores(available_cores(), max(0.0, used))
+    return Cores(present_cores(), available_cores(), max(0.0, used))
 
 
 def _ticks() -> dict[int, tuple[int, int]]:
@@ -88,11 +107,11 @@ def _ticks() -> dict[int, tuple[int, int]]:
 
 
 def free_threads() -> int | None:
-    """Return the number of threads that other processes leave room for; None if they leave all cores free.
+    """Return the number of threads that other processes leave room for, at most one per physical core.
 
-    OMP_NUM_THREADS takes precedence: then it is None, and the backend reads the variable.
+    It is None if they leave all cores free, so that the backend's default fits, or if OMP_NUM_THREADS is set.
     """
     if 'OMP_NUM_THREADS' in os.environ:
         return None
     cores = measure_cores()
-    return cores.free if cores.free < cores.available else None
+    return min(cores.free, physical_cores()) if cores.free < cores.available else None

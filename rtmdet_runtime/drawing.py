@@ -69,9 +69,10 @@ def draw(image: Image, detections: Detections) -> Image:
 def draw_mask(image: Image, pixels: np.ndarray, x: int, y: int, colour: tuple[int, int, int]) -> None:
     """Tint the pixels of a mask in an image, in place; see `Masks.cut`."""
     part = image[y : y + pixels.shape[0], x : x + pixels.shape[1]]
-    if part.size:
-        tinted = cv2.addWeighted(part, 1 - OPACITY, np.full_like(part, colour), OPACITY, 0)
-        np.copyto(part, tinted, where=pixels[..., None])
+    for channel, value in enumerate(colour):
+        table = np.round(np.arange(256) * (1 - OPACITY) + value * OPACITY).astype(np.uint8)
+        plane = part[..., channel]
+        plane[pixels] = table[plane[pixels]]
 
 
 def draw_box(

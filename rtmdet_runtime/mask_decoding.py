@@ -20,6 +20,8 @@ MAX_CELLS = 2**19
 """Cells of masks that are in memory at a time."""
 MAX_PIXELS = 2**21
 """Pixels of a mask that are in memory at a time."""
+LIMIT = 1e6
+"""Largest logit: an infinite one, of a network in float16, would make its neighbours NaN."""
 
 
 def decode_masks(outputs: Sequence[np.ndarray], rows: np.ndarray, info: ModelInfo, placement: Placement) -> Masks:
@@ -151,6 +153,7 @@ def encode_masks(
     """
     axes = zip(size, logits.shape[1:], cells_per_pixel, strict=True)
     rows, columns = (interpolation_matrix(*axis) for axis in axes)  # (height, h) and (width, w)
+    logits = logits.clip(-LIMIT, LIMIT)
     above = logits > np.float32(threshold)
     spans = [span_of(above.max(axis=axis), matrix) for axis, matrix in ((2, rows), (1, columns))]
     step = max(1, max_pixels // size[0])

@@ -94,7 +94,7 @@ def test_masks_of_the_data_are_drawn_for_a_model_with_masks(tmp_path, model):
     (picture, *_) = draw_data(read_all(tmp_path / 'pets'), 'train', 4, 0, wants_masks('pets', model))
     scale = picture.image.shape[1] / 80
     upper, lower = (picture.image[int(y * scale), int(45 * scale)] for y in (27, 40))
-    colours = [np.array(label_colour(label)) // 2 for label in (0, 1)]
+    colours = [np.round(np.array(label_colour(label)) / 2) for label in (0, 1)]
     assert any((upper == colour).all() for colour in colours) == (model == 'ins-tiny') and (lower == 0).all()
 
 
@@ -112,7 +112,9 @@ def test_masks_are_half_transparent_and_lie_on_their_objects(pack):
     assert changed[30, 50] and not changed[50, 30], 'the triangle is above the diagonal'
     inside = changed[24:56, 20:58]
     assert inside.mean() == pytest.approx(0.5, abs=0.1)
-    np.testing.assert_array_equal(draw_sample(packed, ('a', 'b'))[0][30, 50], 50 + np.array(label_colour(1)) // 2)
+    np.testing.assert_array_equal(
+        draw_sample(packed, ('a', 'b'))[0][30, 50], np.round(50 + np.array(label_colour(1)) / 2)
+    )
 
 
 def drawn(dataset, **options) -> np.ndarray:

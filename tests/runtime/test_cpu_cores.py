@@ -8,7 +8,7 @@ import time
 import pytest
 
 from rtmdet_runtime import cpu_cores
-from rtmdet_runtime.cpu_cores import Cores, available_cores, free_threads, measure_cores
+from rtmdet_runtime.cpu_cores import Cores, available_cores, free_threads, measure_cores, physical_cores
 
 SPIN = 'import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass'
 
@@ -35,7 +35,18 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, files, cores):
 
 
 def test_free_cores_are_rounded_and_never_none():
-    assert [Cores(4, used).free for used in (0, 0.4, 0.6, 1.4, 4)] == [4, 4, 3, 3, 1]
+    assert [Cores(4, 4, used).free for used in (0, 0.4, 0.6, 1.4, 4)] == [4, 4, 3, 3, 1]
+    assert [Cores(64, 4, used).free for used in (20, 61, 64)] == [4, 3, 1], 'a container on a large machine'
+
+
+def test_threads_of_one_physical_core_count_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0, 1, 2}, raising=False)
+    assert physical_cores(tmp_path) == 3, 'unknown'
+    for core, siblings in enumerate(('0,2', '1,3', '0,2')):
+        file = tmp_path / f'sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list'
+        file.parent.mkdir(parents=True)
+        file.write_text(siblings + '\n')
+    assert physical_cores(tmp_path) == 2
 
 
 def test_the_use_of_other_processes_is_measured_and_not_that_of_this_one(monkeypatch):
@@ -71,11 +82,14 @@ def test_without_linux_nothing_is_measured(monkeypatch):
 
 def test_threads_follow_the_free_cores_unless_the_user_has_chosen(monkeypatch):
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
-    cores = Cores(8, 3.2)
+    cores, physical = Cores(8, 8, 3.2), 8
     monkeypatch.setattr(cpu_cores, 'measure_cores', lambda: cores)
+    monkeypatch.setattr(cpu_cores, 'physical_cores', lambda: physical)
     assert free_threads() == 5
-    cores = Cores(8, 0.2)
+    physical = 4
+    assert free_threads() == 4
+    cores = Cores(8, 8, 0.2)
     assert free_threads() is None, 'the default of the backend'
-    cores = Cores(8, 3.2)
+    cores = Cores(8, 8, 3.2)
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
     assert free_threads() is None

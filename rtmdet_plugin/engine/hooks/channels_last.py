@@ -19,7 +19,7 @@ class RTMChannelsLastHook(Hook):
     """Store the model's 4-D weights in channels-last order in training, validation and testing; values don't change.
 
     Args:
-        only_on_cpu: leave the weights of a model on a GPU as they are.
+        only_on_cpu: leave the weights of a model on another device as they are.
     """
 
     # Before the EMA hook (49) copies the model.
@@ -30,5 +30,5 @@ class RTMChannelsLastHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Reorder the weights in place, so that the optimiser's parameters stay valid."""
-        if not (self.only_on_cpu and next(runner.model.parameters()).is_cuda):
+        if not self.only_on_cpu or next(runner.model.parameters()).device.type == 'cpu':
             runner.model.to(memory_format=torch.channels_last)

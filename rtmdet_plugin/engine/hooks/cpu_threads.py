@@ -34,19 +34,22 @@ class RTMCPUThreadsHook(Hook):
     results. The environment variable OMP_NUM_THREADS takes precedence. torchrun sets it to 1.
 
     Attributes:
-        reason: number of threads and why, for the report before the first step; '' if it isn't chosen here.
+        reason: number of threads and why, for the report before the first step; '' on other devices.
     """
 
     reason = ''
 
-    def before_run(self, runner: Runner) -> None:
-        """Set PyTorch's number of threads, and log it."""
-        if not chosen_here(runner) or torch.get_num_threads() == 1:
-            return
-        cores = measure_cores(SECONDS)
-        if cores.free < cores.available:
-            threads = min(torch.get_num_threads(), cores.free)
-            self._set(runner, threads, f'other programs use {cores.used:.1f} of {cores.available} cores')
+    def before_train(self, runner: Runner) -> None:
+        """Choose the number of threads, unless a checkpoint has."""
+        self._choose(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Choose the number of threads, if this isn't a training."""
+        self._choose(runner)
+
+    def before_test(self, runner: Runner) -> None:
+        """Choose the number of threads."""
+        self._choose(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Store the number of threads."""
@@ -55,15 +58,30 @@ class RTMCPUThreadsHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Use the number of threads of the checkpoint if the run is resumed on a machine with as many cores."""
         threads = checkpoint.get('meta', {}).get(KEY)
-        if runner._resume and chosen_here(runner) and threads in range(1, available_cores() + 1):
-            self._set(runner, threads, 'as in the checkpoint, so that the run continues exactly')
+        free_choice = on_cpu(runner) and 'OMP_NUM_THREADS' not in os.environ
+        if runner._resume and free_choice and threads in range(1, available_cores() + 1):
+            torch.set_num_threads(threads)
+            self.reason = f'{threads}; as in the checkpoint, so that the run continues exactly'
+            runner.logger.info(f'CPU threads: {self.reason}. OMP_NUM_THREADS changes this.')
 
-    def _set(self, runner: Runner, threads: int, reason: str) -> None:
-        torch.set_num_threads(threads)
-        self.reason = f'{threads}; {reason}'
-        runner.logger.info(f'CPU threads: {self.reason}. OMP_NUM_THREADS changes this.')
+    def _choose(self, runner: Runner) -> None:
+        """Set PyTorch's number of threads once, and log it if it isn't PyTorch's default."""
+        if self.reason or not on_cpu(runner):
+            return
+        threads = torch.get_num_threads()
+        if 'OMP_NUM_THREADS' in os.environ:
+            self.reason = f'{threads}; OMP_NUM_THREADS is set'
+        elif threads == 1:
+            self.reason = "1; PyTorch's default"
+        elif (cores := measure_cores(SECONDS)).free >= threads:
+            self.reason = f'{threads}; enough cores are free'
+        else:
+            torch.set_num_threads(cores.free)
+            limit = f'{cores.available} may be used, ' if cores.available < cores.present else ''
+            self.reason = f'{cores.free}; of {cores.present} cores, {limit}other programs use {cores.used:.1f}'
+            runner.logger.info(f'CPU threads: {self.reason}. OMP_NUM_THREADS changes this.')
 
 
-def chosen_here(runner: Runner) -> bool:
-    """Return whether the number of threads of a run matters, and isn't chosen by the user."""
-    return 'OMP_NUM_THREADS' not in os.environ and not next(unwrapped(runner).parameters()).is_cuda
+def on_cpu(runner: Runner) -> bool:
+    """Return whether the model of a run is on the CPU."""
+    return next(unwrapped(runner).parameters()).device.type == 'cpu'

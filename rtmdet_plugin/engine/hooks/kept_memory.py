@@ -17,5 +17,5 @@ class RTMKeptMemoryHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Set up the allocator of this process; processes that load images return memory as before."""
-        if not next(unwrapped(runner).parameters()).is_cuda:
+        if next(unwrapped(runner).parameters()).device.type == 'cpu':
             keep_all_freed_memory()

@@ -177,7 +177,9 @@ def _parse(words: list[str], names: dict[int, str] | None, keypoints: bool) -> L
     if class_id % 1 or class_id < 0 or (names is not None and class_id not in names):
         known = f'one of {min(names)} to {max(names)}' if names else 'an integer of at least 0'
         raise ValueError(f'class id must be {known}, got {words[0]}')
-    polygon = len(values) >= 6 and len(values) % 2 == 0 and not keypoints
+    polygon = len(values) >= 6 and not keypoints
+    if polygon and len(values) % 2:
+        values = values[:-1]  # the number of a track, or a score
     if len(values) < 4 or (len(values) > 5 and not polygon and not keypoints):
         raise ValueError(f'a line must have a class id and 4 numbers, or at least 3 points, got {len(words)} numbers')
     if not polygon:

@@ -23,8 +23,7 @@ def test_weights_change_order_and_outputs_do_not():
 
 
 def test_a_model_on_a_gpu_may_be_left_alone():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, device='meta'))  # no CUDA here: `is_cuda` is asked of the parameters
-    model.parameters = lambda: iter([SimpleNamespace(is_cuda=True)])
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, device='meta'))
     RTMChannelsLastHook(only_on_cpu=True).before_run(SimpleNamespace(model=model))
     assert not model[0].weight.is_contiguous(memory_format=torch.channels_last)
     RTMChannelsLastHook().before_run(SimpleNamespace(model=model))
