@@ -55,9 +55,10 @@ lint: $(READY)
 	$(VENV)/bin/codespell
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(PY)
 
-# Not included: modules of the others, scripts that train for hours or need Ray, and those for GPUs. The chart is drawn last.
+# Not included: modules of the others, scripts that train for hours, need Ray or a trained
+# checkpoint, and those for GPUs. The chart is drawn last.
 NOT_TIMED := harness results random_model mmdet_prediction automatic_numbers demo_seeds data_to_device nms plot_speed \
-	predict_at_scale ins_trained
+	predict_at_scale ins_trained ins_deployed
 BENCHMARKS := $(filter-out $(NOT_TIMED:%=benchmarks/%.py) benchmarks/gpu%,$(sort $(wildcard benchmarks/*.py)))
 
 bench: $(READY)
