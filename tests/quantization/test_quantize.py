@@ -49,7 +49,7 @@ def test_parts_are_found_by_their_place(shapes_model, opset, tmp_path):
     nodes = {node.name: node for node in graph.node}
     parts = find_parts(graph)
     weights = {part: [nodes[n].input[1] for n in names if nodes[n].op_type == 'Conv'] for part, names in parts.items()}
-    last = [f'model.bbox_head.rtm_{kind}.{i}.weight' for i in range(3) for kind in ('cls', 'reg')]
+    last = [f'maps.model.bbox_head.rtm_{kind}.{i}.weight' for i in range(3) for kind in ('cls', 'reg')]
     assert sorted(weights['predictions']) == sorted(last)
     assert weights['stem'] == ['model.backbone.stem.0.conv.weight']
     assert len(weights['attention']) == 4 and all('attention.fc' in name for name in weights['attention'])
