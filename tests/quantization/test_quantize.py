@@ -51,7 +51,7 @@ def test_parts_are_found_by_their_place(shapes_model, opset, tmp_path):
     weights = {part: [nodes[n].input[1] for n in names if nodes[n].op_type == 'Conv'] for part, names in parts.items()}
     last = [f'maps.model.bbox_head.rtm_{kind}.{i}.weight' for i in range(3) for kind in ('cls', 'reg')]
     assert sorted(weights['predictions']) == sorted(last)
-    assert weights['stem'] == ['model.backbone.stem.0.conv.weight']
+    assert weights['stem'] == ['maps.model.backbone.stem.0.conv.weight']
     assert len(weights['attention']) == 4 and all('attention.fc' in name for name in weights['attention'])
     assert len(parts['attention']) == 12
     assert weights['decode'] == []
