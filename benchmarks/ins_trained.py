@@ -25,6 +25,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.runner import Runner, load_checkpoint
 from results import print_rows, result_file, write_rows
+from train_step import use_plain_norms
 
 import rtmdet_plugin  # noqa: F401  registers the modules
 from rtmdet_plugin import find_step, set_input_size
@@ -51,8 +52,7 @@ def base_config(side: str, data: Path) -> Config:
     set_input_size(config, DATA.size)
     config.model.backbone.init_cfg = None
     config.model.use_syncbn = False
-    for part in (config.model.backbone, config.model.neck, config.model.bbox_head):
-        part.norm_cfg = dict(type='BN', momentum=0.1, eps=1e-5)
+    use_plain_norms(config)
     config.model.bbox_head.num_classes = len(CLASSES)
     loaders = dict(num_workers=0, persistent_workers=False, pin_memory=False)
     for name, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):

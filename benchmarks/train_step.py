@@ -36,6 +36,12 @@ X_BATCH = 16
 HALF = torch.float16 if CUDA else torch.bfloat16
 
 
+def use_plain_norms(config: Config) -> None:
+    """Replace SyncBN, which needs GPUs, in place."""
+    for part in (config.model.backbone, config.model.neck, config.model.bbox_head):
+        part.norm_cfg = dict(type='BN', momentum=0.1, eps=1e-5)
+
+
 class Trainer:
     """A model with everything that a runner needs for a training step."""
 
@@ -53,8 +59,7 @@ class Trainer:
         cfg = copy.deepcopy(config)
         cfg.model.backbone.init_cfg = None
         cfg.model.use_syncbn = False
-        for part in (cfg.model.backbone, cfg.model.neck, cfg.model.bbox_head):
-            part.norm_cfg = dict(type='BN', momentum=0.1, eps=1e-5)
+        use_plain_norms(cfg)
         self.model = MODELS.build(cfg.model).to(DEVICE).train()
         self.model.init_weights()
         if channels_last:

@@ -24,6 +24,7 @@ from mmengine.hooks import Hook
 from mmengine.hub import get_config
 from mmengine.runner import Runner
 from results import DEVICE, report
+from train_step import use_plain_norms
 
 import rtmdet_plugin  # noqa: F401  registers the modules
 from rtmdet_plugin.inference.predictor import cpu_has_bfloat16
@@ -59,8 +60,7 @@ def config_of(side: str, size: str, amp: bool) -> Config:
         config = Config.fromfile(f'configs/rtmdet_{size}.py')
     else:
         config = get_config(f'mmdet::rtmdet/rtmdet_{size}_8xb32-300e_coco.py')
-        for part in (config.model.backbone, config.model.neck, config.model.bbox_head):
-            part.norm_cfg = dict(type='BN', momentum=0.1, eps=1e-5)
+        use_plain_norms(config)
     config.model.backbone.init_cfg = None
     loader = config.train_dataloader
     loader.update(batch_size=BATCH, num_workers=WORKERS)

@@ -96,10 +96,10 @@ def measure_cores(seconds: float = SECONDS) -> Cores:
 
 def _ticks() -> dict[int, tuple[int, int]]:
     """Return for each core that this process may use its busy and its total time so far, in units of the kernel."""
-    found = {}
+    found, present = {}, os.sched_getaffinity(0)
     for line in Path('/proc/stat').read_text().splitlines():
         name, *times = line.split()
-        if name.startswith('cpu') and name != 'cpu' and int(name[3:]) in os.sched_getaffinity(0):
+        if name.startswith('cpu') and name != 'cpu' and int(name[3:]) in present:
             # user, nice, system, idle, waiting, interrupts (2), stolen; what follows is part of these
             values = [int(value) for value in times[:8]]
             found[int(name[3:])] = (sum(values) - values[3] - values[4], sum(values))

@@ -24,7 +24,7 @@ from rtmdet_runtime.info import OUTPUTS
 from ..export.forms import decode
 from ..export.nms_nodes import efficient_nms_attributes
 from ..models.dense_head import flatten_levels
-from ..models.dynamic_conv import CHANNELS, KERNEL_PARTS, NUM_PROTOTYPES, placed_kernels, with_coordinates
+from ..models.dynamic_conv import apply_kernels, placed_kernels, with_coordinates
 from .post_processing import PostProcessing
 
 SUFFIXES = {str: '_s', int: '_i', float: '_f'}
@@ -98,26 +98,8 @@ def predict_masks(self, cls_scores, bbox_preds, kernel_preds, mask_feat, batch_i
     images = torch.arange(boxes.shape[0], device=boxes.device).view(-1, 1)
     priors = self.prior_generator.grid_priors(sizes_of(cls_scores, static), device=boxes.device, with_stride=True)
     kernels = placed_kernels(flatten_levels(kernel_preds)[images, places], torch.cat(priors)[places])
-    logits = batch_mask_logits(with_coordinates(mask_feat, self.mask_stride), kernels)
+    logits = apply_kernels(with_coordinates(mask_feat, self.mask_stride), kernels)
     return dets, labels, F.interpolate(logits, scale_factor=self.mask_stride, mode='bilinear').sigmoid()
-
-
-def batch_mask_logits(inputs: Tensor, kernels: Tensor) -> Tensor:
-    """Compute what `mask_logits` computes for the instances of several images.
-
-    Args:
-        inputs: see `with_coordinates`. (B, 10, H, W)
-        kernels: see `placed_kernels`. (B, K, 169)
-
-    Returns:
-        Logits. (B, K, H, W)
-    """
-    batch, count, (height, width) = *kernels.shape[:2], inputs.shape[2:]
-    first, second, third, first_bias, second_bias, third_bias = kernels.split(KERNEL_PARTS, dim=2)
-    hidden = first.reshape(batch, -1, 2 + NUM_PROTOTYPES) @ inputs.flatten(2) + first_bias.reshape(batch, -1, 1)
-    hidden = hidden.relu().reshape(batch, count, CHANNELS, -1)
-    hidden = (second.reshape(batch, count, CHANNELS, CHANNELS) @ hidden + second_bias[..., None]).relu()
-    return (third[:, :, None] @ hidden + third_bias[..., None]).reshape(batch, count, height, width)
 
 
 @FUNCTION_REWRITER.register_rewriter(PREDICT, backend='tensorrt')

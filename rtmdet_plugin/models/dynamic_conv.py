@@ -28,15 +28,30 @@ def mask_logits(prototypes: Tensor, kernels: Tensor, priors: Tensor, stride: int
 
     Source: RTMDet, arXiv 2212.07784, section 3.4; CondInst, arXiv 2003.05664.
     """
-    n, (height, width) = len(kernels), prototypes.shape[1:]
     kernels = placed_kernels(kernels.float(), priors.float())
-    first, second, third, first_bias, second_bias, third_bias = kernels.split(KERNEL_PARTS, dim=1)
-    inputs = with_coordinates(prototypes.float(), stride).flatten(1)  # (2 + NUM_PROTOTYPES, H * W)
-    first = first.reshape(n, CHANNELS, 2 + NUM_PROTOTYPES)
-    hidden = torch.addmm(first_bias.reshape(-1, 1), first.flatten(0, 1), inputs).relu_()
-    hidden = hidden.view(n, CHANNELS, height * width)
-    hidden = torch.baddbmm(second_bias[..., None], second.reshape(n, CHANNELS, CHANNELS), hidden).relu_()
-    return torch.baddbmm(third_bias[..., None], third[:, None], hidden).view(n, height, width)
+    return apply_kernels(with_coordinates(prototypes.float(), stride)[None], kernels[None])[0]
+
+
+def apply_kernels(inputs: Tensor, kernels: Tensor) -> Tensor:
+    """Compute the three layers of the instances of some images.
+
+    Args:
+        inputs: see `with_coordinates`. (B, 2 + NUM_PROTOTYPES, H, W)
+        kernels: see `placed_kernels`. (B, n, 169)
+
+    Returns:
+        Logits. (B, n, H, W)
+    """
+    batch, n, (height, width) = *kernels.shape[:2], inputs.shape[2:]
+    first, second, third, first_bias, second_bias, third_bias = kernels.split(KERNEL_PARTS, dim=2)
+    # All instances of an image share the inputs of the first layer, which is one matrix product.
+    first = first.reshape(batch, -1, 2 + NUM_PROTOTYPES)
+    hidden = torch.baddbmm(first_bias.reshape(batch, -1, 1), first, inputs.flatten(2)).relu_()
+    hidden = hidden.reshape(-1, CHANNELS, height * width)
+    second, second_bias = second.reshape(-1, CHANNELS, CHANNELS), second_bias.reshape(-1, CHANNELS, 1)
+    hidden = torch.baddbmm(second_bias, second, hidden).relu_()
+    third, third_bias = third.reshape(-1, 1, CHANNELS), third_bias.reshape(-1, 1, 1)
+    return torch.baddbmm(third_bias, third, hidden).reshape(batch, n, height, width)
 
 
 def placed_kernels(kernels: Tensor, priors: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ from mmengine.model import normal_init
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from rtmdet_runtime.mask_decoding import MAX_CELLS
+
 from ..errors import RefusedError
 from ..stride_masks import STRIDE, StrideMasks
 from .dense_head import DenseHead, branch, prediction_layer, share_layers, through
@@ -34,9 +36,6 @@ from .dynamic_conv import KERNEL_PARTS, NUM_PROTOTYPES, mask_logits
 from .mask_feat import MaskFeatModule
 from .mask_loss import mask_loss
 from .rle_masks import RLEMasks, encode_masks
-
-MAX_CELLS = 2**19
-"""Cells of predicted masks that are in memory at a time."""
 
 
 @MODELS.register_module()
