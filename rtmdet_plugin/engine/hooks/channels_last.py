@@ -13,6 +13,8 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from .cpu_threads import on_cpu
+
 
 @HOOKS.register_module()
 class RTMChannelsLastHook(Hook):
@@ -30,5 +32,5 @@ class RTMChannelsLastHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Reorder the weights in place, so that the optimiser's parameters stay valid."""
-        if not self.only_on_cpu or next(runner.model.parameters()).device.type == 'cpu':
+        if not self.only_on_cpu or on_cpu(runner):
             runner.model.to(memory_format=torch.channels_last)

@@ -83,5 +83,6 @@ class RTMCPUThreadsHook(Hook):
 
 
 def on_cpu(runner: Runner) -> bool:
-    """Return whether the model of a run is on the CPU."""
-    return next(unwrapped(runner).parameters()).device.type == 'cpu'
+    """Return whether a run has weights, and has them on the CPU; a model that mmdeploy exported has none."""
+    weight = next(unwrapped(runner).parameters(), None)
+    return weight is not None and weight.device.type == 'cpu'

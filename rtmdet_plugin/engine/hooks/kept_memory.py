@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ...kept_memory import keep_all_freed_memory
-from .unwrapped import unwrapped
+from .cpu_threads import on_cpu
 
 
 @HOOKS.register_module()
@@ -17,5 +17,5 @@ class RTMKeptMemoryHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Set up the allocator of this process; processes that load images return memory as before."""
-        if next(unwrapped(runner).parameters()).device.type == 'cpu':
+        if on_cpu(runner):
             keep_all_freed_memory()

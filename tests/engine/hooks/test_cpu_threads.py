@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rtmdet_plugin.engine.hooks import RTMCPUThreadsHook, cpu_threads
+from rtmdet_plugin.engine.hooks import RTMChannelsLastHook, RTMCPUThreadsHook, RTMKeptMemoryHook, cpu_threads
 from rtmdet_runtime.cpu_cores import Cores
 
 
@@ -64,3 +64,12 @@ def test_nothing_changes_on_free_cores_or_if_the_user_has_chosen(run, monkeypatc
     assert run(cores=8, used=0.3) == (8, '8; enough cores are free')
     monkeypatch.setenv('OMP_NUM_THREADS', '8')
     assert run(cores=8, used=4) == (8, '8; OMP_NUM_THREADS is set')
+
+
+def test_the_hooks_of_cpus_ignore_a_model_without_weights():
+    """mmdeploy tests an exported model with the hooks of the config."""
+    runner = SimpleNamespace(model=nn.Identity())
+    assert not cpu_threads.on_cpu(runner) and cpu_threads.on_cpu(SimpleNamespace(model=nn.Linear(1, 1)))
+    RTMChannelsLastHook(only_on_cpu=True).before_run(runner)
+    RTMKeptMemoryHook().before_run(runner)
+    RTMCPUThreadsHook().before_test(runner)
