@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .backends import Backend, open_backend
+from .backends import Backend, Streaming, open_backend
 from .backends.pytorch import is_checkpoint, open_checkpoint
 from .choices import TILE_OVERLAP
 from .classes import labels_of
@@ -104,6 +104,16 @@ class RTMDetector:
         height, width = self.info.input_size
         parts = self.name, type(self.backend).__name__, self.backend.precision, f'{height}x{width}'
         return f'RTMDetector({", ".join(dict.fromkeys(parts))})'
+
+    @property
+    def streams(self) -> int:
+        """Number of calls of the network that run at the same time in a long stream, see `Streaming`."""
+        return self.backend.streams if isinstance(self.backend, Streaming) else 1
+
+    @cached_property
+    def streaming_backend(self) -> Backend:
+        """The backend for long streams, which runs several calls at a time; opened when it is first used."""
+        return self.backend.for_streams() if isinstance(self.backend, Streaming) else self.backend
 
     @cached_property
     def _table(self) -> np.ndarray:

@@ -10,6 +10,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,12 +25,16 @@ from .tiles import TiledDetector
 from .tracking import tracked, with_low_scores
 
 if TYPE_CHECKING:
+    from .backends import Backend
     from .detector import RTMDetector
 
 T = TypeVar('T')
 Result = tuple[Item, Detections]
 AHEAD = 1
 """Number of batches that wait between two steps. Each holds its decoded images, which may be large."""
+LONG = 16
+"""Number of batches after which several calls of the network run at a time. For them, the model is opened again, which
+takes as long as a few calls."""
 MAX_PROBLEMS = 64
 """Number of problems after which a group is yielded before it has all of its images."""
 POLL = 0.1
@@ -44,9 +49,13 @@ class Batch:
     """Images for one call of the network, with the problems between them."""
 
     entries: list[Item | Problem]
-    arrays: list[np.ndarray]
-    """The network's input, later its outputs."""
+    inputs: np.ndarray
     placements: list[Placement]
+
+    @property
+    def live(self) -> bool:
+        """Whether an image is from a camera, so that each result is wanted as soon as possible."""
+        return any(isinstance(entry, Item) and entry.video is not None and entry.video.live for entry in self.entries)
 
 
 def find(
@@ -93,14 +102,14 @@ def detect(
         batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
     """
     prepared = ahead(_prepared(detector, items, detector.backend.batch or batch_size), LONGEST_READ)
-    with contextlib.closing(ahead(_computed(detector, prepared), LONGEST_CALL)) as computed:
-        for batch in computed:
-            number = 0
+    with contextlib.closing(ahead(_submitted(detector, prepared), LONGEST_CALL, detector.streams)) as submitted:
+        for batch, outputs in submitted:
+            arrays, number = outputs.result(), 0
             for entry in batch.entries:
                 if isinstance(entry, Problem):
                     yield entry
                     continue
-                found = detector.postprocess([output[number] for output in batch.arrays], batch.placements[number])
+                found = detector.postprocess([output[number] for output in arrays], batch.placements[number])
                 number += 1
                 yield entry, with_origin(found, entry)
 
@@ -123,11 +132,7 @@ def with_origin(found: Detections, item: Item) -> Detections:
 def _prepared(detector: RTMDetector, items: Iterator[Item | Problem], size: int) -> Generator[Batch, None, None]:
     for entries in _groups(items, size):
         images = [entry.image for entry in entries if isinstance(entry, Item)]
-        if images:
-            inputs, placements = detector.preprocess(images)
-            yield Batch(entries, [inputs], placements)
-        else:
-            yield Batch(entries, [], [])
+        yield Batch(entries, *detector.preprocess(images))
 
 
 def _groups(items: Iterable[Item | Problem], size: int) -> Iterator[list[Item | Problem]]:
@@ -149,21 +154,37 @@ def _groups(items: Iterable[Item | Problem], size: int) -> Iterator[list[Item | 
         yield group
 
 
-def _computed(detector: RTMDetector, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
-    with contextlib.closing(batches):
-        for batch in batches:
-            if batch.arrays:
-                batch.arrays = detector.backend(batch.arrays[0])
-            yield batch
+def _submitted(
+    detector: RTMDetector, batches: Generator[Batch, None, None]
+) -> Generator[tuple[Batch, Future[list[np.ndarray]]], None, None]:
+    """Yield each batch with the future outputs of the network; in a long stream, several calls run at a time."""
+    backend, calls = detector.backend, ThreadPoolExecutor(1)
+    try:
+        with contextlib.closing(batches):
+            for number, batch in enumerate(batches):
+                if number == LONG and detector.streams > 1 and not batch.live:
+                    calls.shutdown()
+                    backend, calls = detector.streaming_backend, ThreadPoolExecutor(detector.streams)
+                yield batch, calls.submit(_run, backend, batch)
+    except GeneratorExit:
+        calls.shutdown(cancel_futures=True)
+        raise
+    finally:
+        calls.shutdown()
 
 
-def ahead(items: Generator[T, None, None], longest_end: float) -> Generator[T, None, None]:
-    """Yield the items of a generator that runs in a thread, up to `AHEAD` items in advance.
+def _run(backend: Backend, batch: Batch) -> list[np.ndarray]:
+    """Return the outputs of the network for a batch, which may have no image."""
+    return backend(batch.inputs) if batch.placements else []
+
+
+def ahead(items: Generator[T, None, None], longest_end: float, count: int = AHEAD) -> Generator[T, None, None]:
+    """Yield the items of a generator that runs in a thread, up to `count` items in advance.
 
     Its error is raised after the items before it. If this generator is closed, the other one ends after its current
     item, for which it waits at most `longest_end` seconds.
     """
-    ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(AHEAD)
+    ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(count)
     stopped = threading.Event()
 
     def put(*entry: bool | T | BaseException | None) -> None:

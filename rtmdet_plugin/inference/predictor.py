@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from rtmdet_runtime import ModelInfo, RTMDetector
-from rtmdet_runtime.backends import check_threads
+from rtmdet_runtime.backends import check_threads, streams_of
 from rtmdet_runtime.backends.pytorch import PUBLISHED
 from rtmdet_runtime.choices import TORCH_PRECISIONS
 
@@ -51,6 +52,11 @@ class TorchBackend:
         threads: int | None = None,
     ) -> None:
         self.info, self.precision, self.threads = info, precision, threads
+        self._threads_afterwards: int | None = None
+        alone = (
+            device != 'cpu' or compile
+        )  # a GPU needs no second call, and compiled code has a fixed number of threads
+        self.streams, self._share = streams_of(1 if alone else threads or torch.get_num_threads())
         self.dtype, self.device = PRECISIONS[precision], torch.device(device)
         self.network = network.to(  # pyright: ignore[reportCallIssue]  # torch's overloads lack `memory_format`
             self.device, self.dtype, memory_format=torch.channels_last
@@ -61,13 +67,23 @@ class TorchBackend:
         self.cuda_graphs = cuda_graphs
         self._graphs: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, tuple[Tensor, ...]]] = {}
 
+    def for_streams(self) -> TorchBackend:
+        """Return a backend for several calls at a time, with the same network; see `Streaming`."""
+        backend = copy.copy(self)
+        backend.threads, backend._threads_afterwards = self._share, torch.get_num_threads()
+        return backend
+
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Compute the maps; see `rtmdet_runtime.backends.Backend`."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        return [output.float().contiguous().cpu().numpy() for output in self.compute(inputs)]
+        try:
+            inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+            return [output.float().contiguous().cpu().numpy() for output in self.compute(inputs)]
+        finally:
+            if self._threads_afterwards is not None:  # new threads of the process get the number that was set last
+                torch.set_num_threads(self._threads_afterwards)
 
     @torch.inference_mode()
     def compute(self, inputs: Tensor) -> tuple[Tensor, ...]:

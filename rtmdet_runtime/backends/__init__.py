@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ..cpu_cores import available_cores, physical_cores
 from ..info import ModelInfo
 from ..messages import needed_by
 
@@ -25,8 +26,14 @@ THREAD_COUNTS = (1, 1024)
 """Minimum and maximum. A backend starts as many threads as it is asked for, until no memory is left."""
 
 
+MAX_STREAMS = 8
+"""Maximum number of calls at a time. Each has its own activations and images in memory."""
+
+
 class Backend(Protocol):
     """A loaded model.
+
+    A backend for CPUs is `Streaming`, too.
 
     Attributes:
         info: metadata in the file.
@@ -43,6 +50,35 @@ class Backend(Protocol):
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images (B, 3, H, W), float32; return its outputs, see `ModelInfo.outputs`."""
         ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A backend that can run several calls at the same time, for more images per second.
+
+    Two calls with one thread each, at the same time, take less time than one after the other with two threads, because
+    the threads of a call wait for each other. Each image then takes longer, so a single one or a camera's isn't run so.
+
+    Attributes:
+        streams: number of calls that run at a time on the backend of `for_streams`, see `streams_of`.
+    """
+
+    streams: int
+
+    def for_streams(self) -> Backend:
+        """Open the same model for `streams` calls at a time, each with its share of the threads."""
+        ...
+
+
+def streams_of(threads: int | None) -> tuple[int, int]:
+    """Return the number of calls at a time, and the number of threads of each.
+
+    Args:
+        threads: number of threads; None for one per physical core.
+    """
+    threads = threads or min(available_cores(), physical_cores())
+    streams = min(threads, MAX_STREAMS)
+    return streams, threads // streams
 
 
 def open_backend(path: str | Path, backend: str | None, threads: int | None, precision: str) -> Backend:

@@ -8,6 +8,7 @@ import ncnn
 import numpy as np
 
 from ..info import ModelInfo
+from . import streams_of
 
 OPTIONS = dict(
     float16=('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic'),
@@ -25,7 +26,8 @@ class NcnnBackend:
     batch = 1
 
     def __init__(self, path: Path, threads: int | None, precision: str) -> None:
-        self.info = ModelInfo.from_file(path.with_suffix('.json'), path)
+        self.path, self.info = path, ModelInfo.from_file(path.with_suffix('.json'), path)
+        self.streams, self._share = streams_of(threads)
         weights = path.with_suffix('.bin')
         if not weights.is_file():
             raise FileNotFoundError(f'{path} needs {weights.name} in the same folder; copy it there with the model')
@@ -42,6 +44,10 @@ class NcnnBackend:
             )
         # pnnx numbers the outputs in the right order (out0, out1, ...); the file lists them in the order of the graph.
         self.outputs = sorted(self.net.output_names(), key=lambda name: int(name.removeprefix('out')))
+
+    def for_streams(self) -> NcnnBackend:
+        """Open the same model for several calls at a time; see `Streaming`."""
+        return NcnnBackend(self.path, self._share, self.precision)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images; see `Backend`."""

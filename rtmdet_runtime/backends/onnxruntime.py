@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 
 from ..info import ModelInfo
+from . import streams_of
 
 
 class ONNXRuntimeBackend:
@@ -16,6 +17,7 @@ class ONNXRuntimeBackend:
 
     def __init__(self, path: Path, threads: int | None, precision: str) -> None:
         self.path = path
+        self.streams, self._share = streams_of(threads)
         options = ort.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -33,6 +35,10 @@ class ONNXRuntimeBackend:
         self.batch = batch
         self.size = (height, width) if height and width else None
         self.precision = 'INT8 and float32' if is_quantised(path) else 'float32'
+
+    def for_streams(self) -> ONNXRuntimeBackend:
+        """Open the same model for several calls at a time; see `Streaming`."""
+        return ONNXRuntimeBackend(self.path, self._share, 'auto')
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images; see `Backend`."""

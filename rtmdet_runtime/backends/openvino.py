@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
 
 from ..info import ModelInfo
+from . import streams_of
 
 HINT = 'INFERENCE_PRECISION_HINT'
 """Property of OpenVINO for the precision that float layers compute in."""
@@ -16,20 +18,31 @@ HINTS = dict(float32='f32', bfloat16='bf16', float16='f16')
 
 
 class OpenVINOBackend:
-    """Run a model with OpenVINO; see `Backend`."""
+    """Run a model with OpenVINO; see `Backend`.
 
-    def __init__(self, path: Path, threads: int | None, precision: str) -> None:
+    Args:
+        path: file of the model.
+        threads: number of threads; None for OpenVINO's default.
+        precision: see `open_backend`.
+        calls: number of calls that run at a time and share the threads; others wait for them.
+    """
+
+    def __init__(self, path: Path, threads: int | None, precision: str, calls: int = 1) -> None:
+        self.path, self.streams, self._settings = path, streams_of(threads)[0], (threads, precision)
         core = ov.Core()
         try:
             model = core.read_model(path)
             properties = read_properties(model)
             self.info = ModelInfo.from_properties(properties, path)
-            settings: dict[str, str | int] = {'PERFORMANCE_HINT': 'LATENCY'}
+            settings: dict[str, str | int] = {'PERFORMANCE_HINT': 'LATENCY'} if calls == 1 else {'NUM_STREAMS': calls}
             if (hint := precision_hint(precision, name_of(core.get_property('CPU', HINT)))) is not None:
                 settings[HINT] = hint
             if threads is not None:
                 settings['INFERENCE_NUM_THREADS'] = threads
             self.model = core.compile_model(model, 'CPU', settings)
+            self._requests: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
+            for _ in range(calls):
+                self._requests.put(self.model.create_infer_request())
         except RuntimeError as error:
             reason = ' '.join(str(error).split())
             if 'EfficientNMS_TRT' in reason:
@@ -47,9 +60,17 @@ class OpenVINOBackend:
         self.batch = batch
         self.size = (height, width) if height and width else None
 
+    def for_streams(self) -> OpenVINOBackend:
+        """Open the same model for several calls at a time; see `Streaming`."""
+        return OpenVINOBackend(self.path, *self._settings, calls=self.streams)
+
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images; see `Backend`."""
-        return list(self.model(images).values())
+        request = self._requests.get()
+        try:
+            return list(request.infer(images, share_inputs=True).values())
+        finally:
+            self._requests.put(request)
 
 
 def precision_hint(precision: str, own_choice: str) -> str | None:

@@ -1,6 +1,7 @@
 """Boxes and AP of trained weights on images of several sizes: every export format and backend against PyTorch."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -46,8 +47,8 @@ def open_detector(models, name, suffix='.onnx', backend=None, **settings):
     pytest.importorskip({'.onnx': backend or 'onnxruntime', '.xml': 'openvino', '.param': 'ncnn'}[suffix])
     if suffix == '.param':
         pytest.importorskip('pnnx')
-    settings = dict(precision='float32') | settings
-    return RTMDetector(models(name, suffix), backend=backend, threads=1, **settings)
+    settings = dict(precision='float32', threads=1) | settings
+    return RTMDetector(models(name, suffix), backend=backend, **settings)
 
 
 @pytest.fixture(scope='module')
@@ -184,6 +185,22 @@ def test_a_batch_of_eight_equals_eight_images(models, pictures, name, backend):
         np.testing.assert_allclose(found.boxes[sure], single.boxes[sure], atol=1e-2)
         np.testing.assert_array_equal(found.labels[sure], single.labels[sure])
     assert sum((found.scores > 0.05).sum() for found in together) > 10
+
+
+@pytest.mark.parametrize(
+    ('name', 'suffix', 'backend'),
+    [('raw', '.onnx', None), ('decoded', '.onnx', 'openvino'), ('raw', '.param', None)],
+)
+def test_several_calls_at_a_time_give_the_outputs_of_one(models, pictures, name, suffix, backend):
+    detector = open_detector(models, name, suffix, backend, threads=2)
+    inputs = [detector.preprocess([path])[0] for path in pictures]
+    expected = [detector.backend(images) for images in inputs]
+    with ThreadPoolExecutor(detector.streams) as calls:
+        found = list(calls.map(detector.streaming_backend, inputs * 3))
+    assert detector.streams == 2
+    for outputs, wanted in zip(found, expected * 3, strict=True):
+        for output, value in zip(outputs, wanted, strict=True):
+            np.testing.assert_allclose(output, value, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,6 +44,23 @@ def test_thresholds_are_those_for_use_unless_asked_for_map():
     ours = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS).info
     assert (ours.score_thr, ours.max_per_img) == (DEPLOY_THRESHOLDS['score_thr'], DEPLOY_THRESHOLDS['max_per_img'])
     assert RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, for_map=True).info.score_thr == 0.001
+
+
+def test_several_calls_at_a_time(pictures):
+    """They give the outputs of one call; afterwards, PyTorch has its number of threads again."""
+    detector = RTMDetPredictor(SHAPES_CONFIG, SHAPES_WEIGHTS, threads=2)
+    before = torch.get_num_threads()
+    inputs = [detector.preprocess([path])[0] for path in pictures]
+    expected = [detector.backend(images) for images in inputs]
+    torch.set_num_threads(before)
+    with ThreadPoolExecutor(detector.streams) as calls:
+        found = list(calls.map(detector.streaming_backend, inputs * 3))
+        assert calls.submit(torch.get_num_threads).result() == before
+    assert detector.streams == 2 and detector.streaming_backend.network is detector.backend.network
+    for outputs, wanted in zip(found, expected * 3, strict=True):
+        for output, value in zip(outputs, wanted, strict=True):
+            np.testing.assert_allclose(output, value, rtol=1e-4, atol=1e-4)
+    assert TorchBackend(torch.nn.Identity(), None, 'float32', False, False, 'meta', 8).streams == 1, 'not the CPU'
 
 
 @pytest.mark.skipif(not cpu_has_bfloat16(), reason='this CPU has no bfloat16')

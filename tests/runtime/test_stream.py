@@ -2,14 +2,16 @@
 
 import threading
 import time
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rtmdet_runtime import RTMDetector
 from rtmdet_runtime.sources import read_sources
-from rtmdet_runtime.sources.item import Item, Problem
-from rtmdet_runtime.stream import AHEAD, MAX_PROBLEMS, _groups, detect
+from rtmdet_runtime.sources.item import Item, Problem, Video
+from rtmdet_runtime.stream import AHEAD, LONG, MAX_PROBLEMS, _groups, detect
 
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
@@ -84,6 +86,66 @@ def test_an_error_of_the_network_is_raised(detector, monkeypatch):
         list(detect(detector, read_sources([image()]), 1))
 
 
+class SeveralCalls:
+    """A backend whose copy for streams answers only when all of its calls run at the same time."""
+
+    batch, streams, opened = None, 3, 0
+
+    def __init__(self, backend):
+        self.backend, self.meeting = backend, threading.Barrier(self.streams, timeout=10)
+
+    def for_streams(self):
+        self.opened += 1
+
+        def call(inputs):
+            self.meeting.wait()
+            return self.backend(inputs)
+
+        return call
+
+    def __call__(self, inputs):
+        return self.backend(inputs)
+
+
+@pytest.fixture
+def several(detector, monkeypatch) -> SeveralCalls:
+    backend = SeveralCalls(detector.backend)
+    monkeypatch.setattr(detector, 'backend', backend)
+    return backend
+
+
+def test_a_long_stream_runs_several_calls_at_a_time(detector, several):
+    images = [image(number) for number in range(LONG + 2 * several.streams)]
+    found = list(detect(detector, read_sources([images]), 1))
+    assert [int(item.image[0, 0, 0]) for item, _ in found] == list(range(len(images)))
+    assert several.opened == 1
+    list(detect(detector, read_sources([images]), 1))
+    assert several.opened == 1, 'the model is kept for the next stream'
+
+
+def test_a_short_stream_opens_the_model_only_once(detector, several):
+    assert len(list(detect(detector, read_sources([[image()] * LONG]), 1))) == LONG
+    assert several.opened == 0
+
+
+def test_the_frames_of_a_camera_do_not_wait_for_each_other(detector, several):
+    camera = Video(Fraction(30), Fraction(1, 1000), live=True)
+    frames = (Item(image(), 'camera 0', Path('camera_0.mp4'), None, camera, number) for number in range(LONG + 5))
+    assert len(list(detect(detector, frames, 1))) == LONG + 5
+    assert several.opened == 0
+
+
+def test_an_error_after_many_images_comes_after_all_of_them(detector, several):
+    def items():
+        yield from read_sources([[image()] * (LONG + several.streams)])
+        raise ValueError('broken')
+
+    results = detect(detector, items(), 1)
+    assert len([next(results) for _ in range(LONG + several.streams)]) == LONG + several.streams
+    with pytest.raises(ValueError, match='broken'):
+        next(results)
+
+
 def test_a_stream_that_is_left_ends_its_threads(detector):
     ended = []
 
@@ -97,6 +159,6 @@ def test_a_stream_that_is_left_ends_its_threads(detector):
     before = threading.active_count()
     results = detect(detector, items(), 1)
     next(results)
-    assert threading.active_count() == before + 2
+    assert threading.active_count() == before + 3  # reading, calls, and the network's call
     results.close()
     assert threading.active_count() == before and ended == [True]
