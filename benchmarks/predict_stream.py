@@ -91,7 +91,7 @@ def main() -> None:
                 rate = count / median(cost.wall for cost in found)
                 row = dict(condition=condition, step=step, images=count, images_per_s=rate, **milliseconds(found))
                 rows.append({**row, 'share of the network': share['ratio'], 'share range': share['ratio_range']})
-        small = RTMDetector(folder / 'nano_64.onnx', threads=1)
+        small = RTMDetector(folder / 'nano_64.onnx', threads=args.threads)
         memory = dict(condition='idle', step=f'{STREAM}: memory', **many_images(small, folder / 'many', many))
     report('predict_stream', [*rows, memory], list(rows[0]) + list(memory)[3:], save=not args.quick)
 
