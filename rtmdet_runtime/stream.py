@@ -101,8 +101,10 @@ def detect(
         items: images of `read_sources`.
         batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
     """
-    prepared = ahead(_prepared(detector, items, detector.backend.batch or batch_size), LONGEST_READ)
-    with contextlib.closing(ahead(_submitted(detector, prepared), LONGEST_CALL, detector.streams)) as submitted:
+    stopped = threading.Event()
+    prepared = ahead(_prepared(detector, items, detector.backend.batch or batch_size), stopped, LONGEST_READ)
+    calls = _submitted(detector, prepared, stopped)
+    with contextlib.closing(ahead(calls, stopped, LONGEST_CALL, detector.streams)) as submitted:
         for batch, outputs in submitted:
             arrays, number = outputs.result(), 0
             for entry in batch.entries:
@@ -116,7 +118,7 @@ def detect(
 
 def detect_in_tiles(tiled: TiledDetector, items: Iterator[Item | Problem]) -> Generator[Result | Problem, None, None]:
     """Yield each image with its detections, and each problem, in their order; see `detect`."""
-    with contextlib.closing(ahead((item for item in items), LONGEST_READ)) as read:
+    with contextlib.closing(ahead((item for item in items), threading.Event(), LONGEST_READ)) as read:
         for entry in read:
             yield entry if isinstance(entry, Problem) else (entry, with_origin(tiled.predict(entry.image), entry))
 
@@ -155,7 +157,7 @@ def _groups(items: Iterable[Item | Problem], size: int) -> Iterator[list[Item | 
 
 
 def _submitted(
-    detector: RTMDetector, batches: Generator[Batch, None, None]
+    detector: RTMDetector, batches: Generator[Batch, None, None], stopped: threading.Event
 ) -> Generator[tuple[Batch, Future[list[np.ndarray]]], None, None]:
     """Yield each batch with the future outputs of the network; in a long stream, several calls run at a time."""
     backend, calls = detector.backend, ThreadPoolExecutor(1)
@@ -166,11 +168,8 @@ def _submitted(
                     calls.shutdown()
                     backend, calls = detector.streaming_backend, ThreadPoolExecutor(detector.streams)
                 yield batch, calls.submit(_run, backend, batch)
-    except GeneratorExit:
-        calls.shutdown(cancel_futures=True)
-        raise
     finally:
-        calls.shutdown()
+        calls.shutdown(cancel_futures=stopped.is_set())
 
 
 def _run(backend: Backend, batch: Batch) -> list[np.ndarray]:
@@ -178,14 +177,22 @@ def _run(backend: Backend, batch: Batch) -> list[np.ndarray]:
     return backend(batch.inputs) if batch.placements else []
 
 
-def ahead(items: Generator[T, None, None], longest_end: float, count: int = AHEAD) -> Generator[T, None, None]:
+def ahead(
+    items: Generator[T, None, None], stopped: threading.Event, longest_end: float, count: int = AHEAD
+) -> Generator[T, None, None]:
     """Yield the items of a generator that runs in a thread, up to `count` items in advance.
 
     Its error is raised after the items before it. If this generator is closed, the other one ends after its current
     item, for which it waits at most `longest_end` seconds.
+
+    Args:
+        items: the other generator.
+        stopped: event of the entire stream, set if this generator is closed early. All steps end soon after it is set,
+            also one that waits for an image.
+        longest_end: see above.
+        count: number of items in advance.
     """
     ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(count)
-    stopped = threading.Event()
 
     def put(*entry: bool | T | BaseException | None) -> None:
         while not stopped.is_set():
@@ -205,15 +212,21 @@ def ahead(items: Generator[T, None, None], longest_end: float, count: int = AHEA
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
+    error: BaseException | None = None
     try:
-        while True:
-            there, item = ready.get()
-            if there:
-                yield item  # pyright: ignore[reportReturnType]
-            elif item is None:
-                return
-            else:
-                raise item  # pyright: ignore[reportGeneralTypeIssues]
-    finally:
+        while not stopped.is_set():
+            try:
+                there, item = ready.get(timeout=POLL)
+            except queue.Empty:
+                continue
+            if not there:
+                error = item  # pyright: ignore[reportAssignmentType]
+                break
+            yield item  # pyright: ignore[reportReturnType]
+    except BaseException:  # the stream is left, or interrupted
         stopped.set()
+        raise
+    finally:
         thread.join(longest_end)
+    if error is not None:
+        raise error

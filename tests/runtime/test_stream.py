@@ -162,3 +162,19 @@ def test_a_stream_that_is_left_ends_its_threads(detector):
     assert threading.active_count() == before + 3  # reading, calls, and the network's call
     results.close()
     assert threading.active_count() == before and ended == [True]
+
+
+def test_a_stream_that_waits_for_an_image_ends_soon(detector):
+    """Standard input, or a camera, may give the next image in an hour."""
+    left = threading.Event()
+
+    def items():
+        yield from read_sources([image()])
+        left.wait(60)
+
+    results = detect(detector, items(), 1)
+    next(results)
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 5
+    left.set()
