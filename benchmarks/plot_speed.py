@@ -97,6 +97,18 @@ def prediction_bars(machine: str) -> Bars:
     return {label: 1 / find_row(rows, size='tiny', model=model)['of_mmdet'] for label, model in models.items()}
 
 
+def offset(label: str, machine: str, machines: dict[str, Bars]) -> float:
+    """Return the distance of a bar from the middle of its label, in bars; machines without the label leave no gap."""
+    having = [name for name, bars in machines.items() if label in bars]
+    return having.index(machine) - (len(having) - 1) / 2
+
+
+def title_of(machine: str) -> str:
+    """Return the name of a machine for the legend: `xeon-avx512` becomes `Xeon AVX512`."""
+    parts = machine.split('-')
+    return ' '.join(part.upper() if part.startswith(('avx', 'amx')) else part[0].upper() + part[1:] for part in parts)
+
+
 def draw(groups: dict[str, dict[str, Bars]], path: Path) -> None:
     """Draw one panel of horizontal bars per group, with the bars of each machine; all share a logarithmic axis."""
     count = max(map(len, groups.values()))
@@ -110,8 +122,10 @@ def draw(groups: dict[str, dict[str, Bars]], path: Path) -> None:
     for axes, (title, machines) in zip(panels, groups.items(), strict=True):
         labels = list(dict.fromkeys(label for bars in machines.values() for label in bars))
         for i, (machine, bars) in enumerate(machines.items()):
-            places = [labels.index(label) + 0.7 * (i - (count - 1) / 2) / count for label in bars]
-            drawn = axes.barh(places, [ratio - 1 for ratio in bars.values()], left=1, height=0.7 / count, label=machine)
+            height = 0.7 / count
+            places = [labels.index(label) + height * offset(label, machine, machines) for label in bars]
+            name = title_of(machine)
+            drawn = axes.barh(places, [ratio - 1 for ratio in bars.values()], left=1, height=height, label=name)
             for label, bar in zip(bars, drawn, strict=True):
                 bar.set_color(GREY if label == REFERENCE else COLOURS[i])
             axes.bar_label(drawn, [f'{ratio:.3g}x' for ratio in bars.values()], padding=4)

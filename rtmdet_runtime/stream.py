@@ -34,7 +34,7 @@ AHEAD = 1
 """Number of batches that wait between two steps. Each holds its decoded images, which may be large."""
 LONG = 16
 """Number of batches after which several calls of the network run at a time. For them, the model is opened again, which
-takes as long as a few calls."""
+takes as long as a few calls. Later streams of the detector start so."""
 MAX_PROBLEMS = 64
 """Number of problems after which a group is yielded before it has all of its images."""
 POLL = 0.1
@@ -161,10 +161,11 @@ def _submitted(
 ) -> Generator[tuple[Batch, Future[list[np.ndarray]]], None, None]:
     """Yield each batch with the future outputs of the network; in a long stream, several calls run at a time."""
     backend, calls = detector.backend, ThreadPoolExecutor(1)
+    change = 0 if 'streaming_backend' in vars(detector) else LONG
     try:
         with contextlib.closing(batches):
             for number, batch in enumerate(batches):
-                if number == LONG and detector.streams > 1 and not batch.live:
+                if number == change and detector.streams > 1 and not batch.live:
                     calls.shutdown()
                     backend, calls = detector.streaming_backend, ThreadPoolExecutor(detector.streams)
                 yield batch, calls.submit(_run, backend, batch)

@@ -89,16 +89,17 @@ def test_an_error_of_the_network_is_raised(detector, monkeypatch):
 class SeveralCalls:
     """A backend whose copy for streams answers only when all of its calls run at the same time."""
 
-    batch, streams, opened = None, 3, 0
+    batch, streams, opened = None, 2, 0
 
     def __init__(self, backend):
-        self.backend, self.meeting = backend, threading.Barrier(self.streams, timeout=10)
+        self.backend, self.meeting, self.met = backend, threading.Barrier(self.streams, timeout=10), []
 
     def for_streams(self):
         self.opened += 1
 
         def call(inputs):
             self.meeting.wait()
+            self.met.append(inputs)
             return self.backend(inputs)
 
         return call
@@ -119,8 +120,10 @@ def test_a_long_stream_runs_several_calls_at_a_time(detector, several):
     found = list(detect(detector, read_sources([images]), 1))
     assert [int(item.image[0, 0, 0]) for item, _ in found] == list(range(len(images)))
     assert several.opened == 1
+    met = len(several.met)
+    assert met == 2 * several.streams
     list(detect(detector, read_sources([images]), 1))
-    assert several.opened == 1, 'the model is kept for the next stream'
+    assert several.opened == 1 and len(several.met) == met + len(images), 'the next stream starts so'
 
 
 def test_a_short_stream_opens_the_model_only_once(detector, several):
