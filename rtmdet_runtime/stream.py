@@ -33,7 +33,7 @@ Result = tuple[Item, Detections]
 AHEAD = 1
 """Number of batches that wait between two steps. Each holds its decoded images, which may be large."""
 LONG = 16
-"""Number of batches after which several calls of the network run at a time. For them, the model is opened again, which
+"""Number of images after which several calls of the network run at a time. For them, the model is opened again, which
 takes as long as a few calls. Later streams of the detector start so."""
 MAX_PROBLEMS = 64
 """Number of problems after which a group is yielded before it has all of its images."""
@@ -101,10 +101,11 @@ def detect(
         items: images of `read_sources`.
         batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
     """
-    stopped = threading.Event()
-    prepared = ahead(_prepared(detector, items, detector.backend.batch or batch_size), stopped, LONGEST_READ)
-    calls = _submitted(detector, prepared, stopped)
-    with contextlib.closing(ahead(calls, stopped, LONGEST_CALL, detector.streams)) as submitted:
+    stopped, size = threading.Event(), detector.backend.batch or batch_size
+    streams = detector.streams if size == 1 else 1  # a batch keeps the threads busy, and several need much memory
+    prepared = ahead(_prepared(detector, items, size), stopped, LONGEST_READ)
+    calls = _submitted(detector, streams, prepared, stopped)
+    with contextlib.closing(ahead(calls, stopped, LONGEST_CALL, streams)) as submitted:
         for batch, outputs in submitted:
             arrays, number = outputs.result(), 0
             for entry in batch.entries:
@@ -157,7 +158,7 @@ def _groups(items: Iterable[Item | Problem], size: int) -> Iterator[list[Item | 
 
 
 def _submitted(
-    detector: RTMDetector, batches: Generator[Batch, None, None], stopped: threading.Event
+    detector: RTMDetector, streams: int, batches: Generator[Batch, None, None], stopped: threading.Event
 ) -> Generator[tuple[Batch, Future[list[np.ndarray]]], None, None]:
     """Yield each batch with the future outputs of the network; in a long stream, several calls run at a time."""
     backend, calls = detector.backend, ThreadPoolExecutor(1)
@@ -165,9 +166,9 @@ def _submitted(
     try:
         with contextlib.closing(batches):
             for number, batch in enumerate(batches):
-                if number == change and detector.streams > 1 and not batch.live:
+                if number == change and streams > 1 and not batch.live:
                     calls.shutdown()
-                    backend, calls = detector.streaming_backend, ThreadPoolExecutor(detector.streams)
+                    backend, calls = detector.streaming_backend, ThreadPoolExecutor(streams)
                 yield batch, calls.submit(_run, backend, batch)
     finally:
         calls.shutdown(cancel_futures=stopped.is_set())

@@ -126,8 +126,9 @@ def test_a_long_stream_runs_several_calls_at_a_time(detector, several):
     assert several.opened == 1 and len(several.met) == met + len(images), 'the next stream starts so'
 
 
-def test_a_short_stream_opens_the_model_only_once(detector, several):
-    assert len(list(detect(detector, read_sources([[image()] * LONG]), 1))) == LONG
+@pytest.mark.parametrize(('count', 'batch_size'), [(LONG, 1), (4 * LONG, 2)])
+def test_short_streams_and_batches_have_one_call_at_a_time(detector, several, count, batch_size):
+    assert len(list(detect(detector, read_sources([[image()] * count]), batch_size))) == count
     assert several.opened == 0
 
 
