@@ -87,10 +87,7 @@ def render(
         shown = replace(shown, boxes=boxes).select((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
     if len(shown.boxes) == 0 < len(placed.boxes) and not allow_negative_crop:
         return None
-    canvas = blank(samples[0].img, *shape, pad_val)
-    for part in parts:
-        _draw(canvas, part.sample.img, *_pixel_map(part, crop))
-    return replace(shown, img=canvas)
+    return replace(shown, img=_draw(parts, crop, pad_val))
 
 
 def _place_boxes(boxes: np.ndarray, parts: Sequence[Part], crop: Crop) -> None:
@@ -121,19 +118,27 @@ def _pixel_map(part: Part, crop: Crop) -> tuple[tuple[float, float], tuple[float
     return scale, _offset(part, crop)
 
 
-def _draw(canvas: np.ndarray, img: np.ndarray, scale: tuple[float, float], offset: tuple[float, float]) -> None:
-    """Resample the visible part of `img` (h, w[, C]) into `canvas` (H, W[, C])."""
-    across = _visible(img.shape[1], scale[0], offset[0], canvas.shape[1])
-    down = _visible(img.shape[0], scale[1], offset[1], canvas.shape[0])
-    if across is None or down is None:
-        return
-    source, target = img[down.source, across.source], canvas[down.target, across.target]
-    size = across.length, down.length
-    if size == target.shape[1::-1]:
-        cv2.resize(source, size, dst=target)
+def _draw(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float]) -> np.ndarray:
+    """Resample what a crop shows of the images; return its pixels, (height, width[, C])."""
+    (width, height), pieces = crop.size, []
+    for part in parts:
+        img, (scale, offset) = part.sample.img, _pixel_map(part, crop)
+        across = _visible(img.shape[1], scale[0], offset[0], width)
+        down = _visible(img.shape[0], scale[1], offset[1], height)
+        if across is not None and down is not None:
+            pieces.append((img[down.source, across.source], across, down))
+    # The canvas has space for what is resampled past the crop, so that no piece is copied into its place.
+    left, right = _extent([across for _, across, _ in pieces], width)
+    top, bottom = _extent([down for _, _, down in pieces], height)
+    like, size = parts[0].sample.img, (bottom - top, right - left)
+    if any(across.covers(width) and down.covers(height) for _, across, down in pieces):
+        canvas = np.empty((*size, *like.shape[2:]), like.dtype)
     else:
-        drawn = cv2.resize(source, size)
-        target[:] = drawn[down.keep, across.keep].reshape(target.shape)
+        canvas = blank(like, *size, pad_val)
+    for img, across, down in pieces:
+        target = canvas[down.start - top : down.stop - top, across.start - left : across.stop - left]
+        cv2.resize(img, target.shape[1::-1], dst=target)
+    return canvas[-top : height - top, -left : width - left]
 
 
 class _Visible(NamedTuple):
@@ -141,12 +146,14 @@ class _Visible(NamedTuple):
 
     source: slice
     """The image's pixels that are resampled."""
-    length: int
-    """Number of pixels after resampling."""
-    keep: slice
-    """The resampled pixels that are visible."""
-    target: slice
-    """Their place on the canvas."""
+    start: int
+    """Place of the first resampled pixel in the crop; negative if it lies before the crop."""
+    stop: int
+    """Place after the last resampled pixel; more than the crop's length if that lies behind the crop."""
+
+    def covers(self, length: int) -> bool:
+        """Return whether all `length` pixels of the crop along this axis are resampled ones."""
+        return self.start <= 0 and self.stop >= length
 
 
 def _visible(length: int, scale: float, offset: float, limit: int) -> _Visible | None:
@@ -158,8 +165,12 @@ def _visible(length: int, scale: float, offset: float, limit: int) -> _Visible |
     # Interpolation reads one more pixel on each side.
     first = max(floor((low - offset) / scale) - 1, 0)
     last = min(ceil((high - offset) / scale) + 1, length)
-    start, stop = _nearest(offset + first * scale), _nearest(offset + last * scale)
-    return _Visible(slice(first, last), stop - start, slice(low - start, high - start), slice(low, high))
+    return _Visible(slice(first, last), _nearest(offset + first * scale), _nearest(offset + last * scale))
+
+
+def _extent(ranges: Sequence[_Visible], length: int) -> tuple[int, int]:
+    """Return the first and last + 1 pixel of the ranges and of [0, length) along one axis."""
+    return min([0, *(range_.start for range_ in ranges)]), max([length, *(range_.stop for range_ in ranges)])
 
 
 def _nearest(value: float) -> int:

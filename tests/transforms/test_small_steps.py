@@ -104,7 +104,7 @@ def test_packing_is_mmdets(random_results, channels, boxed):
         assert torch.equal(mine.bboxes.tensor, reference.bboxes.tensor if boxed else reference.bboxes)
     assert ours['data_samples'].metainfo == theirs['data_samples'].metainfo
     results['img'][:] = 0
-    assert channels is None or ours['inputs'].any(), 'the packed image shares memory with the one that went in'
+    assert ours['inputs'].any(), 'the packed image shares memory with the one that went in'
 
 
 @pytest.mark.parametrize('masks', ['bitmap', 'polygon'])
