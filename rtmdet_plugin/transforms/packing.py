@@ -38,12 +38,12 @@ class RTMPackDetInputs(PackDetInputs):
             return packed
         img = np.atleast_3d(results['img'])
         planes = np.empty((img.shape[2], *img.shape[:2]), img.dtype)
-        cv2.split(img, list(planes))  # a transposed copy takes several times as long
+        cv2.split(img, list(planes))  # faster than a transposed copy
         packed = super().transform({key: value for key, value in results.items() if key != 'img'})
         sample = packed['data_samples']
         for instances in (sample.gt_instances, sample.ignored_instances):
             boxes = instances.get('bboxes')
-            if isinstance(boxes, torch.Tensor):  # split as an array, which is faster
+            if isinstance(boxes, torch.Tensor):  # PackDetInputs selects objects faster in arrays
                 instances.bboxes = HorizontalBoxes(boxes, dtype=torch.float32, clone=False)
         return {'inputs': torch.from_numpy(planes), **packed}
 

@@ -119,7 +119,7 @@ def _pixel_map(part: Part, crop: Crop) -> tuple[tuple[float, float], tuple[float
 
 
 def _draw(parts: Sequence[Part], crop: Crop, pad_val: float | Sequence[float]) -> np.ndarray:
-    """Resample what a crop shows of the images; return its pixels, (height, width[, C])."""
+    """Resample what a crop shows of the images; return its pixels, (height, width[, C]), perhaps as a view."""
     (width, height), pieces = crop.size, []
     for part in parts:
         img, (scale, offset) = part.sample.img, _pixel_map(part, crop)
