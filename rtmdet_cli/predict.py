@@ -26,6 +26,7 @@ from .options import (
     threads_beside_others,
     threads_option,
 )
+from .window import Window, check_display
 
 if TYPE_CHECKING:
     from rtmdet_runtime.detections import Detections
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 FORMATS = RECORDS | LABELS
 STDIN = '-'
 """Source that stands for names on standard input."""
-KEYS_TO_END = (ord('q'), 27)
-"""Keys that end `--show`: q and Escape."""
 
 
 def threshold_option(*names: str, metavar: str, kind: type, text: str) -> Callable:
@@ -107,7 +106,7 @@ def threshold_option(*names: str, metavar: str, kind: type, text: str) -> Callab
     help='Share of a tile that it has in common with the next one.',
 )
 @click.option('--track', is_flag=True, help='Follow the objects of videos, and write the id of each one.')
-@click.option('--show', is_flag=True, help='Show the images in a window; q or Escape ends.')
+@click.option('--show', is_flag=True, help='Show the images in a window; q, Escape or closing it ends.')
 @backend_option
 @size_option
 @batch_size_option
@@ -164,7 +163,7 @@ def command(
     with contextlib.closing(find(detector, items, batch_size, tile, overlap, track)) as results, shown_rate() as report:
         lines = Lines(partial(click.echo, err=to_stdout))
         writers = open_writers(out, targets, crops, inputs, detector.info.classes)
-        write_results(results, writers, lines, report, show)
+        write_results(results, writers, lines, report, Window() if show else None)
     if lines.bad:
         raise click.ClickException(
             f'bad images: {lines.bad} of {lines.bad + lines.done}, listed above; {lines.done} were predicted'
@@ -223,8 +222,13 @@ def open_writers(
     return writers + [RecordFile(kind, path, classes) for kind, path in targets if kind in RECORDS]
 
 
-def write_results(results, writers: list[Writer], lines: Lines, report: Callable[[int], None], show: bool) -> None:
-    """Write each result with all writers, and end them; after Ctrl-C or an error, say how many images are done."""
+def write_results(
+    results, writers: list[Writer], lines: Lines, report: Callable[[int], None], window: Window | None
+) -> None:
+    """Write each result with all writers, show it, and end the writers; the last image stays in the window.
+
+    After Ctrl-C or an error, say how many images are done.
+    """
     from rtmdet_runtime.sources.item import Problem
     from rtmdet_runtime.uninterrupted import uninterrupted
     from rtmdet_runtime.writers.drawn import DrawnFiles
@@ -232,6 +236,7 @@ def write_results(results, writers: list[Writer], lines: Lines, report: Callable
     from rtmdet_runtime.writers.names import OutputNames
 
     names = OutputNames([CLASSES] if any(isinstance(writer, LabelFiles) for writer in writers) else [])
+    waits = False
     try:
         for result in results:
             if isinstance(result, Problem):
@@ -247,11 +252,16 @@ def write_results(results, writers: list[Writer], lines: Lines, report: Callable
                         lines.problem(Problem(error).line)
                 lines.result(item, found)
             report(lines.done)
-            if show and not shown(found):
-                break
+            if window is not None:
+                shown = window.show(found)
+                waits = shown and item.video is None
+                if not shown:
+                    break
         with uninterrupted():
             while writers:
                 writers.pop(0).finish()
+        if window is not None and waits:
+            window.wait()
     except BaseException as error:
         with uninterrupted(), contextlib.ExitStack() as stack:
             for writer in writers:
@@ -341,24 +351,3 @@ def shown_rate() -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task('', total=None, rate=0.0)
         yield lambda done: bar.update(task, completed=done, rate=done / max(time.monotonic() - start, 1e-9))
-
-
-def check_display() -> None:
-    """Raise a `ValueError` if there is no display for --show."""
-    if sys.platform == 'linux' and not (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')):
-        raise ValueError('--show needs a display, got neither DISPLAY nor WAYLAND_DISPLAY; use --out FOLDER')
-
-
-def shown(found: Detections) -> bool:
-    """Show the detections of an image in a window; return False if the user wants to end.
-
-    Raises:
-        ValueError: if this OpenCV can't show windows.
-    """
-    import cv2
-
-    try:
-        cv2.imshow('rtmdet predict', found.plot())
-        return cv2.waitKey(1) & 0xFF not in KEYS_TO_END
-    except cv2.error:
-        raise ValueError('--show needs an OpenCV with windows: pip install opencv-python') from None
