@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .backends import Backend, Streaming, open_backend
+from .backends import Backend, StreamingBackend, open_backend
 from .backends.pytorch import is_checkpoint, open_checkpoint
 from .choices import TILE_OVERLAP
 from .classes import labels_of
@@ -60,6 +60,7 @@ class RTMDetector:
 
     Attributes:
         backend: the loaded backend; several detectors may share it. `backend.precision` is the one that it runs in.
+        streaming: the same model for long streams, which run several calls at a time.
         info: the model's metadata, with the values given here instead of its own.
 
     Raises:
@@ -92,6 +93,7 @@ class RTMDetector:
                 'model must be a file if backend, threads, precision, device or config is given, got '
                 f'{type(model).__name__}'
             )
+        self.streaming = StreamingBackend(self.backend)
         given = dict(score_thr=score_thr, iou_thr=iou_thr, nms_pre=nms_pre, max_per_img=max_per_img)
         self.name = str(model)
         self.info = changed_info(self.backend, self.name, size, given)
@@ -104,16 +106,6 @@ class RTMDetector:
         height, width = self.info.input_size
         parts = self.name, type(self.backend).__name__, self.backend.precision, f'{height}x{width}'
         return f'RTMDetector({", ".join(dict.fromkeys(parts))})'
-
-    @property
-    def streams(self) -> int:
-        """Number of calls of the network that run at the same time in a long stream, see `Streaming`."""
-        return self.backend.streams if isinstance(self.backend, Streaming) else 1
-
-    @cached_property
-    def streaming_backend(self) -> Backend:
-        """The backend for long streams, which runs several calls at a time; opened when it is first used."""
-        return self.backend.for_streams() if isinstance(self.backend, Streaming) else self.backend
 
     @cached_property
     def _table(self) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import numpy as np
 from .choices import TILE_OVERLAP
 from .detections import Detections
 from .image import Placement
-from .messages import needed_by
+from .messages import needed_by, one_line
 from .sources.item import Item, Problem
 from .tiles import TiledDetector
 from .tracking import tracked, with_low_scores
@@ -32,13 +33,15 @@ T = TypeVar('T')
 Result = tuple[Item, Detections]
 AHEAD = 1
 """Number of batches that wait between two steps. Each holds its decoded images, which may be large."""
-LONG = 16
-"""Number of images after which several calls of the network run at a time. For them, the model is opened again, which
+LONG = 32
+"""Number of batches after which several calls of the network run at a time. For them, the model is opened again, which
 takes as long as a few calls. Later streams of the detector start so."""
+LARGE = 1 << 26
+"""Number of bytes from which on an image is large."""
 MAX_PROBLEMS = 64
 """Number of problems after which a group is yielded before it has all of its images."""
 POLL = 0.1
-"""Seconds after which a step that waits looks whether it shall end."""
+"""Seconds after which a step that waits checks whether it must end."""
 LONGEST_READ, LONGEST_CALL = 0.5, 10.0
 """Seconds to wait for the current work of a step when the stream ends early: reading may wait for a camera or standard
 input forever, but the process must not end while a backend computes."""
@@ -53,9 +56,13 @@ class Batch:
     placements: list[Placement]
 
     @property
-    def live(self) -> bool:
-        """Whether an image is from a camera, so that each result is wanted as soon as possible."""
-        return any(isinstance(entry, Item) and entry.video is not None and entry.video.live for entry in self.entries)
+    def alone(self) -> bool:
+        """Whether no other call shall run meanwhile.
+
+        The result of a camera's image is wanted as soon as possible, and several large images need much memory.
+        """
+        items = [entry for entry in self.entries if isinstance(entry, Item)]
+        return any(item.image.size > LARGE or (item.video is not None and item.video.live) for item in items)
 
 
 def find(
@@ -101,13 +108,15 @@ def detect(
         items: images of `read_sources`.
         batch_size: number of images that the network gets at once; ignored if the model has a fixed batch size.
     """
-    stopped, size = threading.Event(), detector.backend.batch or batch_size
-    streams = detector.streams if size == 1 else 1  # a batch keeps the threads busy, and several need much memory
-    prepared = ahead(_prepared(detector, items, size), stopped, LONGEST_READ)
-    calls = _submitted(detector, streams, prepared, stopped)
-    with contextlib.closing(ahead(calls, stopped, LONGEST_CALL, streams)) as submitted:
+    size = detector.backend.batch or batch_size
+    # A batch keeps the threads busy too, and several batches need much memory.
+    calls = Calls(detector, detector.streaming.streams if size == 1 else 1)
+    prepared = ahead(_prepared(detector, items, size), calls.stopped, LONGEST_READ)
+    submitted = ahead(calls.submitted(prepared), calls.stopped, LONGEST_CALL, calls.streams + AHEAD)
+    with ending(submitted, calls.stopped):
         for batch, outputs in submitted:
             arrays, number = outputs.result(), 0
+            calls.used()
             for entry in batch.entries:
                 if isinstance(entry, Problem):
                     yield entry
@@ -119,9 +128,21 @@ def detect(
 
 def detect_in_tiles(tiled: TiledDetector, items: Iterator[Item | Problem]) -> Generator[Result | Problem, None, None]:
     """Yield each image with its detections, and each problem, in their order; see `detect`."""
-    with contextlib.closing(ahead((item for item in items), threading.Event(), LONGEST_READ)) as read:
+    stopped = threading.Event()
+    read = ahead((item for item in items), stopped, LONGEST_READ)
+    with ending(read, stopped):
         for entry in read:
             yield entry if isinstance(entry, Problem) else (entry, with_origin(tiled.predict(entry.image), entry))
+
+
+@contextlib.contextmanager
+def ending(step: Generator, stopped: threading.Event) -> Iterator[None]:
+    """End all steps of a stream, of which `step` is the last one, with the block."""
+    try:
+        yield
+    finally:
+        stopped.set()
+        step.close()
 
 
 def with_origin(found: Detections, item: Item) -> Detections:
@@ -157,21 +178,63 @@ def _groups(items: Iterable[Item | Problem], size: int) -> Iterator[list[Item | 
         yield group
 
 
-def _submitted(
-    detector: RTMDetector, streams: int, batches: Generator[Batch, None, None], stopped: threading.Event
-) -> Generator[tuple[Batch, Future[list[np.ndarray]]], None, None]:
-    """Yield each batch with the future outputs of the network; in a long stream, several calls run at a time."""
-    backend, calls = detector.backend, ThreadPoolExecutor(1)
-    change = 0 if 'streaming_backend' in vars(detector) else LONG
-    try:
-        with contextlib.closing(batches):
-            for number, batch in enumerate(batches):
-                if number == change and streams > 1 and not batch.live:
-                    calls.shutdown()
-                    backend, calls = detector.streaming_backend, ThreadPoolExecutor(streams)
-                yield batch, calls.submit(_run, backend, batch)
-    finally:
-        calls.shutdown(cancel_futures=stopped.is_set())
+class Calls:
+    """Calls of the network, one at a time, or several in a long stream.
+
+    Args:
+        detector: the model.
+        streams: number of calls at a time in a long stream.
+
+    Attributes:
+        stopped: set when the stream ends.
+    """
+
+    def __init__(self, detector: RTMDetector, streams: int) -> None:
+        self.detector, self.streams = detector, streams
+        self.stopped, self._unused, self._changed = threading.Event(), 0, threading.Condition()
+
+    def submitted(
+        self, batches: Generator[Batch, None, None]
+    ) -> Generator[tuple[Batch, Future[list[np.ndarray]]], None, None]:
+        """Yield each batch with the future outputs of the network; the user calls `used` for each."""
+        first = 0 if self.detector.streaming.is_open else LONG
+        one, several = ThreadPoolExecutor(1), ThreadPoolExecutor(self.streams)
+        opening: Future[Backend | None] | None = None
+        try:
+            with contextlib.closing(batches):
+                for number, batch in enumerate(batches):
+                    if number >= first and self.streams > 1 and opening is None and not batch.alone:
+                        opening = several.submit(self._open)
+                    backend = opening.result() if opening is not None and opening.done() and not batch.alone else None
+                    self._wait(AHEAD + (self.streams if backend else 1))
+                    if backend:
+                        yield batch, several.submit(_run, backend, batch)
+                    else:
+                        yield batch, one.submit(_run, self.detector.backend, batch)
+        finally:
+            for executor in (one, several):
+                executor.shutdown(cancel_futures=self.stopped.is_set())
+
+    def used(self) -> None:
+        """Let the next call start, because the outputs of one are used."""
+        with self._changed:
+            self._unused -= 1
+            self._changed.notify()
+
+    def _wait(self, limit: int) -> None:
+        """Wait until fewer calls than `limit` are running, or have outputs that aren't used yet; count one more."""
+        with self._changed:
+            while self._unused >= limit and not self.stopped.is_set():
+                self._changed.wait(POLL)
+            self._unused += 1
+
+    def _open(self) -> Backend | None:
+        """Open the model for several calls at a time; warn and return None if that fails."""
+        try:
+            return self.detector.streaming.open()
+        except Exception as error:
+            warnings.warn(f'one image at a time is predicted, because {one_line(error)}', stacklevel=2)
+            return None
 
 
 def _run(backend: Backend, batch: Batch) -> list[np.ndarray]:
@@ -184,14 +247,12 @@ def ahead(
 ) -> Generator[T, None, None]:
     """Yield the items of a generator that runs in a thread, up to `count` items in advance.
 
-    Its error is raised after the items before it. If this generator is closed, the other one ends after its current
-    item, for which it waits at most `longest_end` seconds.
+    Its error is raised after the items before it.
 
     Args:
-        items: the other generator.
-        stopped: event of the entire stream, set if this generator is closed early. All steps end soon after it is set,
-            also one that waits for an image.
-        longest_end: see above.
+        items: the other generator. It is closed when it has ended, or after its current item when `stopped` is set.
+        stopped: set before this generator is closed. All steps of the stream end soon after, also one that waits.
+        longest_end: maximum number of seconds to wait for the current item at the end.
         count: number of items in advance.
     """
     ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(count)
@@ -214,21 +275,17 @@ def ahead(
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    error: BaseException | None = None
     try:
         while not stopped.is_set():
             try:
                 there, item = ready.get(timeout=POLL)
             except queue.Empty:
                 continue
-            if not there:
-                error = item  # pyright: ignore[reportAssignmentType]
-                break
-            yield item  # pyright: ignore[reportReturnType]
-    except BaseException:  # the stream is left, or interrupted
-        stopped.set()
-        raise
+            if there:
+                yield item  # pyright: ignore[reportReturnType]
+            elif item is None:
+                return
+            else:
+                raise item  # pyright: ignore[reportGeneralTypeIssues]
     finally:
         thread.join(longest_end)
-    if error is not None:
-        raise error

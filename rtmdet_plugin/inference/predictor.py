@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,9 @@ class TorchBackend:
         cuda_graphs: record the kernels once for each input shape, and launch them together afterwards.
         device: 'cpu', 'cuda', or 'cuda:1' and the like.
         threads: number of PyTorch's CPU threads, set for the entire process at each call; None doesn't change it.
+
+    Attributes:
+        threads_of_call: number of CPU threads if several calls run at a time; None if there is only one.
     """
 
     batch: int | None = None
@@ -52,11 +56,10 @@ class TorchBackend:
         threads: int | None = None,
     ) -> None:
         self.info, self.precision, self.threads = info, precision, threads
-        self._threads_afterwards: int | None = None
-        alone = (
-            device != 'cpu' or compile
-        )  # a GPU needs no second call, and compiled code has a fixed number of threads
-        self.streams, self._share = streams_of(1 if alone else threads or torch.get_num_threads())
+        self.threads_of_call: int | None = None
+        self._prepared = threading.local()
+        # A GPU has work for all of its cores in one call, and compiled code has a fixed number of threads.
+        self._one_call = device != 'cpu' or compile
         self.dtype, self.device = PRECISIONS[precision], torch.device(device)
         self.network = network.to(  # pyright: ignore[reportCallIssue]  # torch's overloads lack `memory_format`
             self.device, self.dtype, memory_format=torch.channels_last
@@ -67,23 +70,27 @@ class TorchBackend:
         self.cuda_graphs = cuda_graphs
         self._graphs: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, tuple[Tensor, ...]]] = {}
 
+    @property
+    def streams(self) -> int:
+        """Number of calls at a time, see `rtmdet_runtime.backends.Streaming`."""
+        return 1 if self._one_call else streams_of(self.threads or torch.get_num_threads())[0]
+
     def for_streams(self) -> TorchBackend:
         """Return a backend for several calls at a time, with the same network; see `Streaming`."""
         backend = copy.copy(self)
-        backend.threads, backend._threads_afterwards = self._share, torch.get_num_threads()
+        backend.threads, backend.threads_of_call = None, streams_of(self.threads or torch.get_num_threads())[1]
         return backend
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Compute the maps; see `rtmdet_runtime.backends.Backend`."""
+        if self.threads_of_call is not None and not hasattr(self._prepared, 'threads'):
+            self._prepared.threads = self.threads_of_call
+            use_threads_here(self.threads_of_call)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        try:
-            inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-            return [output.float().contiguous().cpu().numpy() for output in self.compute(inputs)]
-        finally:
-            if self._threads_afterwards is not None:  # new threads of the process get the number that was set last
-                torch.set_num_threads(self._threads_afterwards)
+        inputs = torch.from_numpy(images).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+        return [output.float().contiguous().cpu().numpy() for output in self.compute(inputs)]
 
     @torch.inference_mode()
     def compute(self, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -116,6 +123,22 @@ class TorchBackend:
         static.copy_(inputs)
         graph.replay()
         return outputs
+
+
+_THREADS = threading.Lock()
+
+
+def use_threads_here(count: int) -> None:
+    """Let PyTorch use this number of CPU threads in the calling thread, and as before in all others.
+
+    `torch.set_num_threads` also sets the number of threads that start later, which another thread sets back.
+    """
+    with _THREADS:
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        other = threading.Thread(target=torch.set_num_threads, args=[before])
+        other.start()
+        other.join()
 
 
 def RTMDetPredictor(  # named as a class: callers use it as they use `RTMDetector`

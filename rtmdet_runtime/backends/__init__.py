@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -33,7 +34,7 @@ MAX_STREAMS = 8
 class Backend(Protocol):
     """A loaded model.
 
-    A backend for CPUs is `Streaming`, too.
+    A backend for CPUs can also be `Streaming`.
 
     Attributes:
         info: metadata in the file.
@@ -66,19 +67,72 @@ class Streaming(Protocol):
     streams: int
 
     def for_streams(self) -> Backend:
-        """Open the same model for `streams` calls at a time, each with its share of the threads."""
+        """Open the same model for `streams` calls at a time, each with its share of the threads.
+
+        Raises:
+            OSError: if the model's files are not those that were opened before.
+        """
         ...
 
 
+class StreamingBackend:
+    """Open a backend for several calls at a time, once, when it is first needed. Detectors with one model share it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._opened, self._lock = backend, None, threading.Lock()
+
+    @property
+    def streams(self) -> int:
+        """Number of calls at a time; 1 if the backend isn't `Streaming`."""
+        return self._backend.streams if isinstance(self._backend, Streaming) else 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened before."""
+        return self._opened is not None
+
+    def open(self) -> Backend:
+        """Return the backend for several calls at a time; see `Streaming.for_streams`."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._backend.for_streams() if isinstance(self._backend, Streaming) else self._backend
+            return self._opened
+
+
 def streams_of(threads: int | None) -> tuple[int, int]:
-    """Return the number of calls at a time, and the number of threads of each.
+    """Return the number of calls at a time, at most `MAX_STREAMS`, and the number of threads of each.
 
     Args:
         threads: number of threads; None for one per physical core.
     """
     threads = threads or min(available_cores(), physical_cores())
-    streams = min(threads, MAX_STREAMS)
-    return streams, threads // streams
+    share = -(-threads // MAX_STREAMS)
+    return threads // share, share
+
+
+class ModelFiles:
+    """The files of a model, to open the same ones again.
+
+    Args:
+        paths: the files.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = [path.resolve() for path in paths]
+        self._seen = self._state()
+
+    def again(self) -> Path:
+        """Return the absolute path of the first file.
+
+        Raises:
+            OSError: if a file has changed or doesn't exist any more.
+        """
+        if self._state() != self._seen:
+            raise OSError(f'{self._paths[0]} has changed since it was opened')
+        return self._paths[0]
+
+    def _state(self) -> list[tuple[int, int, int]]:
+        return [(info.st_ino, info.st_size, info.st_mtime_ns) for info in map(Path.stat, self._paths)]
 
 
 def open_backend(path: str | Path, backend: str | None, threads: int | None, precision: str) -> Backend:

@@ -8,7 +8,7 @@ import ncnn
 import numpy as np
 
 from ..info import ModelInfo
-from . import streams_of
+from . import ModelFiles, streams_of
 
 OPTIONS = dict(
     float16=('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic'),
@@ -26,11 +26,12 @@ class NcnnBackend:
     batch = 1
 
     def __init__(self, path: Path, threads: int | None, precision: str) -> None:
-        self.path, self.info = path, ModelInfo.from_file(path.with_suffix('.json'), path)
+        self.info = ModelInfo.from_file(path.with_suffix('.json'), path)
         self.streams, self._share = streams_of(threads)
         weights = path.with_suffix('.bin')
         if not weights.is_file():
             raise FileNotFoundError(f'{path} needs {weights.name} in the same folder; copy it there with the model')
+        self.files = ModelFiles(path, weights, path.with_suffix('.json'))
         self.size = self.info.input_size
         self.net = ncnn.Net()
         self.net.opt.num_threads = threads or ncnn.get_big_cpu_count()
@@ -47,7 +48,7 @@ class NcnnBackend:
 
     def for_streams(self) -> NcnnBackend:
         """Open the same model for several calls at a time; see `Streaming`."""
-        return NcnnBackend(self.path, self._share, self.precision)
+        return NcnnBackend(self.files.again(), self._share, self.precision)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images; see `Backend`."""

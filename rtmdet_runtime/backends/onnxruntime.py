@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 
 from ..info import ModelInfo
-from . import streams_of
+from . import ModelFiles, streams_of
 
 
 class ONNXRuntimeBackend:
@@ -17,6 +17,7 @@ class ONNXRuntimeBackend:
 
     def __init__(self, path: Path, threads: int | None, precision: str) -> None:
         self.path = path
+        self.files = ModelFiles(path)
         self.streams, self._share = streams_of(threads)
         options = ort.SessionOptions()
         if threads is not None:
@@ -38,7 +39,7 @@ class ONNXRuntimeBackend:
 
     def for_streams(self) -> ONNXRuntimeBackend:
         """Open the same model for several calls at a time; see `Streaming`."""
-        return ONNXRuntimeBackend(self.path, self._share, 'auto')
+        return ONNXRuntimeBackend(self.files.again(), self._share, 'auto')
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images; see `Backend`."""

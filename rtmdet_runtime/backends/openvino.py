@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 
 from ..info import ModelInfo
-from . import streams_of
+from . import ModelFiles, streams_of
 
 HINT = 'INFERENCE_PRECISION_HINT'
 """Property of OpenVINO for the precision that float layers compute in."""
@@ -28,7 +28,8 @@ class OpenVINOBackend:
     """
 
     def __init__(self, path: Path, threads: int | None, precision: str, calls: int = 1) -> None:
-        self.path, self.streams, self._settings = path, streams_of(threads)[0], (threads, precision)
+        self.files = ModelFiles(*(file for file in (path, path.with_suffix('.bin')) if file.is_file()))
+        self.streams, self._settings = streams_of(threads)[0], (threads, precision)
         core = ov.Core()
         try:
             model = core.read_model(path)
@@ -62,7 +63,7 @@ class OpenVINOBackend:
 
     def for_streams(self) -> OpenVINOBackend:
         """Open the same model for several calls at a time; see `Streaming`."""
-        return OpenVINOBackend(self.path, *self._settings, calls=self.streams)
+        return OpenVINOBackend(self.files.again(), *self._settings, calls=self.streams)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the network on normalised images; see `Backend`."""

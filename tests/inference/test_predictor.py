@@ -53,10 +53,14 @@ def test_several_calls_at_a_time(pictures):
     inputs = [detector.preprocess([path])[0] for path in pictures]
     expected = [detector.backend(images) for images in inputs]
     torch.set_num_threads(before)
-    with ThreadPoolExecutor(detector.streams) as calls:
-        found = list(calls.map(detector.streaming_backend, inputs * 3))
-        assert calls.submit(torch.get_num_threads).result() == before
-    assert detector.streams == 2 and detector.streaming_backend.network is detector.backend.network
+    streaming = detector.streaming.open()
+    with ThreadPoolExecutor(2) as calls:
+        found = list(calls.map(streaming, inputs * 3))
+        assert calls.submit(torch.get_num_threads).result() == 1
+    with ThreadPoolExecutor(1) as others:
+        assert others.submit(torch.get_num_threads).result() == before
+    assert torch.get_num_threads() == before
+    assert detector.streaming.streams == 2 and streaming.network is detector.backend.network
     for outputs, wanted in zip(found, expected * 3, strict=True):
         for output, value in zip(outputs, wanted, strict=True):
             np.testing.assert_allclose(output, value, rtol=1e-4, atol=1e-4)

@@ -1,5 +1,6 @@
 """The steps of a stream run ahead of each other, keep the order, pass errors on, and end together."""
 
+import itertools
 import threading
 import time
 from fractions import Fraction
@@ -8,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtmdet_runtime import RTMDetector
+from rtmdet_runtime import RTMDetector, stream
+from rtmdet_runtime.backends import streams_of
 from rtmdet_runtime.sources import read_sources
 from rtmdet_runtime.sources.item import Item, Problem, Video
 from rtmdet_runtime.stream import AHEAD, LONG, MAX_PROBLEMS, _groups, detect
+from rtmdet_runtime.tracking import with_low_scores
 
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 
@@ -86,68 +89,134 @@ def test_an_error_of_the_network_is_raised(detector, monkeypatch):
         list(detect(detector, read_sources([image()]), 1))
 
 
-class SeveralCalls:
-    """A backend whose copy for streams answers only when all of its calls run at the same time."""
+class CountedCalls:
+    """A backend that records how many of its calls run at the same time."""
 
-    batch, streams, opened = None, 2, 0
+    batch, size, precision = None, None, 'float32'
 
     def __init__(self, backend):
-        self.backend, self.meeting, self.met = backend, threading.Barrier(self.streams, timeout=10), []
+        self.backend, self.info = backend, backend.info
+        self.running, self.most, self.lock = 0, 0, threading.Lock()
+
+    def __call__(self, inputs):
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(0.01)
+        outputs = self.backend(inputs)
+        with self.lock:
+            self.running -= 1
+        return outputs
+
+
+class SeveralCalls(CountedCalls):
+    """The same, with another one for several calls at a time."""
+
+    streams, opened, error = 3, 0, None
 
     def for_streams(self):
         self.opened += 1
-
-        def call(inputs):
-            self.meeting.wait()
-            self.met.append(inputs)
-            return self.backend(inputs)
-
-        return call
-
-    def __call__(self, inputs):
-        return self.backend(inputs)
+        if self.error:
+            raise self.error
+        self.of_streams = CountedCalls(self.backend)
+        return self.of_streams
 
 
 @pytest.fixture
-def several(detector, monkeypatch) -> SeveralCalls:
-    backend = SeveralCalls(detector.backend)
-    monkeypatch.setattr(detector, 'backend', backend)
-    return backend
+def several(detector) -> SeveralCalls:
+    return SeveralCalls(detector.backend)
 
 
-def test_a_long_stream_runs_several_calls_at_a_time(detector, several):
-    images = [image(number) for number in range(LONG + 2 * several.streams)]
-    found = list(detect(detector, read_sources([images]), 1))
-    assert [int(item.image[0, 0, 0]) for item, _ in found] == list(range(len(images)))
-    assert several.opened == 1
-    met = len(several.met)
-    assert met == 2 * several.streams
-    list(detect(detector, read_sources([images]), 1))
-    assert several.opened == 1 and len(several.met) == met + len(images), 'the next stream starts so'
+def numbers(results) -> list[int]:
+    return [int(item.image[0, 0, 0]) for item, _ in results]
 
 
-@pytest.mark.parametrize(('count', 'batch_size'), [(LONG, 1), (4 * LONG, 2)])
-def test_short_streams_and_batches_have_one_call_at_a_time(detector, several, count, batch_size):
-    assert len(list(detect(detector, read_sources([[image()] * count]), batch_size))) == count
-    assert several.opened == 0
-
-
-def test_the_frames_of_a_camera_do_not_wait_for_each_other(detector, several):
+def frames(count: int):
     camera = Video(Fraction(30), Fraction(1, 1000), live=True)
-    frames = (Item(image(), 'camera 0', Path('camera_0.mp4'), None, camera, number) for number in range(LONG + 5))
-    assert len(list(detect(detector, frames, 1))) == LONG + 5
-    assert several.opened == 0
+    return (Item(image(200), 'camera 0', Path('camera_0.mp4'), None, camera, number) for number in range(count))
 
 
-def test_an_error_after_many_images_comes_after_all_of_them(detector, several):
+def test_a_long_stream_runs_several_calls_at_a_time(several):
+    detector = RTMDetector(several)
+    images = [image(number) for number in range(LONG + 20)]
+    assert numbers(detect(detector, read_sources([images]), 1)) == list(range(len(images)))
+    assert (several.opened, several.most, several.of_streams.most) == (1, 1, several.streams)
+    several.of_streams.most = 0
+    assert numbers(detect(with_low_scores(detector), read_sources([images[:20]]), 1)) == list(range(20))
+    assert (several.opened, several.of_streams.most) == (1, several.streams), 'the next stream starts so'
+
+
+@pytest.mark.parametrize(('count', 'batch_size'), [(LONG, 1), (2 * LONG + 4, 2)])
+def test_short_streams_and_batches_have_one_call_at_a_time(several, count, batch_size):
+    assert len(list(detect(RTMDetector(several), read_sources([[image()] * count]), batch_size))) == count
+    assert (several.opened, several.most) == (0, 1)
+
+
+def test_frames_of_a_camera_and_large_images_are_predicted_one_by_one(several, monkeypatch):
+    detector = RTMDetector(several)
+    assert len(list(detect(detector, frames(LONG + 5), 1))) == LONG + 5
+    assert (several.opened, several.most) == (0, 1)
+    monkeypatch.setattr(stream, 'LARGE', 1000)
+    assert len(list(detect(detector, read_sources([[image()] * (LONG + 5)]), 1))) == LONG + 5
+    assert (several.opened, several.most) == (0, 1)
+
+
+def test_images_after_a_camera_run_several_at_a_time(several):
+    items = itertools.chain(frames(LONG), read_sources([[image(number) for number in range(20)]]))
+    assert numbers(detect(RTMDetector(several), items, 1)) == [200] * LONG + list(range(20))
+    assert several.of_streams.most == several.streams
+
+
+def test_a_model_that_can_not_be_opened_again(several):
+    """The stream goes on with one call at a time, and nothing is lost."""
+    several.error = OSError('no such model')
+    images = [image(number) for number in range(LONG + 10)]
+    with pytest.warns(UserWarning, match='one image at a time is predicted, because no such model'):
+        assert numbers(detect(RTMDetector(several), read_sources([images]), 1)) == list(range(len(images)))
+    assert (several.opened, several.most) == (1, 1)
+
+
+@pytest.mark.parametrize('change', ['replaced', 'deleted'])
+def test_a_model_file_that_has_changed_is_not_opened_again(detector, tmp_path, change):
+    path = tmp_path / 'model.onnx'
+    content = path.read_bytes()
+    path.unlink()
+    if change == 'replaced':
+        path.write_bytes(content + b' ')
+    with pytest.raises(OSError, match='model.onnx'):
+        detector.backend.for_streams()
+
+
+@pytest.mark.parametrize(('threads', 'expected'), [(1, (1, 1)), (8, (8, 1)), (12, (6, 2)), (15, (7, 2)), (64, (8, 8))])
+def test_threads_are_divided_among_the_calls(threads, expected):
+    assert streams_of(threads) == expected
+
+
+def test_an_error_after_many_images_comes_after_all_of_them(several):
     def items():
-        yield from read_sources([[image()] * (LONG + several.streams)])
+        yield from read_sources([[image()] * (LONG + 20)])
         raise ValueError('broken')
 
-    results = detect(detector, items(), 1)
-    assert len([next(results) for _ in range(LONG + several.streams)]) == LONG + several.streams
+    results = detect(RTMDetector(several), items(), 1)
+    assert len([next(results) for _ in range(LONG + 20)]) == LONG + 20
     with pytest.raises(ValueError, match='broken'):
         next(results)
+
+
+def test_an_error_of_a_step_comes_after_the_images_before_it(detector, monkeypatch):
+    """For example, no thread can be started any more."""
+
+    def full(*args):
+        raise RuntimeError('no more threads')
+
+    def items():
+        yield from read_sources([image(0), image(1)])
+        monkeypatch.setattr(stream.ThreadPoolExecutor, 'submit', full)
+        yield from read_sources([image(2)])
+
+    results = detect(detector, items(), 1)
+    with pytest.raises(RuntimeError, match='no more threads'):
+        list(results)
 
 
 def test_a_stream_that_is_left_ends_its_threads(detector):
@@ -160,12 +229,13 @@ def test_a_stream_that_is_left_ends_its_threads(detector):
         finally:
             ended.append(True)
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     results = detect(detector, items(), 1)
     next(results)
-    assert threading.active_count() == before + 3  # reading, calls, and the network's call
+    started = set(threading.enumerate()) - before
+    assert len(started) == 3, 'reading, calls, and the call that runs'
     results.close()
-    assert threading.active_count() == before and ended == [True]
+    assert not any(thread.is_alive() for thread in started) and ended == [True]
 
 
 def test_a_stream_that_waits_for_an_image_ends_soon(detector):
