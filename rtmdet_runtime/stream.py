@@ -56,8 +56,8 @@ class Batch:
     placements: list[Placement]
 
     @property
-    def alone(self) -> bool:
-        """Whether no other call shall run meanwhile.
+    def one_by_one(self) -> bool:
+        """Whether its call must not run at the same time as others.
 
         The result of a camera's image is wanted as soon as possible, and several large images need much memory.
         """
@@ -203,14 +203,15 @@ class Calls:
         try:
             with contextlib.closing(batches):
                 for number, batch in enumerate(batches):
-                    if number >= first and self.streams > 1 and opening is None and not batch.alone:
+                    if number >= first and self.streams > 1 and opening is None and not batch.one_by_one:
                         opening = several.submit(self._open)
-                    backend = opening.result() if opening is not None and opening.done() and not batch.alone else None
-                    self._wait(AHEAD + (self.streams if backend else 1))
-                    if backend:
-                        yield batch, several.submit(_run, backend, batch)
-                    else:
+                    backend = opening.result() if opening is not None and opening.done() else None
+                    if backend is None or batch.one_by_one:
+                        self._wait(1 + AHEAD)
                         yield batch, one.submit(_run, self.detector.backend, batch)
+                    else:
+                        self._wait(self.streams + AHEAD)
+                        yield batch, several.submit(_run, backend, batch)
         finally:
             for executor in (one, several):
                 executor.shutdown(cancel_futures=self.stopped.is_set())
@@ -257,10 +258,10 @@ def ahead(
     """
     ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(count)
 
-    def put(*entry: bool | T | BaseException | None) -> None:
+    def put(there: bool, item: T | BaseException | None) -> None:
         while not stopped.is_set():
             with contextlib.suppress(queue.Full):
-                return ready.put(entry, timeout=POLL)  # pyright: ignore[reportArgumentType]
+                return ready.put((there, item), timeout=POLL)
 
     def work() -> None:
         try:
