@@ -276,17 +276,23 @@ def ahead(
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
+    error: BaseException | None = None
     try:
         while not stopped.is_set():
             try:
                 there, item = ready.get(timeout=POLL)
             except queue.Empty:
                 continue
-            if there:
-                yield item  # pyright: ignore[reportReturnType]
-            elif item is None:
-                return
-            else:
-                raise item  # pyright: ignore[reportGeneralTypeIssues]
+            if not there:
+                error = item  # pyright: ignore[reportAssignmentType]
+                break
+            yield item  # pyright: ignore[reportReturnType]
+    except GeneratorExit:  # by `ending`, or because the next step has failed and its error must still be raised
+        raise
+    except BaseException:  # Ctrl-C
+        stopped.set()
+        raise
     finally:
         thread.join(longest_end)
+    if error is not None:
+        raise error

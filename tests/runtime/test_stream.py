@@ -1,5 +1,6 @@
 """The steps of a stream run ahead of each other, keep the order, pass errors on, and end together."""
 
+import _thread
 import itertools
 import threading
 import time
@@ -238,7 +239,8 @@ def test_a_stream_that_is_left_ends_its_threads(detector):
     assert not any(thread.is_alive() for thread in started) and ended == [True]
 
 
-def test_a_stream_that_waits_for_an_image_ends_soon(detector):
+@pytest.mark.parametrize('interrupted', [False, True])
+def test_a_stream_that_waits_for_an_image_ends_soon(detector, interrupted):
     """Standard input, or a camera, may give the next image in an hour."""
     left = threading.Event()
 
@@ -249,6 +251,11 @@ def test_a_stream_that_waits_for_an_image_ends_soon(detector):
     results = detect(detector, items(), 1)
     next(results)
     start = time.monotonic()
-    results.close()
+    if interrupted:
+        threading.Timer(0.3, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            next(results)
+    else:
+        results.close()
     assert time.monotonic() - start < 5
     left.set()
