@@ -41,6 +41,11 @@ LEARNING_RATE = 0.004
 EMA = dict(momentum=0.01, gamma=100)  # averages about 100 steps
 JITTER, JITTER_2, MIX_UP = (0.7, 1.2), (0.8, 1.25), 0.15
 """Range of the resize ratio in stage 1 and 2, and probability of MixUp: as in projects/demo."""
+AUGMENTATIONS = {
+    'ours': ('RTMCachedMosaicResizeCrop', 'RTMCachedMixUp', 'RTMRandomResizeCrop'),
+    'mmdet': ('RandomResize', 'CachedMixUp', 'RandomResize'),
+}
+"""Side: the steps that have `JITTER`, `MIX_UP` and `JITTER_2`."""
 
 
 def base_config(side: str, data: Path) -> Config:
@@ -64,6 +69,11 @@ def base_config(side: str, data: Path) -> Config:
             data_prefix=dict(img=f'{split}/'),
             metainfo=dict(classes=CLASSES),
         )
+    resize, mix_up, resize_2 = AUGMENTATIONS[side]
+    find_step(config.train_pipeline, resize).ratio_range = JITTER
+    find_step(config.train_pipeline, mix_up).prob = MIX_UP
+    find_step(config.train_pipeline_stage2, resize_2).ratio_range = JITTER_2
+    config.train_dataloader.dataset.pipeline = config.train_pipeline
     metric = dict(
         type='RTMCocoMetric', ann_file=f'{data}/val.json', metric=['bbox', 'segm'], proposal_nums=(100, 1, 10)
     )
@@ -80,10 +90,6 @@ def base_config(side: str, data: Path) -> Config:
 def our_config(data: Path) -> Config:
     """Return the config with our modules."""
     config = base_config('ours', data)
-    find_step(config.train_pipeline, 'RTMCachedMosaicResizeCrop').ratio_range = JITTER
-    find_step(config.train_pipeline, 'RTMCachedMixUp').prob = MIX_UP
-    find_step(config.train_pipeline_stage2, 'RTMRandomResizeCrop').ratio_range = JITTER_2
-    config.train_dataloader.dataset.pipeline = config.train_pipeline
     config.default_hooks.checkpoint.update(save_best=None, allow_overwrite=True)
     config.default_hooks.ema.update(EMA)
     config.default_hooks.pipeline_switch.update(
@@ -95,10 +101,6 @@ def our_config(data: Path) -> Config:
 def mmdets_config(data: Path) -> Config:
     """Return the config with mmdet's modules, whose schedule has the number of epochs in several places."""
     config = base_config('mmdet', data)
-    find_step(config.train_pipeline, 'RandomResize').ratio_range = JITTER
-    find_step(config.train_pipeline, 'CachedMixUp').prob = MIX_UP
-    find_step(config.train_pipeline_stage2, 'RandomResize').ratio_range = JITTER_2
-    config.train_dataloader.dataset.pipeline = config.train_pipeline
     config.train_cfg.dynamic_intervals = None
     half = EPOCHS // 2
     config.param_scheduler[1].update(eta_min=LEARNING_RATE * 0.05, begin=half, end=EPOCHS, T_max=EPOCHS - half)
