@@ -73,13 +73,18 @@ class TorchBackend:
     @property
     def streams(self) -> int:
         """Number of calls at a time, see `rtmdet_runtime.backends.Streaming`."""
-        return 1 if self._one_call else streams_of(self.threads or torch.get_num_threads())[0]
+        return self._streams_and_threads[0]
 
     def for_streams(self) -> TorchBackend:
         """Return a backend for several calls at a time, with the same network; see `Streaming`."""
         backend = copy.copy(self)
-        backend.threads, backend.threads_of_call = None, streams_of(self.threads or torch.get_num_threads())[1]
+        backend.threads, backend.threads_of_call = None, self._streams_and_threads[1]
         return backend
+
+    @property
+    def _streams_and_threads(self) -> tuple[int, int]:
+        """The number of calls at a time, and the number of threads of each."""
+        return streams_of(1 if self._one_call else self.threads or torch.get_num_threads())
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
